@@ -1,0 +1,89 @@
+package core
+
+import (
+	"encoding/json"
+	"slices"
+
+	"github.com/farhop/farhop/routing"
+	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/routing/interest"
+	"github.com/farhop/farhop/storeforward/store"
+)
+
+// adjacent notes the state of an adjacency. It stays advertised when it is
+// down: a link that was is where bundles wait nearest to their destination.
+func (c *Core) adjacent(n addr.Node, cost uint32, up bool) {
+	nb := routing.Neighbor{Node: n, Cost: max(cost, 1), Up: up}
+	at, found := slices.BinarySearchFunc(c.advert.Neighbors, n, func(e routing.Neighbor, n addr.Node) int { return e.Node.Compare(n) })
+	switch {
+	case !found && len(c.advert.Neighbors) >= routing.MaxNeighbors:
+		return
+	case !found:
+		c.advert.Neighbors = slices.Insert(slices.Clone(c.advert.Neighbors), at, nb)
+	case c.advert.Neighbors[at].Up == up:
+		return
+	default:
+		c.advert.Neighbors = slices.Clone(c.advert.Neighbors)
+		c.advert.Neighbors[at] = nb
+	}
+	c.advertDirty = true
+}
+
+// refreshAdvert publishes what changed about this node. It waits until the
+// number of this boot is durable: only then is a later boot sure to be newer.
+func (c *Core) refreshAdvert() {
+	if !c.advertDirty || c.gate.persisted < c.bootLSN {
+		return
+	}
+	c.advertDirty = false
+	a := c.advert
+	filters := c.subs.Filters()
+	a.Interest = interest.Summary(slices.DeleteFunc(filters, func(f string) bool { return f[0] == '$' }), routing.MaxFilters)
+	if old := c.table.Advert(c.cfg.Self); old != nil && sameAdvert(old, &a) {
+		return
+	}
+	c.advert.Seq++
+	a.Seq = c.advert.Seq
+	c.table.Apply(&a)
+	c.pathsDirty, c.cur.Changed = true, true
+	for _, l := range c.linkOrder {
+		c.send(l, &a)
+	}
+}
+
+func sameAdvert(a, b *routing.Advert) bool {
+	return slices.Equal(a.Neighbors, b.Neighbors) && slices.Equal(a.Interest, b.Interest) &&
+		slices.Equal(a.Services, b.Services) && a.Fleet == b.Fleet && a.Region == b.Region
+}
+
+// learn takes in what another node told of itself, keeps it on disk and
+// passes it on. News of this node itself comes back after its store was lost:
+// then it must speak with a higher number than before.
+func (c *Core) learn(a *routing.Advert, from *link) {
+	if a.Node == c.cfg.Self {
+		if a.Seq > c.advert.Seq {
+			c.advert.Seq = a.Seq
+			c.table.Forget(c.cfg.Self)
+			c.advertDirty = true
+		}
+		return
+	}
+	old := c.table.Advert(a.Node)
+	newer, interested := c.table.Apply(a)
+	if !newer {
+		return
+	}
+	if b, err := json.Marshal(a); err == nil {
+		c.m.Batch.Sets = append(c.m.Batch.Sets, store.Set{Key: advertPrefix + a.Node.String(), Value: b})
+	}
+	c.cur.Changed = true
+	if old == nil || !slices.Equal(old.Neighbors, a.Neighbors) || old.Region != a.Region {
+		c.pathsDirty = true
+	}
+	c.heldDirty = c.heldDirty || interested
+	for _, l := range c.linkOrder {
+		if l != from && l.Node != a.Node {
+			c.send(l, a)
+		}
+	}
+}

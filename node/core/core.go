@@ -1,0 +1,283 @@
+package core
+
+import (
+	"cmp"
+	"time"
+
+	"github.com/farhop/farhop/routing"
+	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/routing/contact"
+	"github.com/farhop/farhop/routing/interest"
+	"github.com/farhop/farhop/routing/policy"
+	"github.com/farhop/farhop/storeforward"
+	"github.com/farhop/farhop/storeforward/bundle"
+	"github.com/farhop/farhop/storeforward/store"
+)
+
+// Schedule is when a link can carry.
+type Schedule = contact.Schedule
+
+// Defaults and limits.
+const (
+	DefaultTTL       = 72 * time.Hour
+	DefaultOrderWait = 10 * time.Minute
+	DefaultWindow    = 4 << 20 // bytes in flight on one link
+	MaxHops          = 64      // nodes a bundle may visit
+	maxFlights       = 4096    // bundles in flight per link and class; below storeforward.Span
+	serviceWindow    = 256     // deliveries in flight to one service
+)
+
+// Config is what a node is for as long as it runs.
+type Config struct {
+	Self        addr.Node
+	Region      addr.Region
+	Incarnation uint32 // of the store
+	Clock       bool   // wall time is trusted: bundles carry their creation time
+	Limits      storeforward.Config
+}
+
+// Core is the state of one node. It is not safe for concurrent use.
+type Core struct {
+	cfg      Config
+	settings Settings
+	routes   *policy.Table
+	table    *routing.Table
+	m        *storeforward.Machine
+	now      int64 // ms, of the event being handled
+
+	counts   map[store.Queue]uint64 // last DSeq per destination and class
+	bundles  [bundle.NumClasses]uint64
+	msgs     [bundle.NumClasses]uint64
+	dirty    dirtySet
+	hops     map[hopKey]*storeforward.Window
+	messages map[originKey]*storeforward.Window
+	legs     map[originKey]*leg
+	held     []*leg // legs that hold messages back, in the order they began to
+
+	sessions map[string]*session
+	away     []*session // offline sessions with an end, in the order they left
+	subs     interest.Trie[*subscription]
+	services map[string]*server
+
+	links     map[uint64]*link
+	linkOrder []*link // by ID
+	byNode    map[addr.Node]*link
+	outlets   map[addr.Node]*storeforward.Outlet
+	hot       []*storeforward.Outlet
+
+	advert      routing.Advert
+	bootLSN     store.LSN // adverts may leave once the boot number is durable
+	advertDirty bool
+	pathsDirty  bool
+	heldDirty   bool // messages held for a region may have found a recipient
+
+	gate       gate
+	cur, spare *Effects
+	halted     bool
+	stats      Stats
+}
+
+// New returns the core of a node. Call Restore before anything else.
+func New(cfg Config) *Core {
+	c := &Core{
+		cfg: cfg, table: routing.NewTable(cfg.Self), routes: &policy.Table{},
+		counts: map[store.Queue]uint64{}, hops: map[hopKey]*storeforward.Window{},
+		messages: map[originKey]*storeforward.Window{}, legs: map[originKey]*leg{},
+		sessions: map[string]*session{}, services: map[string]*server{},
+		links: map[uint64]*link{}, byNode: map[addr.Node]*link{}, outlets: map[addr.Node]*storeforward.Outlet{},
+		settings: Settings{TTL: DefaultTTL, OrderWait: DefaultOrderWait},
+		cur:      &Effects{}, spare: &Effects{}, advertDirty: true,
+	}
+	c.dirty.set = map[dirtyKey]bool{}
+	c.m = storeforward.New(cfg.Limits, c.outletOf)
+	c.advert = routing.Advert{Node: cfg.Self, Region: cfg.Region}
+	return c
+}
+
+// Configure puts settings and routes in force.
+func (c *Core) Configure(now time.Time, s Settings, routes *policy.Table) {
+	c.at(now)
+	s.TTL = cmp.Or(s.TTL, DefaultTTL)
+	s.OrderWait = cmp.Or(s.OrderWait, DefaultOrderWait)
+	c.settings = s
+	if routes != nil {
+		c.routes = routes
+	}
+	c.advert.Services, c.advert.Fleet = s.Services, s.Fleet
+	c.advertDirty, c.heldDirty = true, true
+}
+
+// SetState writes one key of the node's own durable state; the Reply comes
+// when it is durable. A nil value deletes.
+func (c *Core) SetState(now time.Time, token uint64, key string, value []byte) {
+	c.at(now)
+	c.m.Batch.Sets = append(c.m.Batch.Sets, store.Set{Key: StatePrefix + key, Value: value})
+	c.reply(Reply{Token: token})
+}
+
+// Persisted tells that every batch up to lsn would survive a power cut.
+func (c *Core) Persisted(now time.Time, lsn store.LSN) {
+	c.at(now)
+	c.m.Persisted(lsn)
+	c.gate.persisted = max(c.gate.persisted, lsn)
+}
+
+// Failed tells that a batch could not be written. What rested on it is
+// refused, and the core stops: the driver closes the node, and recovery
+// starts again from what is on disk, so that memory and disk cannot differ.
+func (c *Core) Failed(now time.Time) {
+	c.at(now)
+	c.halted = true
+	for _, g := range c.gate.replies {
+		c.cur.Replies = append(c.cur.Replies, Reply{Token: g.reply.Token, Reason: bundle.DiskFailed})
+	}
+	c.gate.replies = nil
+}
+
+// Loaded answers a Load.
+func (c *Core) Loaded(now time.Time, q store.Queue, items []store.Item) {
+	c.at(now)
+	c.m.Loaded(q, items)
+	switch q.Kind {
+	case store.ToOrder:
+		c.restoreHeld(q)
+	case store.ToRegion:
+		c.heldDirty = true
+	case store.ToSession:
+		c.purge(q)
+	case store.ToNode, store.ToService:
+	}
+}
+
+// Tick lets time pass.
+func (c *Core) Tick(now time.Time) {
+	c.at(now)
+	c.expire()
+	c.tickLegs()
+	c.tickLinks()
+	c.tickSessions()
+}
+
+// Wake returns when Tick is due at the latest; the zero Time when nothing is.
+func (c *Core) Wake() time.Time {
+	var w wake
+	if ms, ok := c.m.NextExpiry(); ok {
+		w.min(ms)
+	}
+	c.wakeLegs(&w)
+	c.wakeLinks(&w)
+	c.wakeSessions(&w)
+	if w.ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(w.ms)
+}
+
+type wake struct{ ms int64 }
+
+func (w *wake) min(ms int64) {
+	if w.ms == 0 || ms < w.ms {
+		w.ms = ms
+	}
+}
+
+// Take returns what has to be done, nil when there is nothing. Call it until
+// it returns nil. The Effects are valid until the next call.
+func (c *Core) Take() *Effects {
+	if !c.halted {
+		if c.heldDirty {
+			c.resolveHeld()
+		}
+		c.refreshAdvert()
+		if c.pathsDirty {
+			c.reroute()
+		}
+		c.dispatch()
+		c.encodeDirty()
+		c.cur.Loads = append(c.cur.Loads, c.m.Loads()...)
+		c.cur.Write = c.m.Cut()
+		c.release()
+	}
+	if c.cur.empty() {
+		return nil
+	}
+	c.cur, c.spare = c.spare, c.cur
+	c.cur.reset()
+	return c.spare
+}
+
+func (c *Core) at(now time.Time) { c.now = max(c.now, now.UnixMilli()) }
+
+// dispatch serves every outlet that may have something to take.
+func (c *Core) dispatch() {
+	c.hot = c.m.TakeHot(c.hot)
+	for _, o := range c.hot {
+		blocked := false
+		switch owner := o.Owner.(type) {
+		case addr.Node:
+			blocked = c.serveLink(o, c.byNode[owner])
+		case *session:
+			blocked = c.serveSession(owner)
+		case *server:
+			blocked = c.serveService(owner)
+		}
+		if !blocked && !o.Empty() {
+			c.m.Hot(o) // what waits is not durable yet
+		}
+	}
+}
+
+// outletOf names who serves a queue.
+func (c *Core) outletOf(q store.Queue) *storeforward.Outlet {
+	switch q.Kind {
+	case store.ToNode:
+		if n, err := addr.ParseNode(q.Name); err == nil {
+			return c.outlet(c.table.Path(n).Hop)
+		}
+	case store.ToRegion:
+		if r, err := addr.ParseRegion(q.Name); err == nil && !r.Contains(c.cfg.Region) {
+			_, p := c.table.RegionPath(r)
+			return c.outlet(p.Hop)
+		}
+	case store.ToSession:
+		if s := c.sessions[q.Name]; s != nil {
+			return s.outlet
+		}
+	case store.ToService:
+		return c.server(q.Name).outlet
+	case store.ToOrder:
+	}
+	return nil
+}
+
+func (c *Core) outlet(hop addr.Node) *storeforward.Outlet {
+	if hop.IsZero() {
+		return nil
+	}
+	o := c.outlets[hop]
+	if o == nil {
+		o = storeforward.NewOutlet(hop)
+		c.outlets[hop] = o
+	}
+	return o
+}
+
+func (c *Core) reroute() {
+	c.pathsDirty = false
+	c.m.Reroute()
+	c.moveFlights()
+}
+
+func (e *Effects) empty() bool {
+	return e.Write == nil && len(e.Loads)+len(e.Sends)+len(e.Deliver)+len(e.Live)+len(e.Replies)+len(e.Close) == 0 && !e.Changed
+}
+
+func (e *Effects) reset() {
+	clear(e.Sends)
+	clear(e.Deliver)
+	clear(e.Live)
+	*e = Effects{
+		Loads: e.Loads[:0], Sends: e.Sends[:0], Deliver: e.Deliver[:0], Live: e.Live[:0],
+		Replies: e.Replies[:0], Close: e.Close[:0],
+	}
+}

@@ -1,0 +1,191 @@
+package core
+
+import (
+	"time"
+
+	"github.com/farhop/farhop/routing"
+	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/storeforward"
+	"github.com/farhop/farhop/storeforward/bundle"
+	"github.com/farhop/farhop/storeforward/store"
+)
+
+// Submission is work that enters the mesh here: an MQTT publication (Topic
+// set) or a bundle for a service of one node (To set).
+type Submission struct {
+	Token   uint64 // returned in the Reply
+	Topic   string
+	To      addr.Node
+	Service string // destination service; mqtt for publications
+	Class   bundle.Class
+	QoS     uint8
+	Retain  bool
+	TTL     time.Duration // 0: the route's, else the configured default
+	Client  string        // publishing MQTT client, "" for the mesh's own
+	Packet  uint16        // QoS 2 packet id of that client; makes resends one message
+	Clear   bool          // Retain with an empty payload: forget the retained message
+	Session string        // only for this session of this node, such as a retained message
+	Blob    *store.Blob   // the encoded payload block
+}
+
+// Reply ends a Submission or another request with a token: the fact is
+// durable, or refused.
+type Reply struct {
+	Token   uint64
+	Reason  bundle.Reason
+	Message bundle.ID // identity given, zero when refused
+}
+
+// Effects is what the driver has to do. It is valid until the next Take.
+type Effects struct {
+	Write   *store.Batch // append it; report Persisted or Failed
+	Loads   []storeforward.Load
+	Sends   []Send
+	Deliver []Delivery
+	Live    []Live
+	Replies []Reply
+	Close   []CloseLink
+	Changed bool // what a Snapshot shows of routing changed
+}
+
+// Send is one frame for a link. Frames of one link keep their order.
+type Send struct {
+	Link  uint64
+	Frame Frame
+}
+
+// Frame is one of *routing.Advert, Ack, Refuse, Ping and Pong, and *Transfer
+// or *Volatile when sent, *Incoming when received.
+type Frame any
+
+// Transfer is a bundle on a link, custody asked for. XIDs count from 1 per
+// link session, direction and class.
+type Transfer struct {
+	XID    uint64
+	Class  bundle.Class
+	Header *store.Header
+	Entry  store.Entry // Entry.State Ended: an obituary without payload
+	Blob   *store.Blob // nil: read it from the store
+	Life   int64       // ms of life left at now
+}
+
+// Ack says that custody of every Transfer of the class up to XID is durable
+// here, but for those refused.
+type Ack struct {
+	Class bundle.Class
+	XID   uint64
+}
+
+// Refuse says that custody of one Transfer is not taken, and why.
+type Refuse struct {
+	Class  bundle.Class
+	XID    uint64
+	Reason bundle.Reason
+}
+
+// Ping asks for a Pong with the same stamp.
+type Ping struct{ Stamp uint64 }
+
+// Pong answers a Ping.
+type Pong struct{ Stamp uint64 }
+
+// Volatile carries a QoS 0 publication: no custody, never stored.
+type Volatile struct {
+	Header *store.Header
+	Entry  store.Entry
+	Blob   *store.Blob
+	Life   int64
+}
+
+// Incoming is a bundle as a link's reader parsed it.
+type Incoming struct {
+	XID      uint64
+	Class    bundle.Class
+	Bad      bundle.Reason // not OK: the bytes were refused by the reader
+	Ended    bool          // an obituary
+	Volatile bool          // QoS 0: no custody
+	Origin   addr.Node
+	Bundle   bundle.Sequence
+	DSeq     uint64
+	Message  bundle.ID
+	Node     addr.Node   // destination node, or
+	Region   addr.Region // destination region
+	Service  string
+	QoS      uint8
+	Retain   bool
+	Topic    string // set when the destination may be here
+	Life     int64  // ms of life left on arrival
+	Hops     uint8
+	Frozen   []byte
+	Blob     *store.Blob
+	Size     int
+}
+
+// Delivery offers a message to a device session or a service of this node.
+// The driver answers with Settle.
+type Delivery struct {
+	Session  string // or
+	Service  string
+	Conn     uint64 // connection of the session it is for
+	Header   *store.Header
+	Entry    store.Entry
+	PacketID uint16
+	Dup      bool        // was offered before
+	Release  bool        // PUBREC was had: send PUBREL, not PUBLISH
+	SubIDs   []int       // MQTT 5 subscription identifiers
+	Retain   bool        // the retain flag of the PUBLISH
+	Blob     *store.Blob // nil: read it from the store
+	Life     int64       // ms of life left
+}
+
+// Live is a message for the subscribers of this node that do not outlive
+// their connection, and for QoS 0 deliveries.
+type Live struct {
+	Client string // publisher when it is a device of this node
+	Topic  string
+	Life   int64
+	Blob   *store.Blob
+}
+
+// CloseLink ends a link session.
+type CloseLink struct {
+	Link   uint64
+	Reason string
+}
+
+// What a Settlement says.
+type Outcome uint8
+
+// The outcomes of a delivery.
+const (
+	Done     Outcome = iota // PUBACK, PUBCOMP, or a service is done with it
+	Received                // PUBREC: the device has it, PUBREL is due
+	Inbound                 // PUBREL of an inbound QoS 2 publish: forget its packet id
+)
+
+// Settlement answers a Delivery, or ends an inbound QoS 2 exchange.
+type Settlement struct {
+	Session string
+	Service string
+	Conn    uint64
+	Seq     uint64
+	Packet  uint16 // Inbound only
+	Outcome Outcome
+}
+
+// Link describes a new link session.
+type Link struct {
+	ID       uint64
+	Node     addr.Node
+	Delay    time.Duration // one way, measured or configured
+	Schedule Schedule      // zero: always on
+	Window   int64         // bytes in flight; 0: DefaultWindow
+}
+
+// Settings is what configuration and fleet revisions decide.
+type Settings struct {
+	TTL       time.Duration // life of a message that names none
+	OrderWait time.Duration // longest wait for what came before
+	Services  []routing.ServiceState
+	Fleet     routing.FleetState
+}

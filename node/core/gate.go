@@ -1,0 +1,103 @@
+package core
+
+import "github.com/farhop/farhop/storeforward/store"
+
+// gate holds effects back until the batch they rest on is persisted. Tags
+// never decrease within one list, so each list is served from its head.
+type gate struct {
+	persisted store.LSN
+	replies   []gatedReply
+	live      []gatedLive
+	releases  []gatedRelease
+	ackers    []*link // links with acknowledgements that wait
+}
+
+type gatedReply struct {
+	lsn   store.LSN
+	reply Reply
+}
+
+type gatedLive struct {
+	lsn  store.LSN
+	live Live
+}
+
+type gatedRelease struct {
+	lsn      store.LSN
+	delivery Delivery
+}
+
+// gatedAck is the highest XID of a class whose custody rests on lsn.
+type gatedAck struct {
+	lsn store.LSN
+	xid uint64
+}
+
+func (c *Core) reply(r Reply) {
+	c.gate.replies = append(c.gate.replies, gatedReply{c.m.Batch.LSN, r})
+}
+
+func (c *Core) live(l Live) {
+	c.gate.live = append(c.gate.live, gatedLive{c.m.Batch.LSN, l})
+}
+
+// release lets out every effect whose fact is durable. What is tagged with
+// the batch that has just begun rests on nothing new when that is empty.
+func (c *Core) release() {
+	upTo := c.gate.persisted
+	if c.cur.Write == nil && upTo+1 == c.m.Batch.LSN {
+		upTo++
+	}
+	n := 0
+	for ; n < len(c.gate.replies) && c.gate.replies[n].lsn <= upTo; n++ {
+		c.cur.Replies = append(c.cur.Replies, c.gate.replies[n].reply)
+	}
+	c.gate.replies = shift(c.gate.replies, n)
+	for n = 0; n < len(c.gate.live) && c.gate.live[n].lsn <= upTo; n++ {
+		c.cur.Live = append(c.cur.Live, c.gate.live[n].live)
+	}
+	c.gate.live = shift(c.gate.live, n)
+	for n = 0; n < len(c.gate.releases) && c.gate.releases[n].lsn <= upTo; n++ {
+		c.cur.Deliver = append(c.cur.Deliver, c.gate.releases[n].delivery)
+	}
+	c.gate.releases = shift(c.gate.releases, n)
+	wait := c.gate.ackers[:0]
+	for _, l := range c.gate.ackers {
+		if c.links[l.ID] == l && c.releaseAcks(l, upTo) {
+			wait = append(wait, l)
+		} else {
+			l.acking = false
+		}
+	}
+	clear(c.gate.ackers[len(wait):])
+	c.gate.ackers = wait
+}
+
+// releaseAcks sends one cumulative Ack per class and reports whether more wait.
+func (c *Core) releaseAcks(l *link, upTo store.LSN) (more bool) {
+	for class := range l.in {
+		in := &l.in[class]
+		n := 0
+		for n < len(in.acks) && in.acks[n].lsn <= upTo {
+			n++
+		}
+		if n > 0 {
+			c.send(l, Ack{Class: classOf(class), XID: in.acks[n-1].xid})
+			in.acks = shift(in.acks, n)
+		}
+		more = more || len(in.acks) > 0
+	}
+	return more
+}
+
+// shift drops the first n elements, keeping the memory when all are gone.
+func shift[T any](s []T, n int) []T {
+	if n == 0 {
+		return s
+	}
+	if n == len(s) {
+		clear(s)
+		return s[:0]
+	}
+	return s[n:]
+}

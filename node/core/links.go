@@ -1,0 +1,347 @@
+package core
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/storeforward"
+	"github.com/farhop/farhop/storeforward/bundle"
+	"github.com/farhop/farhop/storeforward/store"
+)
+
+// link is one session with a neighbour.
+type link struct {
+	Link
+	out    [bundle.NumClasses]outgoing
+	in     [bundle.NumClasses]incomingState
+	bytes  int64 // in flight
+	rtt    int64 // ms, at least 1
+	heard  int64 // ms, last frame from the peer
+	asked  int64 // ms, first Ping since the peer was last heard
+	pinged int64 // ms, last Ping sent; 0: none is unanswered
+	open   bool  // within a contact
+	silent bool  // nothing heard for longer than the link explains
+	paused int64 // ms: the peer refused for want of room; no transfers until then
+	acking bool
+}
+
+// outgoing is what is in flight in one class. XIDs are contiguous, so the
+// flight of an XID is found by its distance from the first.
+type outgoing struct {
+	next    uint64 // XID of the next transfer
+	flights []*storeforward.Item
+	first   uint64 // XID of flights[0]
+}
+
+type incomingState struct {
+	next uint64 // XID due
+	acks []gatedAck
+}
+
+func classOf(i int) bundle.Class { return bundle.Class(i) }
+
+// usable reports whether transfers may be sent now.
+func (l *link) usable() bool { return l.open && !l.silent }
+
+// patience is how long silence is explained by the link itself: three round
+// trips of a probe, and the time a probe may be late.
+func (l *link) patience() int64 { return 3*l.rtt + 3*max(l.rtt, 250) }
+
+// overdue reports whether an answer is owed for longer than that.
+func (l *link) overdue(now int64) bool {
+	return !l.silent && l.open && l.pinged != 0 && now >= max(l.heard, l.asked)+l.patience()
+}
+
+// interval is the time between probes, derived from the round trip: short
+// while the peer owes an answer, long on a link that idles or fell silent.
+func (l *link) interval() int64 {
+	switch {
+	case l.silent:
+		return max(l.rtt, 1000)
+	case l.bytes > 0:
+		return max(l.rtt, 250)
+	}
+	return max(2*l.rtt, 2000)
+}
+
+// LinkUp begins a session. An older session with the same node ends.
+func (c *Core) LinkUp(now time.Time, l Link) {
+	c.at(now)
+	if old := c.byNode[l.Node]; old != nil {
+		c.drop(old)
+		c.cur.Close = append(c.cur.Close, CloseLink{old.ID, "replaced by a newer session"})
+	}
+	l.Window = cmp.Or(l.Window, DefaultWindow)
+	n := &link{Link: l, rtt: max(2*l.Delay.Milliseconds(), 1), heard: c.now, open: l.Schedule.Open(now)}
+	for i := range n.out {
+		n.out[i].next, n.out[i].first, n.in[i].next = 1, 1, 1
+	}
+	c.links[l.ID], c.byNode[l.Node] = n, n
+	at, _ := slices.BinarySearchFunc(c.linkOrder, l.ID, func(l *link, id uint64) int { return cmp.Compare(l.ID, id) })
+	c.linkOrder = slices.Insert(c.linkOrder, at, n)
+	for _, node := range c.table.Nodes() {
+		if a := c.table.Advert(node); node != c.cfg.Self && node != l.Node {
+			c.send(n, a)
+		}
+	}
+	if a := c.table.Advert(c.cfg.Self); a != nil {
+		c.send(n, a)
+	}
+	c.adjacent(l.Node, uint32(n.rtt/2), n.usable())
+	c.m.Hot(c.outlet(l.Node))
+}
+
+// LinkDown ends a session. What was in flight waits again.
+func (c *Core) LinkDown(now time.Time, id uint64) {
+	c.at(now)
+	if l := c.links[id]; l != nil {
+		c.drop(l)
+	}
+}
+
+func (c *Core) drop(l *link) {
+	delete(c.links, l.ID)
+	if c.byNode[l.Node] == l {
+		delete(c.byNode, l.Node)
+	}
+	c.linkOrder = slices.DeleteFunc(c.linkOrder, func(o *link) bool { return o == l })
+	for class := range l.out {
+		for _, i := range l.out[class].flights {
+			if i != nil {
+				c.giveBack(i)
+			}
+		}
+	}
+	c.adjacent(l.Node, uint32(l.rtt/2), false)
+}
+
+func (c *Core) close(l *link, reason string) {
+	c.drop(l)
+	c.cur.Close = append(c.cur.Close, CloseLink{l.ID, reason})
+}
+
+func (c *Core) send(l *link, f Frame) {
+	c.cur.Sends = append(c.cur.Sends, Send{l.ID, f})
+}
+
+func (c *Core) ackLater(l *link, class bundle.Class, xid uint64) {
+	in := &l.in[class]
+	lsn := c.m.Batch.LSN
+	if n := len(in.acks); n > 0 && in.acks[n-1].lsn == lsn {
+		in.acks[n-1].xid = xid
+	} else {
+		in.acks = append(in.acks, gatedAck{lsn, xid})
+	}
+	if !l.acking {
+		l.acking = true
+		c.gate.ackers = append(c.gate.ackers, l)
+	}
+}
+
+// serveLink offers what waits for a neighbour. It reports whether the link,
+// and not the store, is what keeps the rest back.
+func (c *Core) serveLink(o *storeforward.Outlet, l *link) (blocked bool) {
+	if l == nil || !l.usable() || l.paused > c.now {
+		return true
+	}
+	for {
+		most := bundle.Class(bundle.NumClasses - 1)
+		if l.bytes >= l.Window {
+			most = bundle.Control // control never waits behind data
+		}
+		for most > 0 && len(l.out[most].flights) >= maxFlights {
+			most--
+		}
+		i := c.m.Next(o, most)
+		if i == nil {
+			return most < bundle.NumClasses-1
+		}
+		c.transfer(l, i)
+	}
+}
+
+func (c *Core) transfer(l *link, i *storeforward.Item) {
+	if i.Header.Expires <= c.now && i.Entry.State != store.Ended {
+		c.m.Return(i)
+		c.expireItem(i)
+		return
+	}
+	out := &l.out[i.Header.Class]
+	if len(out.flights) == 0 {
+		out.first = out.next
+	}
+	out.flights = append(out.flights, i)
+	l.bytes += int64(i.Header.Size)
+	c.send(l, &Transfer{
+		XID: out.next, Class: i.Header.Class, Header: i.Header, Entry: i.Entry, Blob: i.Blob, Life: i.Header.Expires - c.now,
+	})
+	out.next++
+	c.stats.Transfers++
+}
+
+func (c *Core) acked(l *link, a Ack) {
+	if int(a.Class) >= len(l.out) {
+		return
+	}
+	out := &l.out[a.Class]
+	if a.XID >= out.next {
+		c.close(l, "acknowledged a transfer that was never sent")
+		return
+	}
+	n := 0
+	for ; n < len(out.flights) && out.first+uint64(n) <= a.XID; n++ {
+		if i := out.flights[n]; i != nil {
+			l.bytes -= int64(i.Header.Size)
+			c.m.Release(i)
+			c.stats.HandedOn++
+		}
+	}
+	if n > 0 {
+		out.flights = shift(out.flights, n)
+		out.first += uint64(n)
+		c.m.Hot(c.outlet(l.Node))
+	}
+}
+
+// refused takes a bundle back. For want of room the link rests for a few
+// round trips; for any other reason its life ends here, with an obituary.
+func (c *Core) refused(l *link, r Refuse) {
+	if int(r.Class) >= len(l.out) {
+		return
+	}
+	out := &l.out[r.Class]
+	if r.XID < out.first || r.XID-out.first >= uint64(len(out.flights)) || out.flights[r.XID-out.first] == nil {
+		return
+	}
+	i := out.flights[r.XID-out.first]
+	out.flights[r.XID-out.first] = nil
+	l.bytes -= int64(i.Header.Size)
+	switch r.Reason {
+	case bundle.Malformed, bundle.TooLarge, bundle.HopLimit, bundle.NotAllowed:
+		c.m.Return(i)
+		c.end(i, r.Reason)
+	default:
+		c.giveBack(i)
+		l.paused = c.now + max(4*l.rtt, 1000)
+	}
+}
+
+// giveBack makes an unacknowledged item wait again, unless its life is over.
+func (c *Core) giveBack(i *storeforward.Item) {
+	c.m.Return(i)
+	if i.Header.Expires <= c.now && i.Entry.State != store.Ended && i.State == storeforward.Waiting {
+		c.expireItem(i)
+	}
+}
+
+// moveFlights takes back what is in flight on links that fell silent, when
+// another way is up. The far side drops what then arrives twice.
+func (c *Core) moveFlights() {
+	for _, l := range c.linkOrder {
+		if l.usable() {
+			continue
+		}
+		for class := range l.out {
+			for n, i := range l.out[class].flights {
+				if i == nil {
+					continue
+				}
+				if o := c.outletOf(i.Entry.Queue); o != nil && o.Owner != any(l.Node) && c.upNow(o) {
+					l.out[class].flights[n] = nil
+					l.bytes -= int64(i.Header.Size)
+					c.giveBack(i)
+				}
+			}
+		}
+	}
+}
+
+func (c *Core) upNow(o *storeforward.Outlet) bool {
+	n, ok := o.Owner.(addr.Node)
+	return ok && c.byNode[n] != nil && c.byNode[n].usable()
+}
+
+// heard notes life. Only what a peer sent counts, never what we sent.
+func (c *Core) heard(l *link) {
+	l.heard = c.now
+	if l.silent {
+		l.silent = false
+		c.adjacent(l.Node, uint32(l.rtt/2), l.usable())
+		c.m.Hot(c.outlet(l.Node))
+	}
+}
+
+func (c *Core) pong(l *link, p Pong) {
+	sent := int64(p.Stamp)
+	if l.pinged == 0 || sent > c.now || sent < l.asked {
+		return
+	}
+	if sent == l.asked { // a later answer says nothing of the round trip: the link may have been cut
+		l.rtt = max((7*l.rtt+c.now-sent)/8, 1)
+	}
+	l.pinged = 0
+}
+
+// tickLinks probes, notices silence, and follows the contact plans.
+func (c *Core) tickLinks() {
+	now := time.UnixMilli(c.now)
+	for _, l := range c.linkOrder {
+		if open := l.Schedule.Open(now); open != l.open {
+			l.open = open
+			l.heard, l.pinged, l.asked = c.now, 0, 0
+			c.adjacent(l.Node, uint32(l.rtt/2), l.usable())
+			if open {
+				c.probe(l) // wakes a transport that backed off
+				c.m.Hot(c.outlet(l.Node))
+			}
+		}
+		if l.paused != 0 && l.paused <= c.now {
+			l.paused = 0
+			c.m.Hot(c.outlet(l.Node))
+		}
+		if c.now >= c.nextProbe(l) {
+			c.probe(l)
+		}
+		if l.overdue(c.now) {
+			l.silent = true
+			c.adjacent(l.Node, uint32(l.rtt/2), false)
+		}
+	}
+}
+
+func (c *Core) probe(l *link) {
+	if l.pinged == 0 || l.asked < l.heard {
+		l.asked = c.now
+	}
+	l.pinged = c.now
+	c.send(l, Ping{uint64(c.now)})
+}
+
+// nextProbe returns when a probe is due: once per interval while the peer is
+// quiet. A scheduled link is only probed while it owes an answer.
+func (c *Core) nextProbe(l *link) int64 {
+	if !l.open || (!l.Schedule.Always() && l.bytes == 0 && l.pinged == 0) {
+		return int64(^uint64(0) >> 1)
+	}
+	return max(l.heard, l.pinged) + l.interval()
+}
+
+func (c *Core) wakeLinks(w *wake) {
+	now := time.UnixMilli(c.now)
+	for _, l := range c.linkOrder {
+		if next := l.Schedule.Next(now); !next.IsZero() {
+			w.min(next.UnixMilli())
+		}
+		if l.paused != 0 {
+			w.min(l.paused)
+		}
+		if next := c.nextProbe(l); next != int64(^uint64(0)>>1) {
+			w.min(next)
+		}
+		if !l.silent && l.open && l.pinged != 0 {
+			w.min(max(l.heard, l.asked) + l.patience())
+		}
+	}
+}

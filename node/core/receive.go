@@ -1,0 +1,201 @@
+package core
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/farhop/farhop/routing"
+	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/storeforward"
+	"github.com/farhop/farhop/storeforward/bundle"
+	"github.com/farhop/farhop/storeforward/store"
+)
+
+// hopKey names the bundles of one origin that arrived after the same number
+// of hops. Custody of one copy passes a node at most once with one hop count,
+// so a repeat within a key is a second copy and may be dropped, while a
+// bundle that comes back on another way is not mistaken for one.
+type hopKey struct {
+	node  addr.Node
+	inc   uint32
+	class bundle.Class
+	hops  uint8
+}
+
+// originKey names the bundles, or the messages, of one origin and class.
+type originKey struct {
+	node  addr.Node
+	inc   uint32
+	class bundle.Class
+}
+
+// Receive takes in frames of one link, in the order they were sent.
+func (c *Core) Receive(now time.Time, linkID uint64, frames []Frame) {
+	c.at(now)
+	l := c.links[linkID]
+	if l == nil || c.halted {
+		return
+	}
+	c.heard(l)
+	for _, f := range frames {
+		switch f := f.(type) {
+		case *Incoming:
+			c.incoming(l, f)
+		case Ack:
+			c.acked(l, f)
+		case Refuse:
+			c.refused(l, f)
+		case *routing.Advert:
+			c.learn(f, l)
+		case Ping:
+			c.send(l, Pong(f))
+		case Pong:
+			c.pong(l, f)
+		}
+		if c.links[linkID] != l {
+			return // closed for what it sent
+		}
+	}
+}
+
+func (c *Core) incoming(l *link, in *Incoming) {
+	if in.Volatile {
+		c.incomingVolatile(in)
+		return
+	}
+	r := &l.in[in.Class]
+	if in.XID != r.next {
+		c.close(l, fmt.Sprintf("transfer %d of class %s where %d was due", in.XID, in.Class, r.next))
+		return
+	}
+	r.next++
+	reason := in.Bad
+	if reason == bundle.OK {
+		reason = c.takeCustody(l, in)
+	}
+	switch reason {
+	case bundle.OK, bundle.Duplicate:
+		if reason == bundle.Duplicate {
+			c.stats.Duplicates++
+		}
+	default:
+		c.stats.Refused[reason]++
+		c.send(l, Refuse{in.Class, in.XID, reason})
+	}
+	// The cumulative ack passes over what was refused: the Refuse was sent
+	// before it, and links keep their order.
+	c.ackLater(l, in.Class, in.XID)
+}
+
+// takeCustody stores a bundle unless it is here already or not welcome.
+func (c *Core) takeCustody(l *link, in *Incoming) bundle.Reason {
+	if in.Hops >= MaxHops {
+		return bundle.HopLimit
+	}
+	h := &store.Header{
+		Message: in.Message, Origin: in.Origin, Prev: l.Node, Class: in.Class, Hops: in.Hops + 1, QoS: in.QoS,
+		Retain: in.Retain, Topic: in.Topic, Service: in.Service,
+		Received: c.now, Expires: c.now + in.Life, Size: uint32(in.Size),
+	}
+	if in.Node == c.cfg.Self {
+		return c.consume(h, in)
+	}
+	key := hopKey{in.Origin, in.Bundle.Incarnation(), in.Class, in.Hops}
+	w := c.hops[key]
+	if w == nil {
+		w = &storeforward.Window{}
+		c.hops[key] = w
+	}
+	if w.Seen(in.Bundle.Count()) {
+		return bundle.Duplicate
+	}
+	if reason := c.m.Room(in.Size, 1); reason != bundle.OK {
+		return reason
+	}
+	w.Add(in.Bundle.Count())
+	c.dirty.add(dirtyKey{kind: dirtyHops, hop: key})
+	if !in.Region.IsZero() && in.Region.Contains(c.cfg.Region) {
+		c.enterRegion(h, in)
+		return bundle.OK
+	}
+	q := store.Queue{Kind: store.ToNode, Name: in.Node.String(), Class: in.Class}
+	if !in.Region.IsZero() {
+		q = store.Queue{Kind: store.ToRegion, Name: in.Region.String(), Class: in.Class}
+	}
+	e := store.Entry{Queue: q, Bundle: in.Bundle, DSeq: in.DSeq, QoS: in.QoS, Frozen: in.Frozen}
+	if in.Ended {
+		e.State = store.Ended
+	}
+	c.put(h, []store.Entry{e}, in.Blob)
+	c.stats.Relayed++
+	return bundle.OK
+}
+
+func (c *Core) put(h *store.Header, entries []store.Entry, b *store.Blob) {
+	h.Seq, h.Entries = c.m.NextSeq(), entries
+	c.m.Put(h, b)
+}
+
+// enterRegion takes in a bundle addressed to a region this node is in: it
+// goes to the region's subscribers, or is held here until there is one.
+func (c *Core) enterRegion(h *store.Header, in *Incoming) {
+	if in.Ended {
+		return // there is no order to keep in a region
+	}
+	if !in.Message.IsZero() && !c.firstSight(in.Message) {
+		c.stats.Duplicates++
+		return
+	}
+	r := c.resolve(h, "", in.Region, true)
+	if r.empty() {
+		r.entries = []store.Entry{{Queue: store.Queue{Kind: store.ToRegion, Name: in.Region.String(), Class: in.Class}}}
+	}
+	c.deliver(h, r, in.Blob)
+}
+
+// deliver puts a message for its recipients here and hands it to the live.
+func (c *Core) deliver(h *store.Header, r recipients, b *store.Blob) {
+	if len(r.entries) > 0 {
+		c.put(h, r.entries, b)
+	}
+	if r.live {
+		c.live(Live{Topic: h.Topic, Life: h.Expires - c.now, Blob: b})
+	}
+	if r.empty() {
+		c.stats.Ended[bundle.NoSubscriber]++
+	} else {
+		c.stats.Arrived++
+	}
+}
+
+// firstSight reports whether a message was never seen here, and remembers it.
+func (c *Core) firstSight(id bundle.ID) bool {
+	key := originKey{id.Node, id.Seq.Incarnation(), id.Seq.Class()}
+	w := c.messages[key]
+	if w == nil {
+		w = &storeforward.Window{}
+		c.messages[key] = w
+	}
+	if w.Seen(id.Seq.Count()) {
+		return false
+	}
+	w.Add(id.Seq.Count())
+	c.dirty.add(dirtyKey{kind: dirtyMessages, origin: key})
+	return true
+}
+
+func (c *Core) incomingVolatile(in *Incoming) {
+	h := &store.Header{
+		Origin: in.Origin, Class: in.Class, Hops: in.Hops + 1, Topic: in.Topic, Service: in.Service,
+		Received: c.now, Expires: c.now + in.Life, Size: uint32(in.Size),
+	}
+	switch {
+	case in.Life <= 0 || in.Hops >= MaxHops || in.Bad != bundle.OK:
+		c.stats.Ended[bundle.Expired]++
+	case in.Node == c.cfg.Self:
+		c.live(Live{Topic: in.Topic, Life: in.Life, Blob: in.Blob})
+	default:
+		e := store.Entry{Queue: store.Queue{Kind: store.ToNode, Name: in.Node.String(), Class: in.Class}, Bundle: in.Bundle, Frozen: in.Frozen}
+		c.passOn(in.Node, &Volatile{Header: h, Entry: e, Blob: in.Blob, Life: in.Life})
+	}
+}

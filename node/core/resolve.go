@@ -1,0 +1,117 @@
+package core
+
+import (
+	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/storeforward/bundle"
+	"github.com/farhop/farhop/storeforward/store"
+)
+
+// ServiceMQTT is the destination service of MQTT publications.
+const ServiceMQTT = "mqtt"
+
+// recipients are the entries and the live subscribers of one message.
+type recipients struct {
+	entries []store.Entry
+	live    bool
+}
+
+// empty reports whether nobody wants the message.
+func (r *recipients) empty() bool { return len(r.entries) == 0 && !r.live }
+
+// resolve finds who gets a publication: other nodes with a subscriber (only
+// those of region in, when set), and the subscribers of this node.
+func (c *Core) resolve(h *store.Header, client string, in addr.Region, remote bool) recipients {
+	var r recipients
+	if remote {
+		c.table.Wants(h.Topic, func(n addr.Node) {
+			if in.IsZero() || in.Contains(c.table.Advert(n).Region) {
+				r.entries = append(r.entries, c.outbound(h, store.Queue{Kind: store.ToNode, Name: n.String(), Class: h.Class}))
+			}
+		})
+	}
+	c.matchLocal(h, client, &r)
+	return r
+}
+
+// matchLocal adds the subscribers of this node. A session gets one entry
+// however many of its filters match, with their highest QoS (MQTT 5, 3.3.4).
+func (c *Core) matchLocal(h *store.Header, client string, r *recipients) {
+	var some [8]*subscription
+	matched := some[:0]
+	c.subs.Match(h.Topic, func(s *subscription) { matched = append(matched, s) })
+	first := len(r.entries)
+	for _, s := range matched {
+		if s.NoLocal && client != "" && s.session.id == client {
+			continue
+		}
+		qos := min(s.QoS, h.QoS)
+		if qos == 0 || !s.session.durable() {
+			r.live = true
+			continue
+		}
+		name := store.Queue{Kind: store.ToSession, Name: s.session.id, Class: h.Class}
+		dup := false
+		for i := first; i < len(r.entries); i++ {
+			if r.entries[i].Queue == name {
+				r.entries[i].QoS = max(r.entries[i].QoS, qos)
+				dup = true
+			}
+		}
+		if !dup {
+			r.entries = append(r.entries, store.Entry{Queue: name, QoS: qos})
+		}
+	}
+	// Numbers are drawn last, one per session, in a fixed order of matching.
+	for i := first; i < len(r.entries); i++ {
+		r.entries[i].DSeq = c.nextDSeq(store.Queue{Kind: store.ToSession, Name: r.entries[i].Queue.Name})
+	}
+}
+
+// outbound makes the entry of a bundle that starts here: it draws its
+// sequence numbers and encodes what will never change about it.
+func (c *Core) outbound(h *store.Header, q store.Queue) store.Entry {
+	c.bundles[h.Class]++
+	c.dirty.add(dirtyKey{kind: dirtyNumbers})
+	e := store.Entry{Queue: q, QoS: h.QoS, Bundle: bundle.NewSequence(c.cfg.Incarnation, h.Class, c.bundles[h.Class])}
+	if h.QoS > 0 {
+		e.DSeq = c.nextDSeq(q) // QoS 0 is never repeated, ordered or missed
+	}
+	var dest addr.EID
+	if q.Kind == store.ToNode {
+		n, _ := addr.ParseNode(q.Name)
+		dest = addr.NodeEID(n, h.Service)
+	} else {
+		r, _ := addr.ParseRegion(q.Name)
+		dest = addr.RegionEID(r, h.Service)
+	}
+	p := bundle.Primary{
+		Dest: dest, Source: addr.NodeEID(c.cfg.Self, h.Service), ReportTo: addr.None,
+		Created:  bundle.Timestamp{Seq: uint64(e.Bundle)},
+		Lifetime: uint64(max(h.Expires-c.now, 0)),
+	}
+	if c.cfg.Clock {
+		p.Created.Time = bundle.DTNTime(c.now)
+	}
+	e.Frozen = bundle.AppendFrozen(make([]byte, 0, 128), &p, bundle.MeshInfo{DSeq: e.DSeq, Message: h.Message, QoS: h.QoS})
+	return e
+}
+
+// undraw takes back the numbers drawn for entries that are refused after all,
+// so that no consumer waits for them.
+func (c *Core) undraw(entries []store.Entry) {
+	for _, e := range entries {
+		if e.DSeq > 0 {
+			q := e.Queue
+			if q.Kind == store.ToSession {
+				q.Class = 0
+			}
+			c.counts[q]--
+		}
+	}
+}
+
+func (c *Core) nextDSeq(q store.Queue) uint64 {
+	c.counts[q]++
+	c.dirty.add(dirtyKey{kind: dirtyCount, queue: q})
+	return c.counts[q]
+}

@@ -1,0 +1,387 @@
+package core
+
+import (
+	"encoding/json"
+	"slices"
+	"time"
+
+	"github.com/farhop/farhop/routing/interest"
+	"github.com/farhop/farhop/storeforward"
+	"github.com/farhop/farhop/storeforward/bundle"
+	"github.com/farhop/farhop/storeforward/store"
+)
+
+// NeverExpires is the session expiry interval of MQTT 5, 3.1.2.11.2.
+const NeverExpires = 0xFFFFFFFF
+
+// ServiceRetained marks a Submission to one Session as a retained message.
+const ServiceRetained = "retained"
+
+// maxPackets is how many packet ids MQTT has (1 to 65535).
+const maxPackets = 65535
+
+// Subscription is one filter of a session with its MQTT 5 options.
+type Subscription struct {
+	Filter            string `json:"f"`
+	QoS               uint8  `json:"q"`
+	NoLocal           bool   `json:"nl,omitempty"`
+	RetainAsPublished bool   `json:"rap,omitempty"`
+	ID                int    `json:"id,omitempty"`
+}
+
+// SessionOpen is a device that connected. Conn tells its connections apart.
+type SessionOpen struct {
+	Token      uint64
+	Client     string
+	Conn       uint64
+	Clean      bool   // end an older session first
+	Expiry     uint32 // seconds it outlives the connection; 0: not at all
+	ReceiveMax uint16 // deliveries in flight
+}
+
+// SessionState is what a device finds of its older session.
+type SessionState struct {
+	Present       bool
+	Subscriptions []Subscription
+	Inbound       []uint16 // QoS 2 packet ids that await PUBREL
+}
+
+// session is an MQTT client of this node. A durable one is the last hop of
+// its messages: they stay in the store until the device acknowledged them.
+type session struct {
+	id       string
+	conn     uint64 // 0: offline
+	expiry   uint32
+	ends     int64 // ms, when offline; 0: never
+	window   int
+	purgedTo uint64 // items up to this Seq belonged to an earlier session
+	subs     []*subscription
+	inbound  map[uint16]bool
+	outlet   *storeforward.Outlet
+	flying   map[uint64]*storeforward.Item // by Seq
+	packets  map[uint16]bool               // in use by flying
+}
+
+type subscription struct {
+	Subscription
+	session *session
+}
+
+func (s *session) durable() bool { return s.expiry > 0 }
+
+// packetID derives the packet id of a delivery from its place in the session,
+// so that a message keeps its id across restarts without storing it.
+func packetID(e store.Entry) uint16 { return uint16((e.DSeq-1)%maxPackets) + 1 }
+
+// OpenSession takes in a device. The Reply comes when the session is durable.
+func (c *Core) OpenSession(now time.Time, o SessionOpen) SessionState {
+	c.at(now)
+	s := c.sessions[o.Client]
+	if s != nil && o.Clean {
+		c.endSession(s)
+		s = nil
+	}
+	var state SessionState
+	if s == nil {
+		s = &session{id: o.Client, inbound: map[uint16]bool{}, purgedTo: c.lastSeq(o.Client)}
+		s.outlet = storeforward.NewOutlet(s)
+		c.sessions[o.Client] = s
+		c.m.Reroute()
+	} else {
+		state.Present = true
+		for _, sub := range s.subs {
+			state.Subscriptions = append(state.Subscriptions, sub.Subscription)
+		}
+		for p := range s.inbound {
+			state.Inbound = append(state.Inbound, p)
+		}
+		slices.Sort(state.Inbound)
+		c.landFlights(s)
+	}
+	s.conn, s.expiry, s.ends = o.Conn, o.Expiry, 0
+	s.window = int(o.ReceiveMax)
+	s.flying, s.packets = map[uint64]*storeforward.Item{}, map[uint16]bool{}
+	c.away = slices.DeleteFunc(c.away, func(o *session) bool { return o == s })
+	c.dirty.add(dirtyKey{kind: dirtySession, name: s.id})
+	c.m.Hot(s.outlet)
+	c.reply(Reply{Token: o.Token})
+	return state
+}
+
+// lastSeq returns the newest Seq that may still wait for an ended session of
+// this name.
+func (c *Core) lastSeq(client string) uint64 {
+	for class := range bundle.Class(bundle.NumClasses) {
+		if q := c.m.Lookup(store.Queue{Kind: store.ToSession, Name: client, Class: class}); q != nil && q.Count > 0 {
+			return c.m.LastSeq()
+		}
+	}
+	return 0
+}
+
+// CloseSession tells that a device's connection ended. expiry replaces what
+// it asked for when it connected (MQTT 5, 3.14.2.2.2).
+func (c *Core) CloseSession(now time.Time, client string, conn uint64, expiry uint32) {
+	c.at(now)
+	s := c.sessions[client]
+	if s == nil || s.conn != conn {
+		return // an older connection of a session that was taken over
+	}
+	c.landFlights(s)
+	s.conn = 0
+	if s.expiry = expiry; expiry == 0 {
+		c.endSession(s)
+		return
+	}
+	if expiry != NeverExpires {
+		s.ends = c.now + int64(expiry)*1000
+		c.away = append(c.away, s)
+	}
+	c.dirty.add(dirtyKey{kind: dirtySession, name: s.id})
+}
+
+// landFlights makes unacknowledged deliveries wait for the next connection.
+func (c *Core) landFlights(s *session) {
+	seqs := make([]uint64, 0, len(s.flying))
+	for seq := range s.flying {
+		seqs = append(seqs, seq)
+	}
+	slices.Sort(seqs)
+	for _, seq := range seqs {
+		c.giveBack(s.flying[seq])
+	}
+	clear(s.flying)
+	clear(s.packets)
+}
+
+func (c *Core) endSession(s *session) {
+	c.unsubscribe(s, nil)
+	delete(c.sessions, s.id)
+	c.away = slices.DeleteFunc(c.away, func(o *session) bool { return o == s })
+	for class := range bundle.Class(bundle.NumClasses) {
+		c.purge(store.Queue{Kind: store.ToSession, Name: s.id, Class: class})
+	}
+	c.dirty.add(dirtyKey{kind: dirtySession, name: s.id})
+	c.dirty.add(dirtyKey{kind: dirtyInbound, name: s.id})
+}
+
+// purge ends what an ended session left in a queue, as far as it is windowed;
+// the rest follows as it is loaded.
+func (c *Core) purge(name store.Queue) {
+	q := c.m.Lookup(name)
+	if q == nil {
+		return
+	}
+	upTo := ^uint64(0)
+	if s := c.sessions[name.Name]; s != nil {
+		upTo = s.purgedTo
+	}
+	for i := q.Head(); i != nil && i.Header.Seq <= upTo; {
+		next := i.Next()
+		c.stats.Ended[bundle.SessionEnded]++
+		c.m.Release(i)
+		i = next
+	}
+}
+
+// Subscribe adds or replaces filters of a session. The Reply comes when they
+// are durable and told to the mesh.
+func (c *Core) Subscribe(now time.Time, token uint64, client string, subs []Subscription) {
+	c.at(now)
+	s := c.sessions[client]
+	if s == nil {
+		c.reply(Reply{Token: token, Reason: bundle.SessionEnded})
+		return
+	}
+	for _, sub := range subs {
+		if at := slices.IndexFunc(s.subs, func(o *subscription) bool { return o.Filter == sub.Filter }); at >= 0 {
+			s.subs[at].Subscription = sub
+			continue
+		}
+		n := &subscription{sub, s}
+		s.subs = append(s.subs, n)
+		c.subs.Add(sub.Filter, n)
+	}
+	c.subscribed(s, token)
+}
+
+// Unsubscribe removes filters of a session.
+func (c *Core) Unsubscribe(now time.Time, token uint64, client string, filters []string) {
+	c.at(now)
+	if s := c.sessions[client]; s != nil {
+		c.unsubscribe(s, filters)
+		c.subscribed(s, token)
+		return
+	}
+	c.reply(Reply{Token: token})
+}
+
+func (c *Core) subscribed(s *session, token uint64) {
+	c.advertDirty, c.heldDirty = true, true
+	c.dirty.add(dirtyKey{kind: dirtySession, name: s.id})
+	c.reply(Reply{Token: token})
+}
+
+// unsubscribe removes the named filters, all when filters is nil.
+func (c *Core) unsubscribe(s *session, filters []string) {
+	s.subs = slices.DeleteFunc(s.subs, func(sub *subscription) bool {
+		if filters != nil && !slices.Contains(filters, sub.Filter) {
+			return false
+		}
+		c.subs.Remove(sub.Filter, sub)
+		return true
+	})
+	c.advertDirty = true
+}
+
+// serveSession offers a device what waits for it, as far as its window goes.
+func (c *Core) serveSession(s *session) (blocked bool) {
+	if s.conn == 0 {
+		return true
+	}
+	for len(s.flying) < s.window {
+		i := c.m.Next(s.outlet, bundle.NumClasses-1)
+		if i == nil {
+			return false
+		}
+		if i.Header.Expires <= c.now && i.Entry.State == store.Pending {
+			c.m.Return(i)
+			c.expireItem(i)
+			continue
+		}
+		id := packetID(i.Entry)
+		if s.packets[id] {
+			c.m.Return(i) // 65,535 younger deliveries overtook it
+			return true
+		}
+		s.flying[i.Header.Seq], s.packets[id] = i, true
+		c.cur.Deliver = append(c.cur.Deliver, Delivery{
+			Session: s.id, Conn: s.conn, Header: i.Header, Entry: i.Entry, PacketID: id,
+			Dup: i.Sent > 1, Release: i.Entry.State == store.Received, SubIDs: s.subIDs(i.Header.Topic),
+			Retain: s.keepsRetain(i.Header), Blob: i.Blob, Life: i.Header.Expires - c.now,
+		})
+	}
+	return true
+}
+
+// Settle takes in what devices and services said of their deliveries.
+func (c *Core) Settle(now time.Time, all []Settlement) {
+	c.at(now)
+	for _, t := range all {
+		if t.Service != "" {
+			c.settleService(t)
+			continue
+		}
+		s := c.sessions[t.Session]
+		if s == nil {
+			continue
+		}
+		if t.Outcome == Inbound {
+			if s.inbound[t.Packet] {
+				delete(s.inbound, t.Packet)
+				c.dirty.add(dirtyKey{kind: dirtyInbound, name: s.id})
+			}
+			continue
+		}
+		i := s.flying[t.Seq]
+		if i == nil || s.conn != t.Conn {
+			continue // answered by a connection that was taken over
+		}
+		if t.Outcome == Received {
+			c.received(s, i)
+			continue
+		}
+		delete(s.flying, t.Seq)
+		delete(s.packets, packetID(i.Entry))
+		c.m.Release(i)
+		c.stats.Delivered++
+		c.m.Hot(s.outlet)
+	}
+}
+
+// received keeps it durable that a device has a QoS 2 message; then PUBREL.
+func (c *Core) received(s *session, i *storeforward.Item) {
+	if i.Entry.State != store.Received {
+		c.m.MarkReceived(i)
+	}
+	c.gate.releases = append(c.gate.releases, gatedRelease{c.m.Batch.LSN, Delivery{
+		Session: s.id, Conn: s.conn, Header: i.Header, Entry: i.Entry, PacketID: packetID(i.Entry), Release: true,
+	}})
+}
+
+// forgetDelivery frees the packet id of an item that ends.
+func (c *Core) forgetDelivery(i *storeforward.Item) {
+	if s := c.sessions[i.Entry.Queue.Name]; s != nil && s.flying[i.Header.Seq] == i {
+		delete(s.flying, i.Header.Seq)
+		delete(s.packets, packetID(i.Entry))
+	}
+}
+
+func (c *Core) tickSessions() {
+	for n := 0; n < len(c.away); {
+		if s := c.away[n]; s.ends <= c.now {
+			c.endSession(s) // removes it from away
+		} else {
+			n++
+		}
+	}
+}
+
+func (c *Core) wakeSessions(w *wake) {
+	for _, s := range c.away {
+		w.min(s.ends)
+	}
+}
+
+// inbound reports whether a QoS 2 publish was taken in before (MQTT 5, 4.3.3).
+func (c *Core) inbound(p *Submission) bool {
+	s := c.sessions[p.Client]
+	return s != nil && s.inbound[p.Packet]
+}
+
+func (c *Core) noteInbound(p *Submission) {
+	if s := c.sessions[p.Client]; s != nil && p.Packet != 0 {
+		s.inbound[p.Packet] = true
+		c.dirty.add(dirtyKey{kind: dirtyInbound, name: s.id})
+	}
+}
+
+// subIDs returns the subscription identifiers of the filters that match.
+func (s *session) subIDs(topic string) (ids []int) {
+	for _, sub := range s.subs {
+		if sub.ID != 0 && interest.Match(sub.Filter, topic) {
+			ids = append(ids, sub.ID)
+		}
+	}
+	return ids
+}
+
+// keepsRetain reports whether a delivery shows the retain flag it was
+// published with (MQTT 5, 3.3.1.3).
+func (s *session) keepsRetain(h *store.Header) bool {
+	if !h.Retain || h.Service == ServiceRetained {
+		return h.Retain
+	}
+	for _, sub := range s.subs {
+		if sub.RetainAsPublished && interest.Match(sub.Filter, h.Topic) {
+			return true
+		}
+	}
+	return false
+}
+
+// savedSession is the durable form of a session.
+type savedSession struct {
+	Expiry   uint32         `json:"expiry"`
+	PurgedTo uint64         `json:"purged,omitempty"`
+	Subs     []Subscription `json:"subs,omitempty"`
+}
+
+func (s *session) save() []byte {
+	saved := savedSession{Expiry: s.expiry, PurgedTo: s.purgedTo}
+	for _, sub := range s.subs {
+		saved.Subs = append(saved.Subs, sub.Subscription)
+	}
+	b, _ := json.Marshal(saved) // plain fields cannot fail
+	return b
+}

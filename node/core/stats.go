@@ -1,0 +1,23 @@
+package core
+
+import "github.com/farhop/farhop/storeforward/bundle"
+
+// Stats counts what happened since the core was made.
+type Stats struct {
+	Submitted   [bundle.NumReasons]uint64 // submissions by verdict
+	Ended       [bundle.NumReasons]uint64 // items that ended other than by delivery
+	Refused     [bundle.NumReasons]uint64 // transfers whose custody was not taken
+	Arrived     uint64                    // messages handed to recipients here
+	Relayed     uint64                    // bundles taken in for other nodes
+	Transfers   uint64                    // bundles offered to peers
+	HandedOn    uint64                    // bundles whose custody a peer took
+	Delivered   uint64                    // deliveries settled by devices and services
+	Volatile    uint64                    // QoS 0 bundles sent on
+	Duplicates  uint64                    // copies dropped
+	OutOfOrder  uint64                    // messages that came after their gap was given up
+	HeldBack    uint64                    // messages that waited for what came before
+	GapsGivenUp uint64                    // messages no longer waited for
+}
+
+// Stats returns the counters.
+func (c *Core) Stats() Stats { return c.stats }

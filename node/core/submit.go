@@ -1,0 +1,185 @@
+package core
+
+import (
+	"cmp"
+	"encoding/binary"
+	"time"
+
+	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/routing/policy"
+	"github.com/farhop/farhop/storeforward/bundle"
+	"github.com/farhop/farhop/storeforward/store"
+)
+
+// Submit takes in new work. Each Submission gets one Reply.
+func (c *Core) Submit(now time.Time, subs []Submission) {
+	c.at(now)
+	for i := range subs {
+		c.submit(&subs[i])
+	}
+}
+
+func (c *Core) submit(s *Submission) {
+	if c.halted {
+		c.cur.Replies = append(c.cur.Replies, Reply{Token: s.Token, Reason: bundle.DiskFailed})
+		return
+	}
+	if s.QoS == 2 && c.inbound(s) {
+		c.reply(Reply{Token: s.Token, Reason: bundle.Duplicate})
+		return
+	}
+	h := &store.Header{
+		Class: s.Class, QoS: s.QoS, Retain: s.Retain, Topic: s.Topic, Service: s.Service,
+		Received: c.now, Size: uint32(len(s.Blob.B)),
+	}
+	ttl := s.TTL
+	var route policy.Route
+	routed := false
+	if s.Topic != "" && s.Session == "" {
+		if route, routed = c.routes.ForTopic(s.Topic); routed && route.HasClass {
+			h.Class = route.Class
+		}
+		ttl = cmp.Or(ttl, route.TTL)
+	}
+	h.Expires = c.now + cmp.Or(ttl, c.settings.TTL).Milliseconds()
+	if s.QoS == 0 && s.Topic != "" && s.Session == "" && !(routed && len(route.To) > 0) {
+		c.volatile(h, s)
+		return
+	}
+	h.Message = c.nextMessage(h.Class)
+	r, reason := c.addressees(h, s, route)
+	if reason == bundle.OK && len(r.entries) > 0 {
+		if reason = c.m.Room(len(s.Blob.B), len(r.entries)); reason != bundle.OK {
+			c.undraw(r.entries)
+		}
+	}
+	c.accept(h, s, r, reason)
+}
+
+// addressees finds the recipients of a submission.
+func (c *Core) addressees(h *store.Header, s *Submission, route policy.Route) (recipients, bundle.Reason) {
+	var r recipients
+	switch {
+	case s.Session != "":
+		if ses := c.sessions[s.Session]; ses != nil && ses.durable() {
+			r.entries = []store.Entry{{
+				Queue: store.Queue{Kind: store.ToSession, Name: s.Session, Class: h.Class}, QoS: s.QoS,
+				DSeq: c.nextDSeq(store.Queue{Kind: store.ToSession, Name: s.Session}),
+			}}
+		}
+	case s.Topic == "":
+		if s.To == c.cfg.Self {
+			r.entries = []store.Entry{{Queue: store.Queue{Kind: store.ToService, Name: s.Service, Class: h.Class}}}
+		} else {
+			r.entries = []store.Entry{c.outbound(h, store.Queue{Kind: store.ToNode, Name: s.To.String(), Class: h.Class})}
+		}
+	case len(route.To) > 0:
+		return c.toRegions(h, s, route)
+	default:
+		r = c.resolve(h, s.Client, addr.Region{}, s.Topic[0] != '$')
+	}
+	if r.empty() && !s.Retain {
+		return r, bundle.NoSubscriber
+	}
+	return r, bundle.OK
+}
+
+// toRegions sends a publication to the first region of its route that is up,
+// or keeps it for the first one.
+func (c *Core) toRegions(h *store.Header, s *Submission, route policy.Route) (recipients, bundle.Reason) {
+	to := route.To[0]
+	up := false
+	for _, region := range route.To {
+		if c.regionUp(region) {
+			to, up = region, true
+			break
+		}
+	}
+	if to.Contains(c.cfg.Region) {
+		if r := c.resolve(h, s.Client, to, true); !r.empty() {
+			return r, bundle.OK
+		}
+		return recipients{entries: []store.Entry{{Queue: store.Queue{Kind: store.ToRegion, Name: to.String(), Class: h.Class}}}}, bundle.OK
+	}
+	if !up && route.Unreachable == policy.Drop {
+		return recipients{}, bundle.NoRoute
+	}
+	return recipients{entries: []store.Entry{c.outbound(h, store.Queue{Kind: store.ToRegion, Name: to.String(), Class: h.Class})}}, bundle.OK
+}
+
+func (c *Core) regionUp(r addr.Region) bool {
+	if r.Contains(c.cfg.Region) {
+		return true
+	}
+	_, p := c.table.RegionPath(r)
+	return p.Up()
+}
+
+// accept puts a message or ends it, and replies.
+func (c *Core) accept(h *store.Header, s *Submission, r recipients, reason bundle.Reason) {
+	if s.Retain && (reason == bundle.OK || reason == bundle.NoSubscriber) && s.Topic != "" && s.Session == "" {
+		c.retain(h, s)
+	}
+	if s.QoS == 2 && (reason == bundle.OK || reason == bundle.NoSubscriber) {
+		c.noteInbound(s)
+	}
+	if reason == bundle.OK && len(r.entries) > 0 {
+		h.Seq, h.Entries = c.m.NextSeq(), r.entries
+		c.m.Put(h, s.Blob)
+	}
+	if r.live && reason == bundle.OK {
+		c.live(Live{Client: s.Client, Topic: s.Topic, Life: h.Expires - c.now, Blob: s.Blob})
+	}
+	c.stats.Submitted[reason]++
+	c.reply(Reply{Token: s.Token, Reason: reason, Message: h.Message})
+}
+
+func (c *Core) nextMessage(class bundle.Class) bundle.ID {
+	c.msgs[class]++
+	c.dirty.add(dirtyKey{kind: dirtyNumbers})
+	return bundle.ID{Node: c.cfg.Self, Seq: bundle.NewSequence(c.cfg.Incarnation, class, c.msgs[class])}
+}
+
+// retain keeps the message as the newest of its topic, on disk. The value is
+// the end of its life (ms, 8 bytes) and its payload block.
+func (c *Core) retain(h *store.Header, s *Submission) {
+	set := store.Set{Key: RetainedPrefix + s.Topic}
+	if !s.Clear {
+		set.Value = binary.BigEndian.AppendUint64(nil, uint64(h.Expires))
+		set.Blob = s.Blob
+	}
+	c.m.Batch.Sets = append(c.m.Batch.Sets, set)
+}
+
+// volatile passes a QoS 0 publication on: to the subscribers here, and over
+// links that are up now. It is never stored and never repeated.
+func (c *Core) volatile(h *store.Header, s *Submission) {
+	h.QoS = 0
+	r := c.resolve(h, s.Client, addr.Region{}, s.Topic[0] != '$')
+	if s.Retain {
+		c.retain(h, s)
+	}
+	for _, e := range r.entries {
+		n, _ := addr.ParseNode(e.Queue.Name)
+		c.passOn(n, &Volatile{Header: h, Entry: e, Blob: s.Blob, Life: h.Expires - c.now})
+	}
+	if r.live {
+		c.live(Live{Client: s.Client, Topic: s.Topic, Life: h.Expires - c.now, Blob: s.Blob})
+	}
+	reason := bundle.OK
+	if r.empty() {
+		reason = bundle.NoSubscriber
+	}
+	c.stats.Submitted[reason]++
+	c.reply(Reply{Token: s.Token, Reason: reason})
+}
+
+// passOn sends a volatile bundle towards a node if the way is up.
+func (c *Core) passOn(to addr.Node, v *Volatile) {
+	if l := c.byNode[c.table.Path(to).Hop]; l != nil && l.usable() && l.bytes < l.Window {
+		c.send(l, v)
+		c.stats.Volatile++
+		return
+	}
+	c.stats.Ended[bundle.NoRoute]++
+}

@@ -1,0 +1,214 @@
+package core
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/farhop/farhop/routing"
+	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/storeforward"
+	"github.com/farhop/farhop/storeforward/bundle"
+	"github.com/farhop/farhop/storeforward/store"
+)
+
+// View is what a node looks like from outside, for status, metrics and why.
+type View struct {
+	Queues []QueueView
+	Links  []LinkView
+	Totals storeforward.Stats
+	Stats  Stats
+}
+
+// QueueView is one queue that is not empty.
+type QueueView struct {
+	Queue    store.Queue
+	Count    int
+	Bytes    int64
+	InFlight int       // of those inside the window
+	Oldest   int64     // arrival of the oldest, ms; 0 when it is not windowed
+	Hop      addr.Node // neighbour it goes to next; zero for local queues and without a path
+	Up       bool      // the whole path is up
+}
+
+// LinkView is one session with a neighbour.
+type LinkView struct {
+	ID       uint64
+	Node     addr.Node
+	Open     bool // within a contact
+	Silent   bool
+	RTT      time.Duration
+	Flights  int
+	Bytes    int64
+	NextEdge time.Time // next opening or closing of its schedule
+}
+
+// View returns a picture of the core. It copies; nothing in it changes later.
+func (c *Core) View() View {
+	v := View{Totals: c.m.Stats(), Stats: c.stats}
+	c.m.Queues(func(q *storeforward.Queue) {
+		if q.Count == 0 {
+			return
+		}
+		qv := QueueView{Queue: q.Name, Count: q.Count, Bytes: q.Bytes}
+		if h := q.Head(); h != nil {
+			qv.Oldest = h.Header.Received
+		}
+		for i := q.Head(); i != nil; i = i.Next() {
+			if i.State == storeforward.InFlight {
+				qv.InFlight++
+			}
+		}
+		p := c.pathOf(q.Name)
+		qv.Hop, qv.Up = p.Hop, p.Up()
+		v.Queues = append(v.Queues, qv)
+	})
+	for _, l := range c.linkOrder {
+		lv := LinkView{
+			ID: l.ID, Node: l.Node, Open: l.open, Silent: l.silent, Bytes: l.bytes,
+			RTT: time.Duration(l.rtt) * time.Millisecond, NextEdge: l.Schedule.Next(time.UnixMilli(c.now)),
+		}
+		for i := range l.out {
+			lv.Flights += len(l.out[i].flights)
+		}
+		v.Links = append(v.Links, lv)
+	}
+	return v
+}
+
+func (c *Core) pathOf(q store.Queue) routing.Path {
+	switch q.Kind {
+	case store.ToNode:
+		if n, err := addr.ParseNode(q.Name); err == nil {
+			return c.table.Path(n)
+		}
+	case store.ToRegion:
+		if r, ok := heldRegion(q); ok && !r.Contains(c.cfg.Region) {
+			_, p := c.table.RegionPath(r)
+			return p
+		}
+	case store.ToSession, store.ToService, store.ToOrder:
+	}
+	return routing.Path{}
+}
+
+// Place says where one copy of a message is at this node and what it waits
+// for, in words for an operator.
+type Place struct {
+	Queue   string    `json:"queue"`
+	State   string    `json:"state"`
+	Waits   string    `json:"waits"`
+	Arrived time.Time `json:"arrived"`
+	Expires time.Time `json:"expires"`
+	Sent    int       `json:"sent"`
+}
+
+// Why finds the copies of a message that are in custody here and inside the
+// windows.
+func (c *Core) Why(id bundle.ID) []Place {
+	var out []Place
+	c.m.Queues(func(q *storeforward.Queue) {
+		for i := q.Head(); i != nil; i = i.Next() {
+			if i.Header.Message != id {
+				continue
+			}
+			p := Place{
+				Queue: QueueText(q.Name), State: "held", Sent: i.Sent,
+				Arrived: time.UnixMilli(i.Header.Received), Expires: time.UnixMilli(i.Header.Expires),
+			}
+			switch {
+			case i.State == storeforward.InFlight:
+				p.State = "in flight"
+			case !c.m.Durable(i):
+				p.State = "storing"
+			}
+			if i.Entry.State == store.Ended {
+				p.State = "ended"
+			}
+			p.Waits = c.waitsFor(i)
+			out = append(out, p)
+		}
+	})
+	return out
+}
+
+func (c *Core) waitsFor(i *storeforward.Item) string {
+	switch q := i.Entry.Queue; q.Kind {
+	case store.ToSession:
+		if s := c.sessions[q.Name]; s == nil || s.conn == 0 {
+			return fmt.Sprintf("client %q to connect", q.Name)
+		}
+		return fmt.Sprintf("client %q to acknowledge", q.Name)
+	case store.ToOrder:
+		return "a message sent before it, to keep the order"
+	case store.ToService:
+		return "the local service " + q.Name
+	case store.ToRegion:
+		if r, ok := heldRegion(q); ok && r.Contains(c.cfg.Region) {
+			return "a subscriber in region " + q.Name
+		}
+	case store.ToNode:
+	}
+	return c.waitsForHop(i)
+}
+
+func (c *Core) waitsForHop(i *storeforward.Item) string {
+	hop := c.pathOf(i.Entry.Queue).Hop
+	l := c.byNode[hop]
+	switch {
+	case hop.IsZero():
+		return "a path to " + QueueText(i.Entry.Queue) + "; no node on the way is known yet"
+	case l == nil:
+		return fmt.Sprintf("the link to %s, which is down", hop)
+	case !l.open:
+		return fmt.Sprintf("the next contact with %s, at %s", hop, l.Schedule.Next(time.UnixMilli(c.now)).UTC().Format(time.RFC3339))
+	case l.silent:
+		return fmt.Sprintf("the link to %s, which fell silent", hop)
+	case i.State == storeforward.InFlight:
+		return fmt.Sprintf("%s to take custody; its answer needs %v", hop, time.Duration(l.rtt)*time.Millisecond)
+	case l.paused > c.now:
+		return fmt.Sprintf("room at %s, which refused for now", hop)
+	}
+	return fmt.Sprintf("its turn on the link to %s", hop)
+}
+
+// QueueText names a queue for people.
+func QueueText(q store.Queue) string {
+	kind := map[store.Kind]string{
+		store.ToNode: "node ", store.ToRegion: "region ", store.ToSession: "session ", store.ToService: "service ", store.ToOrder: "order ",
+	}[q.Kind]
+	return kind + q.Name
+}
+
+// Snapshot is what other goroutines may know of routing: it never changes.
+type Snapshot struct {
+	Self    addr.Node
+	Region  addr.Region
+	Adverts []*routing.Advert // by node
+	paths   map[addr.Node]routing.Path
+	regions map[addr.Node]addr.Region
+}
+
+// Snapshot returns a copy of what is known of the mesh.
+func (c *Core) Snapshot() *Snapshot {
+	s := &Snapshot{Self: c.cfg.Self, Region: c.cfg.Region, paths: map[addr.Node]routing.Path{}, regions: map[addr.Node]addr.Region{}}
+	for _, n := range c.table.Nodes() {
+		a := c.table.Advert(n)
+		s.Adverts = append(s.Adverts, a)
+		s.paths[n], s.regions[n] = c.table.Path(n), a.Region
+	}
+	return s
+}
+
+// Path returns the way to a node.
+func (s *Snapshot) Path(n addr.Node) routing.Path { return s.paths[n] }
+
+// Subscribed reports whether another node has a subscriber of topic, or a
+// durable session here has; see Core.Wanted.
+func (c *Core) Wanted(topic string) (beyond bool) {
+	c.table.Wants(topic, func(addr.Node) { beyond = true })
+	c.subs.Match(topic, func(s *subscription) { beyond = beyond || s.session.durable() })
+	if r, ok := c.routes.ForTopic(topic); ok && len(r.To) > 0 {
+		beyond = true
+	}
+	return beyond
+}

@@ -1,0 +1,46 @@
+package routing
+
+import (
+	"github.com/farhop/farhop/routing/addr"
+)
+
+// Limits of one advert. A node that has more aggregates or refuses before it
+// advertises; a peer that sends more is malformed.
+const (
+	MaxNeighbors = 1024
+	MaxFilters   = 16384
+	MaxServices  = 1024
+)
+
+// Advert is what one node tells the mesh about itself. Adverts are flooded,
+// newest Seq wins, and are kept on disk: interest seen before a partition
+// keeps being served through it.
+type Advert struct {
+	Node      addr.Node
+	Region    addr.Region
+	Seq       uint64 // boot number << 32 | advert number of that boot
+	Neighbors []Neighbor
+	Interest  []string // MQTT topic filters of this node's subscribers, sorted
+	Services  []ServiceState
+	Fleet     FleetState
+}
+
+// Neighbor is one adjacency as its near end sees it.
+type Neighbor struct {
+	Node addr.Node
+	Cost uint32 // one-way delay, ms, at least 1
+	Up   bool   // a session stands and is not silent
+}
+
+// ServiceState says that a node has an endpoint of a TCP service.
+type ServiceState struct {
+	Name string
+	Up   bool // its endpoint accepted the last connection attempt
+}
+
+// FleetState is a node's place in the chain of configuration revisions.
+type FleetState struct {
+	Applied uint64 // sequence of the revision in force, 0 for none
+	Refused uint64 // sequence of the last revision refused, 0 for none
+	Reason  string // why it was refused, at most 256 bytes
+}

@@ -1,0 +1,217 @@
+package routing
+
+import (
+	"slices"
+
+	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/routing/interest"
+)
+
+// DownCost is added for every link of a path that is down now. A path over
+// links that are up is always preferred; without one, bundles still move as
+// near to their destination as live links carry them.
+const DownCost = 1 << 32
+
+// Path is the way to a node as seen from here.
+type Path struct {
+	Hop  addr.Node // neighbour to hand to; zero when there is no path
+	Cost uint64    // sum of one-way delays in ms, plus DownCost per dead link
+	Hops int
+}
+
+// Up reports whether every link of the path is up.
+func (p Path) Up() bool { return !p.Hop.IsZero() && p.Cost < DownCost }
+
+// Delay returns the light time of the path in ms, dead links not counted.
+func (p Path) Delay() uint64 { return p.Cost % DownCost }
+
+// Table holds the newest advert of every node and the paths that follow. It
+// is not safe for concurrent use.
+type Table struct {
+	self    addr.Node
+	adverts map[addr.Node]*Advert
+	nodes   []addr.Node // sorted keys of adverts
+	trie    interest.Trie[addr.Node]
+	paths   map[addr.Node]Path
+}
+
+// NewTable returns the table of one node, which knows only itself.
+func NewTable(self addr.Node) *Table {
+	return &Table{self: self, adverts: map[addr.Node]*Advert{}}
+}
+
+// Apply takes in an advert if it is newer than what is known of its node. It
+// reports whether it was, and whether its interest differs from before.
+func (t *Table) Apply(a *Advert) (newer, interestChanged bool) {
+	old := t.adverts[a.Node]
+	if old != nil && old.Seq >= a.Seq {
+		return false, false
+	}
+	if old == nil {
+		at, _ := slices.BinarySearchFunc(t.nodes, a.Node, addr.Node.Compare)
+		t.nodes = slices.Insert(t.nodes, at, a.Node)
+		old = &Advert{}
+	}
+	t.adverts[a.Node] = a
+	if !slices.Equal(old.Neighbors, a.Neighbors) || old.Region != a.Region {
+		t.paths = nil
+	}
+	if a.Node != t.self && !slices.Equal(old.Interest, a.Interest) {
+		interestChanged = true
+		for _, f := range old.Interest {
+			t.trie.Remove(f, a.Node)
+		}
+		for _, f := range a.Interest {
+			t.trie.Add(f, a.Node)
+		}
+	}
+	return true, interestChanged
+}
+
+// Forget drops the advert of a node, so that any other is news.
+func (t *Table) Forget(n addr.Node) {
+	old := t.adverts[n]
+	if old == nil {
+		return
+	}
+	for _, f := range old.Interest {
+		t.trie.Remove(f, n)
+	}
+	delete(t.adverts, n)
+	t.nodes = slices.DeleteFunc(t.nodes, func(o addr.Node) bool { return o == n })
+	t.paths = nil
+}
+
+// Advert returns the newest advert of a node, nil when there is none. It must
+// not be changed.
+func (t *Table) Advert(n addr.Node) *Advert { return t.adverts[n] }
+
+// Nodes returns all known nodes, this one among them, by name. The slice must
+// not be changed.
+func (t *Table) Nodes() []addr.Node { return t.nodes }
+
+// Path returns the way to a node. Its Hop is zero when none is known.
+func (t *Table) Path(to addr.Node) Path {
+	if t.paths == nil {
+		t.compute()
+	}
+	return t.paths[to]
+}
+
+// RegionPath returns the way to the nearest node of a region, and that node.
+// A node of the region reaches it with a path of no hops.
+func (t *Table) RegionPath(r addr.Region) (addr.Node, Path) {
+	var best addr.Node
+	var path Path
+	for _, n := range t.nodes {
+		if !r.Contains(t.adverts[n].Region) {
+			continue
+		}
+		if n == t.self {
+			return n, Path{Hop: n}
+		}
+		if p := t.Path(n); !p.Hop.IsZero() && (best.IsZero() || p.Cost < path.Cost) {
+			best, path = n, p
+		}
+	}
+	return best, path
+}
+
+// Wants calls visit once for every other node with a subscriber of topic, by
+// name.
+func (t *Table) Wants(topic string, visit func(addr.Node)) {
+	var some [16]addr.Node
+	nodes := some[:0]
+	t.trie.Match(topic, func(n addr.Node) { nodes = append(nodes, n) })
+	slices.SortFunc(nodes, addr.Node.Compare)
+	for _, n := range slices.Compact(nodes) {
+		visit(n)
+	}
+}
+
+// compute finds the cheapest path to every node: Dijkstra over the links as
+// their near ends advertise them, ties broken by hops and then by name, so
+// that equal tables give equal paths.
+func (t *Table) compute() {
+	t.paths = make(map[addr.Node]Path, len(t.nodes))
+	done := map[addr.Node]bool{t.self: true}
+	var q frontier
+	extend := func(from addr.Node, base Path) {
+		a := t.adverts[from]
+		if a == nil {
+			return
+		}
+		for _, n := range a.Neighbors {
+			if done[n.Node] {
+				continue
+			}
+			p := Path{Hop: base.Hop, Cost: base.Cost + uint64(max(n.Cost, 1)), Hops: base.Hops + 1}
+			if !n.Up {
+				p.Cost += DownCost
+			}
+			if from == t.self {
+				p.Hop = n.Node
+			}
+			q.push(step{n.Node, p})
+		}
+	}
+	extend(t.self, Path{})
+	for len(q) > 0 {
+		s := q.pop()
+		if done[s.to] {
+			continue
+		}
+		done[s.to] = true
+		t.paths[s.to] = s.path
+		extend(s.to, s.path)
+	}
+}
+
+// step is a candidate path; frontier is a heap of them, cheapest first.
+type step struct {
+	to   addr.Node
+	path Path
+}
+
+type frontier []step
+
+func (s step) less(o step) bool {
+	if s.path.Cost != o.path.Cost {
+		return s.path.Cost < o.path.Cost
+	}
+	if s.path.Hops != o.path.Hops {
+		return s.path.Hops < o.path.Hops
+	}
+	if c := s.path.Hop.Compare(o.path.Hop); c != 0 {
+		return c < 0
+	}
+	return s.to.Compare(o.to) < 0
+}
+
+func (f *frontier) push(s step) {
+	*f = append(*f, s)
+	h, i := *f, len(*f)-1
+	for i > 0 && h[i].less(h[(i-1)/2]) {
+		h[i], h[(i-1)/2] = h[(i-1)/2], h[i]
+		i = (i - 1) / 2
+	}
+}
+
+func (f *frontier) pop() step {
+	h := *f
+	top, n := h[0], len(h)-1
+	h[0] = h[n]
+	h = h[:n]
+	*f = h
+	for i := 0; ; {
+		c := 2*i + 1
+		if c+1 < n && h[c+1].less(h[c]) {
+			c++
+		}
+		if c >= n || !h[c].less(h[i]) {
+			return top
+		}
+		h[i], h[c] = h[c], h[i]
+		i = c
+	}
+}

@@ -1,0 +1,67 @@
+package bundle
+
+import (
+	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/storeforward/cbor"
+)
+
+// MeshInfo is what the mesh block adds to a bundle. The block never changes
+// on the way; the class of the bundle is part of its Sequence.
+type MeshInfo struct {
+	DSeq    uint64 // contiguous per (source, destination, class) from 1; orders and dedups
+	Message ID     // the message carried; its Node is the ingress node, often the source
+	QoS     uint8  // MQTT QoS of the publication, 0 to 2
+}
+
+const (
+	meshVersion = 1
+	meshNumber  = 2
+)
+
+// appendMesh appends the mesh block of a bundle made by source.
+func appendMesh(dst []byte, source addr.EID, m MeshInfo) []byte {
+	name := m.Message.Node.String()
+	if n, _, _ := source.Node(); n == m.Message.Node {
+		name = "" // the usual case, and names are long
+	}
+	var scratch [96]byte
+	d := cbor.AppendArray(scratch[:0], 5)
+	d = cbor.AppendUint(d, meshVersion)
+	d = cbor.AppendUint(d, m.DSeq)
+	d = cbor.AppendText(d, name)
+	d = cbor.AppendUint(d, uint64(m.Message.Seq))
+	d = cbor.AppendUint(d, uint64(m.QoS))
+	return AppendBlock(dst, Block{Type: TypeMesh, Number: meshNumber, Flags: BlockReplicate, Data: d})
+}
+
+// readMesh reads the data of a mesh block. old is a guess of its message node.
+func readMesh(data []byte, offset int, source addr.EID, old addr.Node) (m MeshInfo, err error) {
+	r := cbor.NewReaderAt(data, offset)
+	n := r.ArrayMin(5)
+	if r.Uint() != meshVersion {
+		r.Fail(offset, "not version 1 of the mesh block")
+	}
+	m.DSeq = r.Uint()
+	at := r.Offset()
+	name := r.Text()
+	m.Message.Seq = Sequence(r.Uint())
+	m.QoS = uint8(r.UintMax(2))
+	r.SkipN(n - 5)
+	r.End()
+	switch {
+	case r.Err() != nil:
+	case len(name) == 0:
+		m.Message.Node, _, _ = source.Node()
+	case string(name) == old.String():
+		m.Message.Node = old
+	default:
+		m.Message.Node, err = addr.ParseNode(string(name))
+		if err != nil {
+			r.Fail(at, err.Error())
+		}
+	}
+	if e, ok := r.Err().(*cbor.Error); ok {
+		return MeshInfo{}, &ParseError{Offset: e.Offset, Section: "9.1, mesh block", Msg: e.Msg}
+	}
+	return m, nil
+}

@@ -1,0 +1,24 @@
+// Package storeforward is the custody machine: bounded windows over the queues
+// of a store, and for each message one Item per queue that must carry it.
+//
+// It is pure. It takes decisions of its caller (node/core) as method calls
+// with now where time matters, writes facts into a store.Batch, and never
+// touches a payload, a clock, a goroutine or a file.
+//
+// The life of an Item:
+//
+//	         Put                Persisted            Next
+//	(none) -------> Storing ---------------> Held ---------> InFlight
+//	                                          ^  |              |  |
+//	                                   Return |  |       Return |  | Release
+//	                                          +--|--------------+  v
+//	                                             |               Released
+//	                                             | Bury (expired, order still owed)
+//	                                             v
+//	                                           Ended --> travels on as its own obituary
+//
+// Invariants, each guarded by a test of this package: an Item leaves Storing
+// only when its batch is persisted; Items of one queue are taken in Seq order;
+// a returned Item is taken again before any younger one; a queue's Count and
+// Bytes equal what a full scan of the store would find.
+package storeforward

@@ -1,0 +1,339 @@
+package storeforward
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/farhop/farhop/storeforward/bundle"
+	"github.com/farhop/farhop/storeforward/store"
+)
+
+// Config bounds a Machine. The zero value of a field means its default.
+type Config struct {
+	Window   int   // items per queue kept in memory; default 4096
+	MaxBytes int64 // payload bytes in the store; default 1 GiB
+	MaxCount int   // messages in the store; default 1,000,000
+	Cache    int64 // payload bytes kept in memory for sending; default 32 MiB
+}
+
+func (c Config) withDefaults() Config {
+	c.Window = cmp.Or(c.Window, 4096)
+	c.MaxBytes = cmp.Or(c.MaxBytes, 1<<30)
+	c.MaxCount = cmp.Or(c.MaxCount, 1_000_000)
+	c.Cache = cmp.Or(c.Cache, 32<<20)
+	return c
+}
+
+// Load asks for the items of a queue that arrived after a given one.
+type Load struct {
+	Queue store.Queue
+	After uint64
+	N     int
+}
+
+// Stats is what a Machine holds.
+type Stats struct {
+	Messages int   // entries: a message in two queues counts twice
+	Bytes    int64 // their payload bytes
+	Cached   int64 // payload bytes in memory
+}
+
+// Machine owns the queues of one node. It is not safe for concurrent use.
+type Machine struct {
+	// Batch collects the writes since the last Cut. The owner may add Sets.
+	Batch *store.Batch
+	// Route names the outlet of a queue, nil for none yet. It is asked when a
+	// queue appears and again on Reroute.
+	Route func(store.Queue) *Outlet
+
+	cfg       Config
+	queues    map[store.Queue]*Queue
+	order     []*Queue // by age, so that no map order reaches an effect
+	stats     Stats
+	seq       uint64 // last arrival number given
+	persisted store.LSN
+	expiry    heap[*Item]
+	wants     []*Queue // queues to load from
+	hot       []*Outlet
+}
+
+// New returns an empty Machine whose first batch has LSN 1.
+func New(cfg Config, route func(store.Queue) *Outlet) *Machine {
+	return &Machine{
+		Batch: &store.Batch{LSN: 1}, Route: route, cfg: cfg.withDefaults(), queues: map[store.Queue]*Queue{},
+		expiry: newExpiry(),
+	}
+}
+
+// Restore tells the machine what the store holds. Call it once, first.
+func (m *Machine) Restore(s store.Summary) {
+	m.seq = max(s.NextSeq, 1) - 1
+	slices.SortFunc(s.Queues, func(a, b store.QueueSummary) int { return cmp.Compare(a.First, b.First) })
+	for _, qs := range s.Queues {
+		q := m.queue(qs.Queue)
+		q.Count, q.Bytes = qs.Count, qs.Bytes
+		m.stats.Messages += qs.Count
+		m.stats.Bytes += qs.Bytes
+		m.want(q)
+	}
+}
+
+// NextSeq draws the arrival number of a new message.
+func (m *Machine) NextSeq() uint64 {
+	m.seq++
+	return m.seq
+}
+
+// LastSeq returns the last arrival number drawn.
+func (m *Machine) LastSeq() uint64 { return m.seq }
+
+// Room reports whether a message of size bytes with n entries may still come
+// in, and the reason when not.
+func (m *Machine) Room(size, n int) bundle.Reason {
+	if m.stats.Messages+n > m.cfg.MaxCount || m.stats.Bytes+int64(size)*int64(n) > m.cfg.MaxBytes {
+		return bundle.StoreFull
+	}
+	return bundle.OK
+}
+
+// Put takes custody of a message: one item per entry.
+func (m *Machine) Put(h *store.Header, b *store.Blob) {
+	m.Batch.Puts = append(m.Batch.Puts, store.Put{Header: h, Blob: b})
+	for _, e := range h.Entries {
+		m.add(h, e, b)
+	}
+}
+
+// Requeue moves an item that is the only entry of its message into other
+// queues. It arrives there as if new, under the next arrival number.
+func (m *Machine) Requeue(i *Item, h store.Header) {
+	old := i.Header
+	h.Seq = m.NextSeq()
+	m.Batch.Requeues = append(m.Batch.Requeues, store.Requeue{
+		Queue: i.Entry.Queue, Seq: old.Seq, NewSeq: h.Seq, Entries: h.Entries,
+	})
+	b := i.Blob
+	m.forget(i)
+	for _, e := range h.Entries {
+		m.add(&h, e, b)
+	}
+}
+
+// Release ends custody of an item.
+func (m *Machine) Release(i *Item) {
+	if i.State == Released {
+		return
+	}
+	m.Batch.Drops = append(m.Batch.Drops, store.Drop{Queue: i.Entry.Queue, Seq: i.Header.Seq})
+	m.forget(i)
+}
+
+// Bury turns an expired item into its obituary, which travels in its place.
+func (m *Machine) Bury(i *Item) {
+	m.mark(i, store.Ended)
+	m.uncache(i)
+}
+
+// MarkReceived records that a device answered a QoS 2 delivery with PUBREC.
+func (m *Machine) MarkReceived(i *Item) { m.mark(i, store.Received) }
+
+func (m *Machine) mark(i *Item, s store.EntryState) {
+	i.Entry.State = s
+	m.Batch.Marks = append(m.Batch.Marks, store.Mark{Queue: i.Entry.Queue, Seq: i.Header.Seq, State: s})
+}
+
+// Return makes an in-flight item wait again.
+func (m *Machine) Return(i *Item) {
+	if i.State != InFlight {
+		return
+	}
+	i.queue.giveBack(i)
+	m.ready(i.queue)
+}
+
+// Cut ends the current batch and begins the next. It returns nil when there
+// is nothing to write.
+func (m *Machine) Cut() *store.Batch {
+	if m.Batch.Empty() {
+		return nil
+	}
+	b := m.Batch
+	m.Batch = &store.Batch{LSN: b.LSN + 1}
+	return b
+}
+
+// Persisted makes all items of batches up to lsn ready to go.
+func (m *Machine) Persisted(lsn store.LSN) { m.persisted = max(m.persisted, lsn) }
+
+// Durable reports whether an item may leave: its batch is persisted.
+func (m *Machine) Durable(i *Item) bool { return i.lsn <= m.persisted }
+
+// Next takes the next item for an outlet, nil when none is ready. Only
+// classes up to and including max are served.
+func (m *Machine) Next(o *Outlet, max bundle.Class) *Item {
+	for c := range max + 1 {
+		q := o.oldest(c)
+		if q == nil || !m.Durable(q.cursor) {
+			continue
+		}
+		i := q.take()
+		o.fix(q)
+		m.want(q)
+		return i
+	}
+	return nil
+}
+
+// Peek returns what Next would take of one class without taking it.
+func (m *Machine) Peek(o *Outlet, c bundle.Class) *Item {
+	if q := o.oldest(c); q != nil && m.Durable(q.cursor) {
+		return q.cursor
+	}
+	return nil
+}
+
+// Loads returns what should be read into windows that ran low.
+func (m *Machine) Loads() []Load {
+	var out []Load
+	for _, q := range m.wants {
+		if q.loading && !q.complete() {
+			out = append(out, Load{Queue: q.Name, After: q.last, N: m.cfg.Window - q.windowed})
+		}
+	}
+	m.wants = m.wants[:0]
+	return out
+}
+
+// Loaded puts items read from the store into the window of their queue.
+func (m *Machine) Loaded(name store.Queue, items []store.Item) {
+	q := m.queue(name)
+	q.loading = false
+	for _, it := range items {
+		if it.Header.Seq > q.last {
+			m.window(q, &Item{Header: it.Header, Entry: it.Entry, expiry: -1})
+		}
+	}
+	m.ready(q)
+	if len(items) > 0 {
+		m.want(q)
+	}
+}
+
+// Lookup returns a queue, nil when nothing was ever put there.
+func (m *Machine) Lookup(name store.Queue) *Queue { return m.queues[name] }
+
+// Queues calls f for every queue, oldest first.
+func (m *Machine) Queues(f func(*Queue)) {
+	for _, q := range m.order {
+		f(q)
+	}
+}
+
+// Reroute asks Route again for every queue.
+func (m *Machine) Reroute() {
+	for _, q := range m.order {
+		if o := m.Route(q.Name); o != q.outlet {
+			if q.heap >= 0 {
+				q.outlet.ready[q.Name.Class].remove(q)
+			}
+			q.outlet = o
+			m.ready(q)
+		}
+	}
+}
+
+// Stats returns what the machine holds.
+func (m *Machine) Stats() Stats { return m.stats }
+
+// add counts a new item of a queue, and windows it when there is room.
+func (m *Machine) add(h *store.Header, e store.Entry, b *store.Blob) {
+	q := m.queue(e.Queue)
+	full := !q.complete() || q.windowed >= m.cfg.Window
+	q.Count++
+	q.Bytes += int64(h.Size)
+	m.stats.Messages++
+	m.stats.Bytes += int64(h.Size)
+	if full {
+		m.want(q)
+		return
+	}
+	i := &Item{Header: h, Entry: e, lsn: m.Batch.LSN, expiry: -1}
+	if b != nil && m.stats.Cached+int64(h.Size) <= m.cfg.Cache {
+		i.Blob = b
+		m.stats.Cached += int64(h.Size)
+	}
+	m.window(q, i)
+	m.ready(q)
+}
+
+func (m *Machine) window(q *Queue, i *Item) {
+	q.push(i)
+	m.expiry.push(i)
+}
+
+// forget takes an item out of everything in memory.
+func (m *Machine) forget(i *Item) {
+	q := i.queue
+	i.State = Released
+	m.uncache(i)
+	m.expiry.remove(i)
+	q.unlink(i)
+	m.stats.Messages--
+	m.stats.Bytes -= int64(i.Header.Size)
+	m.ready(q)
+	m.want(q)
+}
+
+func (m *Machine) uncache(i *Item) {
+	if i.Blob != nil {
+		m.stats.Cached -= int64(i.Header.Size)
+		i.Blob = nil
+	}
+}
+
+func (m *Machine) ready(q *Queue) {
+	if q.outlet != nil {
+		q.outlet.fix(q)
+		m.Hot(q.outlet)
+	}
+}
+
+// Hot asks for an outlet to be looked at: it may have something to take.
+func (m *Machine) Hot(o *Outlet) {
+	if !o.hot {
+		o.hot = true
+		m.hot = append(m.hot, o)
+	}
+}
+
+// TakeHot returns the outlets that became Hot since the last call, in order.
+// The slice is valid until into is used again.
+func (m *Machine) TakeHot(into []*Outlet) []*Outlet {
+	into = append(into[:0], m.hot...)
+	clear(m.hot)
+	m.hot = m.hot[:0]
+	for _, o := range into {
+		o.hot = false
+	}
+	return into
+}
+
+// want notes that a queue's window ran low while the store has more.
+func (m *Machine) want(q *Queue) {
+	if q.complete() || q.loading || q.windowed > m.cfg.Window/2 {
+		return
+	}
+	q.loading = true
+	m.wants = append(m.wants, q)
+}
+
+func (m *Machine) queue(name store.Queue) *Queue {
+	q := m.queues[name]
+	if q == nil {
+		q = &Queue{Name: name, heap: -1}
+		m.queues[name] = q
+		m.order = append(m.order, q)
+		q.outlet = m.Route(name)
+	}
+	return q
+}
