@@ -66,6 +66,7 @@ type Core struct {
 	hot       []*storeforward.Outlet
 
 	advert      routing.Advert
+	bootSeq     uint64    // messages up to this Seq are of an earlier boot
 	bootLSN     store.LSN // adverts may leave once the boot number is durable
 	advertDirty bool
 	pathsDirty  bool
@@ -104,7 +105,7 @@ func (c *Core) Configure(now time.Time, s Settings, routes *policy.Table) {
 		c.routes = routes
 	}
 	c.advert.Services, c.advert.Fleet = s.Services, s.Fleet
-	c.advertDirty, c.heldDirty = true, true
+	c.advertDirty, c.heldDirty, c.cur.Changed = true, true, true
 }
 
 // SetState writes one key of the node's own durable state; the Reply comes

@@ -217,7 +217,7 @@ func (c *Core) Unsubscribe(now time.Time, token uint64, client string, filters [
 }
 
 func (c *Core) subscribed(s *session, token uint64) {
-	c.advertDirty, c.heldDirty = true, true
+	c.advertDirty, c.heldDirty, c.cur.Changed = true, true, true
 	c.dirty.add(dirtyKey{kind: dirtySession, name: s.id})
 	c.reply(Reply{Token: token})
 }
@@ -231,7 +231,7 @@ func (c *Core) unsubscribe(s *session, filters []string) {
 		c.subs.Remove(sub.Filter, sub)
 		return true
 	})
-	c.advertDirty = true
+	c.advertDirty, c.cur.Changed = true, true
 }
 
 // serveSession offers a device what waits for it, as far as its window goes.
@@ -257,7 +257,7 @@ func (c *Core) serveSession(s *session) (blocked bool) {
 		s.flying[i.Header.Seq], s.packets[id] = i, true
 		c.cur.Deliver = append(c.cur.Deliver, Delivery{
 			Session: s.id, Conn: s.conn, Header: i.Header, Entry: i.Entry, PacketID: id,
-			Dup: i.Sent > 1, Release: i.Entry.State == store.Received, SubIDs: s.subIDs(i.Header.Topic),
+			Dup: i.Sent > 1 || i.Header.Seq <= c.bootSeq, Release: i.Entry.State == store.Received, SubIDs: s.subIDs(i.Header.Topic),
 			Retain: s.keepsRetain(i.Header), Blob: i.Blob, Life: i.Header.Expires - c.now,
 		})
 	}

@@ -181,7 +181,7 @@ func (c *Core) Restore(now time.Time, p Persistent) error {
 	}
 	boot++
 	c.advert.Seq = boot << 32
-	c.bootLSN = c.m.Batch.LSN
+	c.bootLSN, c.bootSeq = c.m.Batch.LSN, c.m.LastSeq()
 	c.m.Batch.Sets = append(c.m.Batch.Sets, store.Set{Key: bootKey, Value: binary.AppendUvarint(nil, boot)})
 	c.pathsDirty, c.heldDirty = true, true
 	slices.SortFunc(c.away, func(a, b *session) int { return cmp.Compare(a.id, b.id) })

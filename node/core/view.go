@@ -6,6 +6,8 @@ import (
 
 	"github.com/farhop/farhop/routing"
 	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/routing/interest"
+	"github.com/farhop/farhop/routing/policy"
 	"github.com/farhop/farhop/storeforward"
 	"github.com/farhop/farhop/storeforward/bundle"
 	"github.com/farhop/farhop/storeforward/store"
@@ -184,17 +186,33 @@ type Snapshot struct {
 	Self    addr.Node
 	Region  addr.Region
 	Adverts []*routing.Advert // by node
+	Routes  *policy.Table
 	paths   map[addr.Node]routing.Path
-	regions map[addr.Node]addr.Region
+	beyond  *interest.Trie[struct{}]
 }
 
 // Snapshot returns a copy of what is known of the mesh.
 func (c *Core) Snapshot() *Snapshot {
-	s := &Snapshot{Self: c.cfg.Self, Region: c.cfg.Region, paths: map[addr.Node]routing.Path{}, regions: map[addr.Node]addr.Region{}}
+	s := &Snapshot{
+		Self: c.cfg.Self, Region: c.cfg.Region, Routes: c.routes,
+		paths: map[addr.Node]routing.Path{}, beyond: &interest.Trie[struct{}]{},
+	}
 	for _, n := range c.table.Nodes() {
 		a := c.table.Advert(n)
 		s.Adverts = append(s.Adverts, a)
-		s.paths[n], s.regions[n] = c.table.Path(n), a.Region
+		s.paths[n] = c.table.Path(n)
+		if n != c.cfg.Self {
+			for _, f := range a.Interest {
+				s.beyond.Add(f, struct{}{})
+			}
+		}
+	}
+	for _, ses := range c.sessions {
+		if ses.durable() {
+			for _, sub := range ses.subs {
+				s.beyond.Add(sub.Filter, struct{}{})
+			}
+		}
 	}
 	return s
 }
@@ -202,13 +220,32 @@ func (c *Core) Snapshot() *Snapshot {
 // Path returns the way to a node.
 func (s *Snapshot) Path(n addr.Node) routing.Path { return s.paths[n] }
 
-// Subscribed reports whether another node has a subscriber of topic, or a
-// durable session here has; see Core.Wanted.
-func (c *Core) Wanted(topic string) (beyond bool) {
-	c.table.Wants(topic, func(addr.Node) { beyond = true })
-	c.subs.Match(topic, func(s *subscription) { beyond = beyond || s.session.durable() })
-	if r, ok := c.routes.ForTopic(topic); ok && len(r.To) > 0 {
-		beyond = true
+// RegionUp returns the nearest node of a region over links that are up.
+func (s *Snapshot) RegionUp(r addr.Region) (best addr.Node, ok bool) {
+	var cost uint64
+	for _, a := range s.Adverts {
+		if !r.Contains(a.Region) {
+			continue
+		}
+		if a.Node == s.Self {
+			return a.Node, true
+		}
+		if p := s.paths[a.Node]; p.Up() && (!ok || p.Cost < cost) {
+			best, cost, ok = a.Node, p.Cost, true
+		}
 	}
-	return beyond
+	return best, ok
+}
+
+// Wanted reports whether anyone beyond the live subscribers of this node
+// wants a topic: another node, a session that outlives its connection, or a
+// route. It may be called by many goroutines.
+func (s *Snapshot) Wanted(topic string) bool {
+	wanted := false
+	s.beyond.Match(topic, func(struct{}) { wanted = true })
+	if !wanted {
+		r, ok := s.Routes.ForTopic(topic)
+		wanted = ok && len(r.To) > 0
+	}
+	return wanted
 }

@@ -1,0 +1,264 @@
+// Package scenario is the language of virtual worlds: nodes, regions, links
+// with delay, loss and contacts, traffic and faults, read from strict YAML.
+// It describes; package sim runs.
+//
+//	name: moon
+//	duration: 2h
+//	nodes:
+//	- {name: luna, region: luna}
+//	- {name: earth, region: earth}
+//	links:
+//	- {between: [luna, earth], delay: 1.28s, loss: 1%, contacts: {every: 30m, for: 20m}}
+//	subscribers:
+//	- {node: earth, client: ops, filter: "plant/#", qos: 1}
+//	publishers:
+//	- {node: luna, client: plc, topic: plant/1/temp, qos: 1, every: 1s, size: 64}
+//	crashes:
+//	- {node: earth, at: 10m, for: 1m}
+package scenario
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/routing/contact"
+	"github.com/farhop/farhop/routing/interest"
+	"github.com/farhop/farhop/routing/policy"
+)
+
+// Limits of one world.
+const (
+	MaxNodes = 10_000
+	MaxLinks = 100_000
+)
+
+// World is one scenario.
+type World struct {
+	Name        string       `yaml:"name"`
+	Duration    Duration     `yaml:"duration"` // virtual time; traffic stops at 60 % of it, so that all can drain
+	Sync        Duration     `yaml:"sync"`     // time of one fsync; default 5ms
+	Nodes       []Node       `yaml:"nodes"`
+	Grid        *Grid        `yaml:"grid"` // makes nodes and links
+	Links       []Link       `yaml:"links"`
+	Subscribers []Subscriber `yaml:"subscribers"`
+	Publishers  []Publisher  `yaml:"publishers"`
+	Routes      []Route      `yaml:"routes"`
+	Crashes     []Outage     `yaml:"crashes"`
+	Random      Random       `yaml:"random"`
+}
+
+// Node is one farhop.
+type Node struct {
+	Name   string `yaml:"name"`
+	Region string `yaml:"region"`
+}
+
+// Grid makes a mesh of nodes n00, n01, ... each linked to a few others.
+type Grid struct {
+	Nodes   int      `yaml:"nodes"`
+	Degree  int      `yaml:"degree"`
+	Regions int      `yaml:"regions"`
+	Delay   Duration `yaml:"delay"`
+}
+
+// Link joins two nodes.
+type Link struct {
+	Between  [2]string `yaml:"between"`
+	Delay    Duration  `yaml:"delay"`
+	Jitter   Duration  `yaml:"jitter"`
+	Loss     Percent   `yaml:"loss"`
+	Rate     Rate      `yaml:"rate"`
+	Contacts *Contacts `yaml:"contacts"`
+	Cuts     []Span    `yaml:"cuts"`
+}
+
+// Contacts is a periodic contact, counted from the start of the world.
+type Contacts struct {
+	After Duration `yaml:"after"`
+	Every Duration `yaml:"every"`
+	For   Duration `yaml:"for"`
+}
+
+// Schedule anchors the contacts at the start of the world.
+func (c *Contacts) Schedule(start time.Time) contact.Schedule {
+	if c == nil {
+		return contact.Schedule{}
+	}
+	return contact.Schedule{Start: start.Add(time.Duration(c.After)), Every: time.Duration(c.Every), For: time.Duration(c.For)}
+}
+
+// Span is a stretch of time.
+type Span struct {
+	At  Duration `yaml:"at"`
+	For Duration `yaml:"for"`
+}
+
+// Outage is a crash: what was not synced is lost, and the node comes back.
+type Outage struct {
+	Node string   `yaml:"node"`
+	At   Duration `yaml:"at"`
+	For  Duration `yaml:"for"`
+}
+
+// Subscriber is a device with a persistent session.
+type Subscriber struct {
+	Node    string `yaml:"node"`
+	Client  string `yaml:"client"`
+	Filter  string `yaml:"filter"`
+	QoS     uint8  `yaml:"qos"`
+	Offline []Span `yaml:"offline"`
+	Receive uint16 `yaml:"receive_maximum"` // default 20
+}
+
+// Publisher is a device that publishes at a steady rate.
+type Publisher struct {
+	Node   string   `yaml:"node"`
+	Client string   `yaml:"client"`
+	Topic  string   `yaml:"topic"`
+	QoS    uint8    `yaml:"qos"`
+	Every  Duration `yaml:"every"`
+	Size   int      `yaml:"size"`
+	TTL    Duration `yaml:"ttl"`
+}
+
+// Route is a policy.Route in words.
+type Route struct {
+	Name        string   `yaml:"name"`
+	Topic       string   `yaml:"topic"`
+	To          []string `yaml:"to"`
+	Unreachable string   `yaml:"unreachable"`
+}
+
+// Random asks for faults and traffic drawn from the seed.
+type Random struct {
+	Crashes    int `yaml:"crashes"`
+	Cuts       int `yaml:"cuts"`
+	Publishers int `yaml:"publishers"`
+}
+
+// Parse reads one world and reports all that is wrong with it.
+func Parse(name string, data []byte) (*World, error) {
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	dec.KnownFields(true)
+	w := &World{}
+	if err := dec.Decode(w); err != nil {
+		if errors.Is(err, io.EOF) {
+			return nil, fmt.Errorf("%s: the file is empty; write a world, see the built-in moon and ship", name)
+		}
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if err := dec.Decode(&yaml.Node{}); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%s: a second YAML document; a file holds one world", name)
+	}
+	if err := w.Validate(); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return w, nil
+}
+
+// Validate reports all faults.
+func (w *World) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if w.Duration <= 0 {
+		bad("duration: must be more than 0, such as 2h")
+	}
+	known := map[string]bool{}
+	for _, n := range w.Nodes {
+		if _, err := addr.ParseNode(n.Name); err != nil {
+			bad("nodes: %w", err)
+		}
+		if _, err := addr.ParseRegion(n.Region); err != nil {
+			bad("nodes: %s: %w", n.Name, err)
+		}
+		if known[n.Name] {
+			bad("nodes: %s is there twice", n.Name)
+		}
+		known[n.Name] = true
+	}
+	if g := w.Grid; g != nil {
+		if g.Nodes < 2 || g.Nodes > MaxNodes || g.Degree < 1 || g.Regions < 1 {
+			bad("grid: want nodes 2 to %d, degree and regions at least 1", MaxNodes)
+		}
+		for i := range min(g.Nodes, MaxNodes) {
+			known[GridName(i)] = true
+		}
+	}
+	if len(known) == 0 || len(known) > MaxNodes || len(w.Links) > MaxLinks {
+		bad("nodes: want 1 to %d, and at most %d links", MaxNodes, MaxLinks)
+	}
+	check := func(where, node string) {
+		if !known[node] {
+			bad("%s: no node is called %q", where, node)
+		}
+	}
+	for i, l := range w.Links {
+		check(fmt.Sprintf("links[%d]", i), l.Between[0])
+		check(fmt.Sprintf("links[%d]", i), l.Between[1])
+		if l.Between[0] == l.Between[1] {
+			bad("links[%d]: joins %s with itself", i, l.Between[0])
+		}
+		if l.Loss < 0 || l.Loss >= 1 {
+			bad("links[%d]: loss must be 0%% or more and less than 100%%", i)
+		}
+		if err := l.Contacts.Schedule(time.Time{}).Validate(); err != nil {
+			bad("links[%d]: contacts: %w", i, err)
+		}
+	}
+	for i, s := range w.Subscribers {
+		check(fmt.Sprintf("subscribers[%d]", i), s.Node)
+		if err := interest.ValidFilter(s.Filter); err != nil {
+			bad("subscribers[%d]: %w", i, err)
+		}
+		if s.Client == "" || s.QoS > 2 {
+			bad("subscribers[%d]: want a client and a qos of 0 to 2", i)
+		}
+	}
+	for i, p := range w.Publishers {
+		check(fmt.Sprintf("publishers[%d]", i), p.Node)
+		if err := interest.ValidTopic(p.Topic); err != nil {
+			bad("publishers[%d]: %w", i, err)
+		}
+		if p.Client == "" || p.QoS > 2 || p.Every <= 0 {
+			bad("publishers[%d]: want a client, a qos of 0 to 2 and an interval, such as every: 1s", i)
+		}
+	}
+	for i, c := range w.Crashes {
+		check(fmt.Sprintf("crashes[%d]", i), c.Node)
+	}
+	if _, err := w.Policy(); err != nil {
+		bad("routes: %w", err)
+	}
+	return errors.Join(errs...)
+}
+
+// GridName names the i-th node of a Grid.
+func GridName(i int) string { return fmt.Sprintf("n%02d", i) }
+
+// Policy returns the routes of the world.
+func (w *World) Policy() (*policy.Table, error) {
+	var routes []policy.Route
+	for _, r := range w.Routes {
+		p := policy.Route{Name: r.Name, Topic: r.Topic}
+		if r.Unreachable != "" {
+			if err := p.Unreachable.UnmarshalText([]byte(r.Unreachable)); err != nil {
+				return nil, err
+			}
+		}
+		for _, to := range r.To {
+			region, err := addr.ParseRegion(to)
+			if err != nil {
+				return nil, err
+			}
+			p.To = append(p.To, region)
+		}
+		routes = append(routes, p)
+	}
+	return policy.NewTable(routes)
+}

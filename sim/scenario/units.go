@@ -1,0 +1,60 @@
+package scenario
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Duration is a time.Duration with its unit: 1.28s, 20m, 72h.
+type Duration time.Duration
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Duration) UnmarshalText(b []byte) error {
+	v, err := time.ParseDuration(string(b))
+	if err != nil || v < 0 {
+		return fmt.Errorf("%q is not a duration; write a number with its unit, such as 1.28s or 20m", b)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// Percent is a share: 1% or 0.01.
+type Percent float64
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (p *Percent) UnmarshalText(b []byte) error {
+	num, percent := strings.CutSuffix(string(b), "%")
+	v, err := strconv.ParseFloat(num, 64)
+	if err != nil {
+		return fmt.Errorf("%q is not a share; write 1%% or 0.01", b)
+	}
+	if percent {
+		v /= 100
+	}
+	*p = Percent(v)
+	return nil
+}
+
+// Rate is a bit rate: 9600bit, 256kbit, 50Mbit, 1Gbit.
+type Rate int64
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (r *Rate) UnmarshalText(b []byte) error {
+	units := []struct {
+		name string
+		mult float64
+	}{{"Gbit", 1e9}, {"Mbit", 1e6}, {"kbit", 1e3}, {"bit", 1}}
+	for _, u := range units {
+		if num, ok := strings.CutSuffix(string(b), u.name); ok {
+			v, err := strconv.ParseFloat(num, 64)
+			if err != nil || v <= 0 {
+				break
+			}
+			*r = Rate(v * u.mult)
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is not a rate; write a number with its unit, such as 9600bit or 50Mbit", b)
+}
