@@ -51,10 +51,10 @@ func TestRoundTrip(t *testing.T) {
 	clockless := samplePrimary()
 	clockless.Created.Time, clockless.Dest = 0, addr.RegionEID(addr.MustRegion("earth/eu"), "mqtt")
 	foreign := samplePrimary()
-	foreign.Source, foreign.ReportTo = addr.IPN(977<<32|4, 1), addr.IPN(math.MaxUint64, 0)
+	foreign.Dest, foreign.ReportTo = addr.IPN(977<<32|4, 1), addr.IPN(math.MaxUint64, 0)
 	relayed := sampleMesh()
 	relayed.Message.Node = earth
-	anonymous := MeshInfo{DSeq: math.MaxUint64, Message: ID{luna, math.MaxUint64}, QoS: 2}
+	largest := MeshInfo{DSeq: math.MaxUint64, Message: ID{luna, NewSequence(MaxIncarnation, Bulk, maxCount)}, QoS: 2}
 	tests := []struct {
 		name    string
 		primary *Primary
@@ -65,7 +65,7 @@ func TestRoundTrip(t *testing.T) {
 		{"plain", samplePrimary(), sampleMesh(), sampleHop(), "21.5"},
 		{"fragment", fragment, sampleMesh(), sampleHop(), "part"},
 		{"no clock, a region", clockless, sampleMesh(), Hop{Age: time.Hour, HopLimit: 255, HopCount: 255}, "x"},
-		{"ipn", foreign, anonymous, Hop{Prev: addr.IPN(4, 0), NoAge: true}, strings.Repeat("x", 70000)},
+		{"ipn", foreign, largest, Hop{Prev: addr.IPN(4, 0), NoAge: true}, strings.Repeat("x", 70000)},
 		{"message of another node", samplePrimary(), relayed, Hop{}, ""},
 	}
 	var used View // parsing into a used View has to find the same

@@ -34,8 +34,9 @@ func appendMesh(dst []byte, source addr.EID, m MeshInfo) []byte {
 	return AppendBlock(dst, Block{Type: TypeMesh, Number: meshNumber, Flags: BlockReplicate, Data: d})
 }
 
-// readMesh reads the data of a mesh block. old is a guess of its message node.
-func readMesh(data []byte, offset int, source addr.EID, old addr.Node) (m MeshInfo, err error) {
+// readMesh reads the data of a mesh block in a bundle with primary block p.
+// old is a guess of its message node.
+func readMesh(data []byte, offset int, p *Primary, old addr.Node) (m MeshInfo, err error) {
 	r := cbor.NewReaderAt(data, offset)
 	n := r.ArrayMin(5)
 	if r.Uint() != meshVersion {
@@ -48,10 +49,15 @@ func readMesh(data []byte, offset int, source addr.EID, old addr.Node) (m MeshIn
 	m.QoS = uint8(r.UintMax(2))
 	r.SkipN(n - 5)
 	r.End()
+	maker := p.ID()
 	switch {
 	case r.Err() != nil:
+	case maker.Node.IsZero():
+		r.Fail(offset, "a mesh block in a bundle whose source is no farhop node")
+	case m.Message.Seq.Class() >= NumClasses || maker.Seq.Class() >= NumClasses:
+		r.Fail(offset, "a sequence number of a class that does not exist")
 	case len(name) == 0:
-		m.Message.Node, _, _ = source.Node()
+		m.Message.Node = maker.Node
 	case string(name) == old.String():
 		m.Message.Node = old
 	default:

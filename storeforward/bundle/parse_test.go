@@ -128,16 +128,44 @@ func TestLiberal(t *testing.T) {
 		{"hop count above 255", hexBundle(hexPrimary, ext(10, 2, "82081903e8"), hexPayload), func(v *View) bool { return v.HopLimit == 8 && v.HopCount == 255 }},
 		{"age above 292 years", hexBundle(hexPrimary, ext(7, 2, "1bffffffffffffffff"), hexPayload), func(v *View) bool { return v.HasAge && v.Age > 292*365*24*time.Hour }},
 		{"mesh block of someone else", hexBundle(hexPrimary, ext(193, 2, "010203"), hexPayload), func(v *View) bool { return !v.HasMesh && v.MeshErr != nil && len(v.Kept) == 1 }},
-		{"mesh block of version 2", hexBundle(hexPrimary, ext(193, 2, "8502096161"+"0501"), hexPayload), func(v *View) bool { return !v.HasMesh && strings.Contains(v.MeshErr.Error(), "version 1") }},
-		{"mesh block with a bad node name", hexBundle(hexPrimary, ext(193, 2, "8501096141"+"0501"), hexPayload), func(v *View) bool { return !v.HasMesh && strings.Contains(v.MeshErr.Error(), "node name") }},
-		{"mesh block with more items", hexBundle(hexPrimary, ext(193, 2, "8601096161"+"0502f6"), hexPayload), func(v *View) bool {
-			return v.Mesh == MeshInfo{DSeq: 9, Message: ID{addr.MustNode("a"), 5}, QoS: 2}
-		}},
 	}
 	for _, tt := range tests {
 		v, err := parseHex(t, tt.hex)
 		if err != nil || !tt.check(&v) {
 			t.Errorf("%s: %v %+v", tt.name, err, v)
+		}
+	}
+}
+
+// TestMeshBlock sets the mesh block apart from others of its type: whatever
+// is wrong with it, the bundle parses and the block stays.
+func TestMeshBlock(t *testing.T) {
+	const node, seq = "82016d2f2f6c756e612d312f6d717474", "8200" + "1b4f9d130000000039"
+	farhop := strings.NewReplacer("8202820201", node, hexCreated, seq).Replace(hexPrimary)
+	ok := MeshInfo{DSeq: 9, Message: ID{addr.MustNode("a"), 5}, QoS: 2}
+	tests := []struct{ name, primary, data, want string }{
+		{"good", farhop, "8501096161" + "0502", ""},
+		{"more items", farhop, "8601096161" + "0502f6", ""},
+		{"version 2", farhop, "8502096161" + "0502", "not version 1"},
+		{"not an array", farhop, "010203", "want an array"},
+		{"item missing", farhop, "8401096161" + "05", "at least 5"},
+		{"bytes behind", farhop, "8501096161" + "0502" + "00", "1 bytes after"},
+		{"QoS 3", farhop, "8501096161" + "0503", "limit of 2"},
+		{"bad node name", farhop, "8501096141" + "0502", "node name"},
+		{"message of class 7", farhop, "8501096161" + "1b0000070000000005" + "02", "class that does not exist"},
+		{"bundle of class 7", strings.Replace(farhop, "4f9d13", "4f9d17", 1), "8501096161" + "0502", "class that does not exist"},
+		{"source ipn", hexPrimary, "8501096161" + "0502", "no farhop node"},
+	}
+	for _, tt := range tests {
+		v, err := parseHex(t, hexBundle(tt.primary, ext(TypeMesh, 2, tt.data), hexPayload))
+		if err != nil || len(v.Kept) != 1 {
+			t.Errorf("%s: %v, %d blocks kept", tt.name, err, len(v.Kept))
+		}
+		switch {
+		case tt.want == "" && (!v.HasMesh || v.MeshErr != nil || v.Mesh != ok):
+			t.Errorf("%s: %+v, %v", tt.name, v.Mesh, v.MeshErr)
+		case tt.want != "" && (v.HasMesh || v.Mesh != MeshInfo{} || v.MeshErr == nil || !strings.Contains(v.MeshErr.Error(), tt.want)):
+			t.Errorf("%s: %+v, %v, want %q", tt.name, v.Mesh, v.MeshErr, tt.want)
 		}
 	}
 }

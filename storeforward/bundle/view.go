@@ -31,6 +31,8 @@ type View struct {
 	HopLimit uint8 // 0 without a hop count block
 	HopCount uint8
 
+	// With HasMesh the source is a farhop node, Mesh.Message has a node, and
+	// both sequence numbers have a class that exists.
 	Mesh    MeshInfo
 	HasMesh bool
 	MeshErr error // there is a block of type 193 that is not ours, or broken
@@ -139,7 +141,7 @@ func (p *parser) sort(v *View, b *Block, at int, oldPrev *addr.EID, oldNode addr
 		if v.HasMesh || v.MeshErr != nil {
 			p.r.Fail(at, "a second mesh block")
 		}
-		v.Mesh, v.MeshErr = readMesh(b.Data, p.data, v.Primary.Source, oldNode)
+		v.Mesh, v.MeshErr = readMesh(b.Data, p.data, &v.Primary, oldNode)
 		v.HasMesh = v.MeshErr == nil
 		p.keep(v, b, at)
 	default:

@@ -1,0 +1,164 @@
+package pki
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/farhop/farhop/routing/addr"
+)
+
+// Application protocols (RFC 7301).
+const (
+	ALPN     = "farhop/1"      // links between nodes
+	JoinALPN = "farhop-join/1" // a new node and its issuer
+)
+
+// ErrKeyExchange is returned for a connection that is not post-quantum.
+var ErrKeyExchange = errors.New("key exchange is not post-quantum")
+
+// errALPN: over TCP a peer that offers no protocol at all gets this far.
+var errALPN = errors.New("peer speaks another protocol")
+
+// group is the one key exchange of the mesh. One, because a peer that guesses
+// another costs a round trip more, and any second one can be downgraded to.
+const group = tls.X25519MLKEM768
+
+// KexName names the key exchange that a connection really used, such as
+// "X25519MLKEM768"; "none" before it is done.
+func KexName(state tls.ConnectionState) string {
+	if state.CurveID == 0 {
+		return "none"
+	}
+	return state.CurveID.String()
+}
+
+// ServerConfig is for the accepting end of a link between nodes. now is the
+// node's clock (see FloorClock). It logs peers that cannot do X25519MLKEM768.
+func ServerConfig(m *Material, now func() time.Time, log *slog.Logger) *tls.Config {
+	c := m.serverConfig(now)
+	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		logDowngrade(hello, log)
+		return nil, nil // stay with c, which refuses it
+	}
+	return c
+}
+
+func (m *Material) serverConfig(now func() time.Time) *tls.Config {
+	c := baseConfig(ALPN, now)
+	c.Certificates = []tls.Certificate{m.certificate(false)}
+	// Any certificate as far as crypto/tls goes; VerifyConnection judges it.
+	// RequireAndVerify would judge NotBefore by a clock that may be slow.
+	c.ClientAuth = tls.RequireAnyClientCert
+	c.VerifyConnection = func(state tls.ConnectionState) error {
+		_, err := m.verify(state, x509.ExtKeyUsageClientAuth, now())
+		return err
+	}
+	return c
+}
+
+// ClientConfig is for the dialling end of a link between nodes. want is the
+// node that must answer; zero accepts any node of the mesh. Sessions are not
+// resumed unless the caller sets a ClientSessionCache.
+func ClientConfig(m *Material, now func() time.Time, want addr.Node) *tls.Config {
+	c := baseConfig(ALPN, now)
+	c.Certificates = []tls.Certificate{m.certificate(false)}
+	// No host names in a mesh: VerifyConnection checks chain and SPIFFE id.
+	c.InsecureSkipVerify = true
+	c.VerifyConnection = func(state tls.ConnectionState) error {
+		p, err := m.verify(state, x509.ExtKeyUsageServerAuth, now())
+		if err != nil {
+			return err
+		}
+		if !want.IsZero() && p.Node != want {
+			return fmt.Errorf("%w: %s answers, not %s; check the address", ErrWrongNode, p.Node, want)
+		}
+		return nil
+	}
+	return c
+}
+
+func baseConfig(alpn string, now func() time.Time) *tls.Config {
+	return &tls.Config{
+		MinVersion:       tls.VersionTLS13,
+		CurvePreferences: []tls.CurveID{group},
+		NextProtos:       []string{alpn},
+		Time:             now,
+	}
+}
+
+// verify is VerifyConnection of both ends of a link, on full and on resumed
+// handshakes.
+func (m *Material) verify(state tls.ConnectionState, use x509.ExtKeyUsage, now time.Time) (Peer, error) {
+	if err := checkSession(state, ALPN); err != nil {
+		return Peer{}, err
+	}
+	return m.Trust.verifyPeer(state.PeerCertificates, use, now)
+}
+
+// checkSession holds even if somebody edits CurvePreferences or MinVersion.
+func checkSession(state tls.ConnectionState, alpn string) error {
+	if state.Version != tls.VersionTLS13 {
+		return fmt.Errorf("%w: %s", ErrKeyExchange, tls.VersionName(state.Version))
+	}
+	if state.CurveID != group {
+		return fmt.Errorf("%w: %s, want %s; update the peer", ErrKeyExchange, KexName(state), group)
+	}
+	if state.NegotiatedProtocol != alpn {
+		return fmt.Errorf("%w: %s, want %q", errALPN, clip(state.NegotiatedProtocol), alpn)
+	}
+	return nil
+}
+
+// Serving is what a listener needs to accept links and joins on one socket.
+type Serving struct {
+	// Material is asked at every handshake, so that a renewed certificate
+	// serves at once and without binding again. It never returns nil.
+	Material func() *Material
+	// Joins accepts farhop-join/1 too: on nodes that can redeem tickets.
+	Joins bool
+	Now   func() time.Time // the node's clock, see FloorClock
+	Log   *slog.Logger
+}
+
+// ListenerConfig serves both protocols by what the client asks for. Session
+// tickets stay valid over all handshakes of the one configuration returned.
+func ListenerConfig(s Serving) *tls.Config {
+	base := baseConfig(ALPN, s.Now)
+	if s.Joins {
+		base.NextProtos = append(base.NextProtos, JoinALPN)
+	}
+	base.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		logDowngrade(hello, s.Log)
+		m := s.Material()
+		if s.Joins && slices.Contains(hello.SupportedProtos, JoinALPN) && !slices.Contains(hello.SupportedProtos, ALPN) {
+			return JoinServerConfig(m, s.Now), nil
+		}
+		return m.serverConfig(s.Now), nil
+	}
+	return base
+}
+
+// logDowngrade says why the handshake is about to fail, because the alert that
+// the peer gets (handshake_failure) does not.
+func logDowngrade(hello *tls.ClientHelloInfo, log *slog.Logger) {
+	if slices.Contains(hello.SupportedCurves, group) {
+		return
+	}
+	peer := "unknown"
+	if hello.Conn != nil {
+		peer = hello.Conn.RemoteAddr().String()
+	}
+	const most = 8 // names of a hostile list
+	offers := make([]string, 0, most)
+	for _, c := range hello.SupportedCurves[:min(most, len(hello.SupportedCurves))] {
+		offers = append(offers, c.String())
+	}
+	log.Warn("refused: peer "+peer+" offers only "+strings.Join(offers, ",")+"; update it",
+		"peer", peer, "offers", strings.Join(offers, ","), "want", group.String())
+}

@@ -1,0 +1,152 @@
+// Package config is the one configuration file of a node, farhop.yaml, and the
+// mesh resources (services and routes) that have the same form in it and in a
+// file for "farhop fleet push".
+//
+// It owns the schema, its defaults, its reading and its writing. Reading is
+// strict: unknown and repeated keys, numbers without units, a second document
+// and an empty file are faults, every fault names file, line and field and
+// says what to do, and all of them are reported at once. It never opens what
+// the file points to and never asks the network; nothing else in the program
+// reads YAML. Callers are cmd/farhop, node and node/fleet.
+//
+//	c, err := config.Load("/var/lib/farhop/farhop.yaml")
+//	if err != nil {
+//		return err // one line per fault: farhop.yaml:7: mqtt.listen: ...
+//	}
+//	users := c.Path(c.MQTT.Users)
+package config
+
+import (
+	"path/filepath"
+	"time"
+
+	"github.com/farhop/farhop/routing/addr"
+)
+
+// FileName is the name of the file in a node's data directory.
+const FileName = "farhop.yaml"
+
+// Config is the whole file. The names in the file are those of the json tags.
+type Config struct {
+	Node      Node     `json:"node"`
+	MQTT      MQTT     `json:"mqtt"`
+	Mesh      Mesh     `json:"mesh"`
+	Admin     Admin    `json:"admin"`
+	Peers     []Peer   `json:"peers,omitempty"`
+	Links     []Link   `json:"links,omitempty"`
+	Store     Store    `json:"store"`
+	Delivery  Delivery `json:"delivery"`
+	Resources          // services and routes
+	Log       Log      `json:"log"`
+
+	// Dir is the directory of the file, to which relative file names in it
+	// refer. It is not part of the file; Load sets it.
+	Dir string `json:"-"`
+}
+
+// Node is who this node is. init and join write it; it must agree with the
+// node's certificate, which the node checks at start.
+type Node struct {
+	Name   addr.Node   `json:"name,omitzero"`
+	Region addr.Region `json:"region,omitzero"`
+}
+
+// MQTT is the broker side.
+type MQTT struct {
+	Listen     HostPort `json:"listen"`          // "" runs no broker
+	Anonymous  bool     `json:"anonymous"`       // clients without a password are let in, off loopback too
+	Users      string   `json:"users,omitempty"` // password file, "" for none
+	MaxPacket  Size     `json:"max_packet"`      // larger packets end the connection
+	MaxClients int      `json:"max_clients"`     // connections at one time
+}
+
+// Mesh is the side towards other nodes.
+type Mesh struct {
+	Listen    HostPort   `json:"listen"`
+	Advertise []HostPort `json:"advertise,omitempty"` // where others reach us, for tickets
+}
+
+// Admin is the API, the page and the metrics.
+type Admin struct {
+	Listen HostPort `json:"listen"`
+	Remote bool     `json:"remote"` // allows Listen to leave loopback
+}
+
+// Peer is a node to dial. Nodes are dialled only here, never at addresses
+// learned from others.
+type Peer struct {
+	Address HostPort  `json:"address"`
+	Node    addr.Node `json:"node,omitzero"` // who must answer there, zero for any node of the mesh
+	LinkProps
+}
+
+// Link gives the properties of the link to a node that dials us.
+type Link struct {
+	Node addr.Node `json:"node"`
+	LinkProps
+}
+
+// LinkProps is what cannot be measured, or not soon enough.
+type LinkProps struct {
+	OWLT     Duration  `json:"owlt,omitzero"` // one-way light time, 0 to measure it
+	Rate     Rate      `json:"rate,omitzero"` // 0 to find it out
+	Contacts *Contacts `json:"contacts,omitempty"`
+}
+
+// Contacts are the times at which a link can carry: from Start on, every Every
+// for For. A nil Contacts is always.
+type Contacts struct {
+	Start Instant  `json:"start"`
+	Every Duration `json:"every"`
+	For   Duration `json:"for"`
+}
+
+// Store bounds the messages kept on disk.
+type Store struct {
+	MaxBytes    Size `json:"max_bytes"`
+	MaxMessages int  `json:"max_messages"`
+}
+
+// Delivery holds what is in force where no route says otherwise.
+type Delivery struct {
+	TTL        Duration `json:"ttl"`        // lifetime of a message whose client gives none
+	OrderWait  Duration `json:"order_wait"` // how long a gap holds up what came after it
+	MaxMessage Size     `json:"max_message"`
+}
+
+// Log is what the daemon writes to its standard error.
+type Log struct {
+	Level  string `json:"level"`  // one of LogLevels
+	Format string `json:"format"` // one of LogFormats
+}
+
+// LogLevels and LogFormats return the values Log may have.
+func LogLevels() []string  { return []string{"debug", "info", "warn", "error"} }
+func LogFormats() []string { return []string{"text", "json"} }
+
+// Default returns a configuration in which only node.name and node.region are
+// missing. Devices and the admin API are on loopback; the mesh, in which
+// every peer proves itself, is not.
+func Default() Config {
+	return Config{
+		MQTT:     MQTT{Listen: "127.0.0.1:1883", MaxPacket: 1 << 20, MaxClients: 10_000},
+		Mesh:     Mesh{Listen: ":7330"},
+		Admin:    Admin{Listen: "127.0.0.1:7331"},
+		Store:    Store{MaxBytes: 1 << 30, MaxMessages: 1_000_000},
+		Delivery: Delivery{TTL: Duration(72 * time.Hour), OrderWait: Duration(10 * time.Minute), MaxMessage: 1 << 20},
+		Log:      Log{Level: "info", Format: "text"},
+	}
+}
+
+// Path makes a file name of the configuration usable: relative ones are
+// relative to Dir. "" stays "".
+func (c Config) Path(name string) string {
+	if name == "" {
+		return ""
+	}
+	name = filepath.FromSlash(name)
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(c.Dir, name)
+}

@@ -1,0 +1,209 @@
+package config
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/routing/policy"
+	"github.com/farhop/farhop/storeforward/bundle"
+)
+
+// full is the file of a node that uses every key.
+const full = `
+node: {name: luna-1, region: luna/base}
+mqtt: {listen: 0.0.0.0:1883, anonymous: false, users: users.txt, max_packet: 256KiB, max_clients: 500}
+mesh: {listen: "0.0.0.0:7330", advertise: [luna.example.net:7330, "[2001:db8::1]:7330"]}
+admin: {listen: "0.0.0.0:7331", remote: true}
+peers:
+- address: 127.0.0.1:9001
+  node: relay
+  owlt: 1.28s
+  rate: 50Mbit
+  contacts: {start: 2026-01-01T01:00:00+01:00, every: 2h, for: 40m}
+- {address: 127.0.0.1:9002}
+links:
+- {node: truck, rate: 9600bit}
+store: {max_bytes: 4GiB, max_messages: 5000}
+delivery: {ttl: 90d, order_wait: 0s, max_message: 64KB}
+services:
+- name: historian
+  endpoints: [{node: earth-1, address: "127.0.0.1:5432"}, {address: "db:5432"}]
+  listen: [{address: "127.0.0.1:15432"}, {node: mars-1, address: ":15432"}]
+routes:
+- name: telemetry-up
+  match: {topic: "plant/+/tele \"metry\" ü/#"}
+  to: [earth, mars/base]
+  class: telemetry
+  ttl: 72h
+  on_full: drop-oldest
+- name: historian
+  match: {service: historian}
+  unreachable: drop
+log: {level: debug, format: json}
+`
+
+func parse(t *testing.T, data string) Config {
+	t.Helper()
+	c, err := Parse(FileName, []byte(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestParseEveryKey(t *testing.T) {
+	start := Instant{time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
+	want := Config{
+		Node:  Node{addr.MustNode("luna-1"), addr.MustRegion("luna/base")},
+		MQTT:  MQTT{"0.0.0.0:1883", false, "users.txt", 256 << 10, 500},
+		Mesh:  Mesh{"0.0.0.0:7330", []HostPort{"luna.example.net:7330", "[2001:db8::1]:7330"}},
+		Admin: Admin{"0.0.0.0:7331", true},
+		Peers: []Peer{
+			{"127.0.0.1:9001", addr.MustNode("relay"), LinkProps{Duration(1280 * time.Millisecond), 50e6, &Contacts{start, Duration(2 * time.Hour), Duration(40 * time.Minute)}}},
+			{Address: "127.0.0.1:9002"},
+		},
+		Links:    []Link{{addr.MustNode("truck"), LinkProps{Rate: 9600}}},
+		Store:    Store{4 << 30, 5000},
+		Delivery: Delivery{Duration(90 * day), 0, 64000},
+		Resources: Resources{
+			Services: []Service{{"historian",
+				[]Endpoint{{addr.MustNode("earth-1"), "127.0.0.1:5432"}, {addr.Node{}, "db:5432"}},
+				[]Endpoint{{addr.Node{}, "127.0.0.1:15432"}, {addr.MustNode("mars-1"), ":15432"}}}},
+			Routes: []Route{
+				{Name: "telemetry-up", Match: Match{Topic: `plant/+/tele "metry" ü/#`}, To: []addr.Region{addr.MustRegion("earth"), addr.MustRegion("mars/base")},
+					Class: "telemetry", TTL: Duration(72 * time.Hour), OnFull: policy.DropOldest},
+				{Name: "historian", Match: Match{Service: "historian"}, Unreachable: policy.Drop},
+			},
+		},
+		Log: Log{"debug", "json"},
+	}
+	if got := parse(t, full); !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	c := parse(t, "node: {name: a, region: b}")
+	want := Default()
+	want.Node = c.Node
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("got %+v", c)
+	}
+	if err := c.Validate(); err != nil {
+		t.Errorf("the defaults are not valid: %v", err)
+	}
+	if !c.MQTT.Listen.Loopback() || !c.Admin.Listen.Loopback() {
+		t.Error("a default listener without credentials leaves loopback")
+	}
+}
+
+func TestValidateWithoutAFile(t *testing.T) {
+	c := parse(t, full)
+	c.MQTT.Users, c.Peers[0].Address, c.Mesh.Listen, c.Routes[0].Class, c.Log.Level = "", "nowhere", "0.0.0.0", "urgent", ""
+	want := strings.Join([]string{
+		`mqtt.listen: 0.0.0.0:1883 can be reached from other machines and asks nobody for a password; set mqtt.users to a password file, or mqtt.anonymous: true to let everybody in`,
+		`mesh.listen: "0.0.0.0" is not HOST:PORT; write it as 127.0.0.1:1883, example.net:7330 or [::1]:7330`,
+		`peers[0].address: "nowhere" is not HOST:PORT; write it as 127.0.0.1:1883, example.net:7330 or [::1]:7330`,
+		`log.level: unknown value ""; write one of debug, info, warn, error`,
+		`routes[0].class: class "urgent": want one of control, alarm, interactive, telemetry, bulk`,
+	}, "\n")
+	if err := c.Validate(); err == nil || err.Error() != want {
+		t.Errorf("got\n%v\nwant\n%s", err, want)
+	}
+}
+
+func TestRenderReadsBack(t *testing.T) {
+	noBroker := "node: {name: a, region: b}\nmqtt: {listen: \"\"}"
+	for name, data := range map[string]string{"full": full, "defaults": "node: {name: a, region: b}", "no broker": noBroker, "odd names": "node: {name: \"null\", region: b}\nmqtt: {users: \"true\"}"} {
+		c := parse(t, data)
+		text := Render(c)
+		again, err := Parse("rendered", text)
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", name, err, text)
+		}
+		if !reflect.DeepEqual(again, c) {
+			t.Errorf("%s:\n%s\ngot  %+v\nwant %+v", name, text, again, c)
+		}
+		if string(Render(again)) != string(text) {
+			t.Errorf("%s: rendered differently the second time", name)
+		}
+	}
+}
+
+// TestRenderedExamplesAreValid takes the example lines out of their comments.
+func TestRenderedExamplesAreValid(t *testing.T) {
+	c := Default()
+	c.Node = Node{addr.MustNode("earth-1"), addr.MustRegion("earth")}
+	var b strings.Builder
+	inExample := false
+	for l := range strings.Lines(string(Render(c))) {
+		text, comment := strings.CutPrefix(l, "# ")
+		key := strings.HasSuffix(text, ":\n") && !strings.Contains(text, " ")
+		inExample = comment && (inExample || key)
+		if !inExample {
+			text = l
+		}
+		b.WriteString(text)
+	}
+	got := parse(t, b.String())
+	if len(got.Peers) != 1 || len(got.Links) != 1 || len(got.Services) != 1 || len(got.Routes) != 1 {
+		t.Errorf("examples missing in\n%s", b.String())
+	}
+}
+
+func TestLoadAndSave(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, FileName)
+	if _, err := Load(path); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "farhop init") {
+		t.Errorf("a missing file: %v", err)
+	}
+	c := parse(t, full)
+	if err := Save(path, c); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := filepath.Join(dir, "users.txt"); got.Path(got.MQTT.Users) != want || got.Path(want) != want || got.Path("") != "" {
+		t.Errorf("users at %s, want %s", got.Path(got.MQTT.Users), want)
+	}
+	if got.Dir = ""; !reflect.DeepEqual(got, c) {
+		t.Errorf("loaded %+v", got)
+	}
+	c.Log.Level = "loud"
+	if err := Save(path, c); err == nil {
+		t.Error("an invalid configuration was saved")
+	}
+	if err := os.WriteFile(path, []byte(strings.Repeat("#", MaxFile+10)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), "is it the right file?") {
+		t.Errorf("a huge file: %v", err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "*.new-*")); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+func TestPolicy(t *testing.T) {
+	routes := parse(t, full).Policy()
+	table, err := policy.NewTable(routes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, ok := table.ForTopic(`plant/1/tele "metry" ü`)
+	if !ok || r.Name != "telemetry-up" || !r.HasClass || r.Class != bundle.Telemetry || r.TTL != 72*time.Hour || r.OnFull != policy.DropOldest || len(r.To) != 2 {
+		t.Errorf("got %+v, %v", r, ok)
+	}
+	if r, ok := table.ForService("historian"); !ok || r.HasClass || r.Unreachable != policy.Drop {
+		t.Errorf("got %+v, %v", r, ok)
+	}
+}

@@ -1,0 +1,259 @@
+package config
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Render writes c as a commented file that Parse reads back as an equal
+// Config (but for Dir). Equal configurations give equal bytes.
+func Render(c Config) []byte {
+	var w writer
+	w.comment(`The configuration of this farhop node. "farhop check" tells what is wrong
+with it; a running node reads it at start. Sizes, rates and times have units:
+1MiB, 50Mbit, 40m. File names are relative to the directory of this file.`)
+	w.section("node", `Who this node is. Written by "farhop init" and "farhop join"; it must agree
+with the certificate.`)
+	w.text("name", c.Node.Name.String())
+	w.text("region", c.Node.Region.String())
+	w.mqtt(c.MQTT)
+	w.section("mesh", `Towards other nodes, UDP and TCP. advertise: the addresses at which others
+reach this one, written into the tickets of "farhop invite".`)
+	w.text("listen", string(c.Mesh.Listen))
+	flow(&w, "advertise", c.Mesh.Advertise)
+	w.section("admin", `The API, the page and the metrics. The commands speak to it. remote: true
+allows to listen off loopback, with the token as the only guard.`)
+	w.text("listen", string(c.Admin.Listen))
+	w.line("remote: %t", c.Admin.Remote)
+	w.peers(c.Peers)
+	w.links(c.Links)
+	w.section("store", "Bounds of what is kept on disk until it is delivered.")
+	w.line("max_bytes: %s", c.Store.MaxBytes)
+	w.line("max_messages: %d", c.Store.MaxMessages)
+	w.section("delivery", `ttl: lifetime of a message whose client gives none. order_wait: how long a
+missing message holds up those that came after it.`)
+	w.line("ttl: %s", c.Delivery.TTL)
+	w.line("order_wait: %s", c.Delivery.OrderWait)
+	w.line("max_message: %s", c.Delivery.MaxMessage)
+	w.resources(c.Resources)
+	w.section("log", "level: "+strings.Join(LogLevels(), ", ")+"; format: "+strings.Join(LogFormats(), " or ")+".")
+	w.text("level", c.Log.Level)
+	w.text("format", c.Log.Format)
+	return []byte(w.String())
+}
+
+// RenderResources writes resources as a file that ParseResources reads back.
+func RenderResources(r Resources) []byte {
+	var w writer
+	w.comment(`Services and routes for a whole mesh: "farhop fleet push" signs and sends them.`)
+	w.resources(r)
+	if len(r.Services)+len(r.Routes) == 0 {
+		w.line("\nservices: []\nroutes: []") // an empty file is a fault
+	}
+	return []byte(w.String())
+}
+
+// writer builds the file line by line.
+type writer struct {
+	strings.Builder
+	indent string
+}
+
+func (w *writer) line(format string, args ...any) {
+	fmt.Fprintf(w, w.indent+format+"\n", args...)
+}
+
+func (w *writer) comment(text string) {
+	for l := range strings.SplitSeq(text, "\n") {
+		fmt.Fprintln(w, "# "+l)
+	}
+}
+
+// section starts a group of keys, which follow indented.
+func (w *writer) section(key, about string) {
+	w.indent = ""
+	w.line("")
+	w.comment(about)
+	w.line("%s:", key)
+	w.indent = "  "
+}
+
+// text writes a value that may need quotes.
+func (w *writer) text(key, value string) { w.line("%s: %s", key, scalar(value)) }
+
+// list starts a list whose entries follow, or, if there are none, shows an
+// example in comments.
+func (w *writer) list(key, about, example string, n int) {
+	w.indent = ""
+	w.line("")
+	w.comment(about)
+	if n == 0 {
+		w.comment(key + ":\n" + example)
+		return
+	}
+	w.line("%s:", key)
+}
+
+// entry starts a list entry; keys that follow belong to it.
+func (w *writer) entry(key, value string) {
+	w.indent = ""
+	w.line("- %s: %s", key, scalar(value))
+	w.indent = "  "
+}
+
+func (w *writer) mqtt(m MQTT) {
+	w.section("mqtt", `For devices. listen: "" runs no broker. Off loopback either users (the name
+of a password file) or anonymous: true is needed.`)
+	w.text("listen", string(m.Listen))
+	w.line("anonymous: %t", m.Anonymous)
+	if m.Users == "" {
+		w.line("# users: users.txt")
+	} else {
+		w.text("users", m.Users)
+	}
+	w.line("max_packet: %s", m.MaxPacket)
+	w.line("max_clients: %d", m.MaxClients)
+}
+
+func (w *writer) peers(peers []Peer) {
+	w.list("peers", `Nodes to dial; no others are, whatever addresses are heard of. node: who must
+answer there. owlt: one-way light time. contacts: when the link can carry.`,
+		`- address: 192.0.2.7:7330
+  node: relay
+  owlt: 1.28s
+  rate: 50Mbit
+  contacts: {start: 2026-01-01T00:00:00Z, every: 2h, for: 40m}`, len(peers))
+	for _, p := range peers {
+		w.entry("address", string(p.Address))
+		if !p.Node.IsZero() {
+			w.text("node", p.Node.String())
+		}
+		w.props(p.LinkProps)
+	}
+}
+
+func (w *writer) links(links []Link) {
+	w.list("links", "The same link properties, for nodes that dial this one.", `- node: luna-1
+  owlt: 1.28s`, len(links))
+	for _, l := range links {
+		w.entry("node", l.Node.String())
+		w.props(l.LinkProps)
+	}
+}
+
+func (w *writer) props(p LinkProps) {
+	if p.OWLT != 0 {
+		w.line("owlt: %s", p.OWLT)
+	}
+	if p.Rate != 0 {
+		w.line("rate: %s", p.Rate)
+	}
+	if c := p.Contacts; c != nil {
+		w.line("contacts: {start: %s, every: %s, for: %s}", scalar(c.Start.String()), c.Every, c.For)
+	}
+}
+
+func (w *writer) resources(r Resources) {
+	w.list("services", `TCP services. endpoints: where the server answers; listen: where clients
+connect. Without a node it is this one.`,
+		`- name: historian
+  endpoints: [{node: earth-1, address: "127.0.0.1:5432"}]
+  listen: [{node: luna-1, address: "127.0.0.1:15432"}]`, len(r.Services))
+	for _, s := range r.Services {
+		w.entry("name", s.Name)
+		w.endpoints("endpoints", s.Endpoints)
+		w.endpoints("listen", s.Listen)
+	}
+	w.list("routes", `Rules for messages and services; the first that matches is taken. to: regions
+that get the messages even if nobody there subscribes yet. unreachable: store
+or drop. class: alarm, interactive, telemetry or bulk. on_full: refuse or
+drop-oldest.`,
+		`- name: telemetry-up
+  match: {topic: "plant/+/telemetry/#"}
+  to: [earth]
+  unreachable: store
+  class: telemetry
+  ttl: 72h`, len(r.Routes))
+	for _, r := range r.Routes {
+		w.route(r)
+	}
+}
+
+func (w *writer) endpoints(key string, list []Endpoint) {
+	if len(list) == 0 {
+		return
+	}
+	var items []string
+	for _, e := range list {
+		item := "{address: " + quoted(string(e.Address)) + "}"
+		if !e.Node.IsZero() {
+			item = "{node: " + scalar(e.Node.String()) + ", address: " + quoted(string(e.Address)) + "}"
+		}
+		items = append(items, item)
+	}
+	w.line("%s: [%s]", key, strings.Join(items, ", "))
+}
+
+func (w *writer) route(r Route) {
+	w.entry("name", r.Name)
+	var match []string
+	if r.Match.Topic != "" {
+		match = append(match, "topic: "+quoted(r.Match.Topic))
+	}
+	if r.Match.Service != "" {
+		match = append(match, "service: "+quoted(r.Match.Service))
+	}
+	w.line("match: {%s}", strings.Join(match, ", "))
+	var to []string
+	for _, region := range r.To {
+		to = append(to, region.String())
+	}
+	flow(w, "to", to)
+	w.line("unreachable: %s", r.Unreachable)
+	if r.OnFull != 0 {
+		w.line("on_full: %s", r.OnFull)
+	}
+	if r.Class != "" {
+		w.line("class: %s", scalar(string(r.Class)))
+	}
+	if r.TTL != 0 {
+		w.line("ttl: %s", r.TTL)
+	}
+}
+
+// flow writes a list of plain values on one line, nothing if it is empty.
+func flow[T ~string](w *writer, key string, list []T) {
+	if len(list) == 0 {
+		return
+	}
+	var items []string
+	for _, v := range list {
+		items = append(items, scalar(string(v)))
+	}
+	w.line("%s: [%s]", key, strings.Join(items, ", "))
+}
+
+// scalar writes a string so that it is read back as it is: plain if nothing
+// in it could mean something to YAML, in quotes otherwise.
+func scalar(s string) string {
+	for i := range len(s) {
+		c := s[i]
+		letter := c|0x20 >= 'a' && c|0x20 <= 'z' || c >= '0' && c <= '9' || c == '/'
+		if !letter && (i == 0 || !strings.ContainsRune("._-:", rune(c))) {
+			return quoted(s)
+		}
+	}
+	switch strings.ToLower(s) {
+	case "", "null", "true", "false":
+		return quoted(s)
+	}
+	if strings.HasSuffix(s, ":") {
+		return quoted(s)
+	}
+	return s
+}
+
+// quoted writes a double-quoted scalar. Go's escapes are a subset of YAML's
+// (YAML 1.2, 5.7) for valid UTF-8.
+func quoted(s string) string { return strconv.Quote(strings.ToValidUTF8(s, "?")) }

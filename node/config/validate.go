@@ -1,0 +1,199 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/routing/policy"
+)
+
+// Limits of one file.
+const (
+	maxPeers     = maxList
+	maxAdvertise = 16
+	maxPacket    = 255 << 20 // bytes; MQTT packets end just below 256 MiB (MQTT 5, 2.1.4)
+	maxOWLT      = 24 * time.Hour
+)
+
+// Validate says what is wrong with c, joining every Fault with its field.
+func (c Config) Validate() error {
+	var f faults
+	c.validate(&f)
+	return f.err()
+}
+
+func (c Config) validate(f *faults) {
+	if c.Node.Name.IsZero() {
+		f.add("node.name", "is missing; run farhop init or farhop join, which write it")
+	}
+	if c.Node.Region.IsZero() {
+		f.add("node.region", "is missing; run farhop init or farhop join, which write it")
+	}
+	c.validateMQTT(f)
+	c.validateListeners(f)
+	c.validatePeers(f)
+	c.validateLimits(f)
+	taken := make(bindings)
+	taken.add(f, "mqtt.listen", c.Node.Name, c.MQTT.Listen)
+	taken.add(f, "mesh.listen", c.Node.Name, c.Mesh.Listen)
+	taken.add(f, "admin.listen", c.Node.Name, c.Admin.Listen)
+	c.Resources.validate(f, taken, func(e Endpoint) (addr.Node, bool) {
+		if e.Node.IsZero() {
+			return c.Node.Name, true
+		}
+		return e.Node, true
+	})
+}
+
+func (c Config) validateMQTT(f *faults) {
+	m := c.MQTT
+	if m.Listen != "" && !m.Listen.Loopback() && m.Users == "" && !m.Anonymous {
+		f.add("mqtt.listen", "%s can be reached from other machines and asks nobody for a password; set mqtt.users to a password file, or mqtt.anonymous: true to let everybody in", m.Listen)
+	}
+	listenable(f, "mqtt.listen", m.Listen)
+	inRange(f, "mqtt.max_packet", m.MaxPacket, 128, maxPacket)
+	inRange(f, "mqtt.max_clients", m.MaxClients, 1, 1_000_000)
+}
+
+func (c Config) validateListeners(f *faults) {
+	if c.Mesh.Listen == "" {
+		f.add("mesh.listen", "is missing; write :7330 or an address of this machine")
+	}
+	switch {
+	case c.Admin.Listen == "":
+		f.add("admin.listen", "is missing; write 127.0.0.1:7331, the commands speak to it")
+	case !c.Admin.Listen.Loopback() && !c.Admin.Remote:
+		f.add("admin.listen", "%s can be reached from other machines; write 127.0.0.1:%d, or set admin.remote: true if its token shall be the only guard", c.Admin.Listen, c.Admin.Listen.Port())
+	}
+	listenable(f, "mesh.listen", c.Mesh.Listen)
+	listenable(f, "admin.listen", c.Admin.Listen)
+	if len(c.Mesh.Advertise) > maxAdvertise {
+		f.add("mesh.advertise", "has %d addresses, more than %d; keep those that others can reach", len(c.Mesh.Advertise), maxAdvertise)
+	}
+	for i, a := range c.Mesh.Advertise {
+		dialable(f, fmt.Sprintf("mesh.advertise[%d]", i), a)
+	}
+}
+
+func (c Config) validatePeers(f *faults) {
+	if len(c.Peers) > maxPeers || len(c.Links) > maxPeers {
+		f.add("peers", "%d peers and %d links, more than %d; a node needs only its neighbours", len(c.Peers), len(c.Links), maxPeers)
+		return
+	}
+	addresses, pinned := make(map[HostPort]int), make(map[addr.Node]int)
+	for i, p := range c.Peers {
+		field := fmt.Sprintf("peers[%d]", i)
+		if first, dup := addresses[p.Address]; dup && p.Address != "" {
+			f.add(field+".address", "%s is peers[%d] already; remove one", p.Address, first)
+		}
+		addresses[p.Address] = i
+		dialable(f, field+".address", p.Address)
+		if !p.Node.IsZero() {
+			pinned[p.Node] = i
+			notSelf(f, field+".node", p.Node, c.Node.Name)
+		}
+		p.validate(f, field)
+	}
+	linked := make(map[addr.Node]int)
+	for i, l := range c.Links {
+		field := fmt.Sprintf("links[%d]", i)
+		if l.Node.IsZero() {
+			f.add(field+".node", "is missing; write the name of the node that dials us")
+		} else if first, dup := linked[l.Node]; dup {
+			f.add(field+".node", "%s is links[%d] already; remove one", l.Node, first)
+		} else if p, dup := pinned[l.Node]; dup && c.Peers[p].LinkProps != (LinkProps{}) {
+			f.add(field+".node", "%s has its link properties in peers[%d]; keep them in one place", l.Node, p)
+		}
+		linked[l.Node] = i
+		notSelf(f, field+".node", l.Node, c.Node.Name)
+		l.validate(f, field)
+	}
+}
+
+func notSelf(f *faults, field string, n, self addr.Node) {
+	if n == self && !n.IsZero() {
+		f.add(field, "%s is this node itself; write the name of the other one", n)
+	}
+}
+
+func (p LinkProps) validate(f *faults, field string) {
+	inRange(f, field+".owlt", p.OWLT, 0, Duration(maxOWLT))
+	if p.Rate < 0 {
+		f.add(field+".rate", "is negative; leave it out to find it by measurement")
+	}
+	c := p.Contacts
+	if c == nil {
+		return
+	}
+	field += ".contacts"
+	if c.Start.IsZero() {
+		f.add(field+".start", "is missing; write the start of one contact, such as 2026-01-01T00:00:00Z, the same at both ends")
+	}
+	switch {
+	case c.Every <= 0:
+		f.add(field+".every", "is missing; write the time from one start to the next, such as 2h")
+	case c.For <= 0:
+		f.add(field+".for", "is missing; write how long a contact lasts, such as 40m")
+	case c.For >= c.Every:
+		f.add(field+".for", "%s is not shorter than every %s; leave contacts out for a link that is always up", c.For, c.Every)
+	}
+}
+
+func (c Config) validateLimits(f *faults) {
+	inRange(f, "store.max_bytes", c.Store.MaxBytes, 1<<20, 1<<50)
+	inRange(f, "store.max_messages", c.Store.MaxMessages, 1, 1_000_000_000)
+	inRange(f, "delivery.ttl", c.Delivery.TTL, Duration(time.Second), Duration(policy.MaxTTL))
+	inRange(f, "delivery.order_wait", c.Delivery.OrderWait, 0, Duration(policy.MaxTTL))
+	inRange(f, "delivery.max_message", c.Delivery.MaxMessage, 1, maxPacket)
+	if c.Delivery.MaxMessage > c.Store.MaxBytes {
+		f.add("delivery.max_message", "%s is more than store.max_bytes %s; make the store larger", c.Delivery.MaxMessage, c.Store.MaxBytes)
+	}
+	oneOf(f, "log.level", c.Log.Level, LogLevels())
+	oneOf(f, "log.format", c.Log.Format, LogFormats())
+}
+
+func inRange[T interface {
+	~int | ~int64
+}](f *faults, field string, v, low, high T) {
+	switch {
+	case v < low:
+		f.add(field, "%v is less than %v; write at least that", v, low)
+	case v > high:
+		f.add(field, "%v is more than %v; write at most that", v, high)
+	}
+}
+
+func oneOf(f *faults, field, v string, words []string) {
+	if slices.Contains(words, v) {
+		return
+	}
+	if near := closest(v, words); near != "" {
+		f.add(field, "unknown value %s; did you mean %s?", quote(v), near)
+		return
+	}
+	f.add(field, "unknown value %s; write one of %s", quote(v), strings.Join(words, ", "))
+}
+
+// listenable refuses what cannot be listened at. Empty is allowed.
+func listenable(f *faults, field string, a HostPort) {
+	if err := new(HostPort).UnmarshalText([]byte(a)); err != nil {
+		f.add(field, "%v", err)
+	}
+}
+
+// dialable refuses addresses that only a listener can have.
+func dialable(f *faults, field string, a HostPort) {
+	switch err := new(HostPort).UnmarshalText([]byte(a)); {
+	case a == "":
+		f.add(field, "is missing; write HOST:PORT, such as 192.0.2.7:7330")
+	case err != nil:
+		f.add(field, "%v", err)
+	case a.any():
+		f.add(field, "%s names no machine; write the host to connect to", a)
+	case a.Port() == 0:
+		f.add(field, "%s has port 0; write the port to connect to", a)
+	}
+}

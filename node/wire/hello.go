@@ -1,0 +1,50 @@
+package wire
+
+import (
+	"math"
+
+	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/storeforward/cbor"
+)
+
+// MaxSoftware is the longest Hello.Software, in bytes.
+const MaxSoftware = 64
+
+// Hello is the first frame in both directions of a session. Its claims count
+// only as far as the peer's certificate bears them out.
+type Hello struct {
+	Version     uint16 // of this protocol
+	Node        addr.Node
+	Region      addr.Region
+	Incarnation uint32 // of the node's store; another one has no custody of what was handed to the last
+	Boot        uint64 // rises with each start of the node
+	MaxFrame    uint32 // the largest frame it accepts, type and body, in bytes
+	Software    string // for people, at most MaxSoftware bytes
+}
+
+// Type implements Frame.
+func (Hello) Type() Type { return TypeHello }
+
+func (f Hello) append(dst []byte) []byte {
+	dst = cbor.AppendArray(dst, 7)
+	dst = cbor.AppendUint(dst, uint64(f.Version))
+	dst = cbor.AppendText(dst, f.Node.String())
+	dst = cbor.AppendText(dst, f.Region.String())
+	dst = cbor.AppendUint(dst, uint64(f.Incarnation))
+	dst = cbor.AppendUint(dst, f.Boot)
+	dst = cbor.AppendUint(dst, uint64(f.MaxFrame))
+	return appendClipped(dst, f.Software, MaxSoftware)
+}
+
+func parseHello(r *cbor.Reader) (f Hello) {
+	more := fields(r, 7)
+	f.Version = uint16(r.UintMax(math.MaxUint16))
+	f.Node = needNode(r, "sending")
+	f.Region = readRegion(r)
+	f.Incarnation = uint32(r.UintMax(math.MaxUint32))
+	f.Boot = r.Uint()
+	f.MaxFrame = uint32(r.UintMax(math.MaxUint32))
+	f.Software = r.TextMax(MaxSoftware)
+	rest(r, more)
+	return f
+}

@@ -1,0 +1,44 @@
+package sim
+
+import (
+	"flag"
+	"testing"
+)
+
+var soak = flag.Int("soak", 6, "number of seeded meshes to play")
+
+func TestMeshLosesNothing(t *testing.T) {
+	data, _ := Builtin("mesh")
+	var sum Report
+	for seed := range uint64(*soak) {
+		r := run(t, data, seed)
+		for _, v := range r.Violations() {
+			t.Errorf("seed %d: %s", seed, v)
+		}
+		if r.Pending > 0 {
+			t.Errorf("seed %d: %d messages are still on their way", seed, r.Pending)
+		}
+		sum.Acknowledged += r.Acknowledged
+		sum.WireDuplicates += r.WireDuplicates
+		sum.HeldBack += r.HeldBack
+		sum.Crashes += r.Crashes
+	}
+	if sum.WireDuplicates == 0 || sum.HeldBack == 0 || sum.Crashes == 0 {
+		t.Errorf("the worlds are too kind to test dedup, order and recovery: %+v", sum)
+	}
+}
+
+// TestMeshHash plays one world of thirty nodes 100 times: one seed, one run.
+func TestMeshHash(t *testing.T) {
+	data := []byte("{name: mesh, duration: 20s, grid: {nodes: 30, degree: 3, regions: 5, delay: 10ms}, " +
+		"random: {publishers: 20, crashes: 10, cuts: 10}}")
+	first := run(t, data, 1)
+	if first.Acknowledged == 0 || first.Crashes == 0 {
+		t.Fatalf("nothing happens in this world: %+v", first)
+	}
+	for i := range 99 {
+		if r := run(t, data, 1); r.LogHash != first.LogHash {
+			t.Fatalf("run %d has hash %s, the first had %s", i+2, r.LogHash, first.LogHash)
+		}
+	}
+}
