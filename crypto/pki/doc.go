@@ -24,11 +24,11 @@
 //	ticket, err := pki.ParseTicket(text)                     // on the new node
 //	conn := dial(ticket.Addresses, pki.JoinClientConfig(now))
 //	trust, err := pki.ParseTrust(firstMessage)               // from the server
-//	peer, err := pki.VerifyJoin(trust, ticket.Authority, ticket.Issuer, conn.State(), now())
+//	peer, err := pki.VerifyJoin(trust, ticket.Authority, addr.Node{}, conn.State(), now())
 //	req, err := pki.NewRequest(keys, name, ticket.Region, ticket.ID)
-//	send(ticket.ID, ticket.Secret, req.Encode())             // only after VerifyJoin
+//	send(ticket.ID, ticket.Secret.Prove(req), req.Encode())  // the secret itself never leaves
 //
-//	cert, err := ledger.Redeem(id, secret, req, now)         // on the authority
+//	cert, err := ledger.Redeem(id, proof, req, now)          // on the authority
 //
 // Clocks. A node may wake up in 1970. Callers pass FloorClock, a clock that
 // never reads less than the last signed time the node has seen. Because only

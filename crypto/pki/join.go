@@ -49,11 +49,9 @@ func JoinClientConfig(now func() time.Time) *tls.Config {
 // ticket means. trust is what the server sent, authority and issuer are the
 // ticket's (a zero issuer accepts any node of the mesh), now is the later of
 // the clock and the ticket's IssuedAt. The bundle must have the ticket's hash
-// and the certificates of this very connection must come from its root; only
-// then may the ticket's secret be sent.
-//
-// Without the issuer any node of the mesh on the path could take the secret
-// and join in the new node's place.
+// and the certificates of this very connection must come from its root. Any
+// node of the mesh may answer and carry the request to the issuer: it sees a
+// Proof, never the secret.
 func VerifyJoin(trust *Trust, authority Hash, issuer addr.Node, state tls.ConnectionState, now time.Time) (Peer, error) {
 	if trust == nil || trust.root == nil {
 		return Peer{}, fmt.Errorf("verify join: %w: none received", ErrTrust)

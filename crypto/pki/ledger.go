@@ -133,24 +133,27 @@ func (l *Ledger) Invite(inv Invitation, now time.Time) (*Ticket, error) {
 // Errors: ErrTicketUnknown, ErrTicketSecret, ErrTicketUsed, ErrTicketExpired,
 // ErrTicketRegion, ErrNameTaken, ErrRequest, ErrLedgerFull, ErrClock, or that
 // of saving; then nothing has changed and the ticket can be tried again.
-func (l *Ledger) Redeem(id TicketID, secret Secret, req *Request, now time.Time) ([]byte, error) {
+func (l *Ledger) Redeem(id TicketID, proof Proof, req *Request, now time.Time) ([]byte, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	cert, err := l.redeem(id, secret, req, now)
+	cert, err := l.redeem(id, proof, req, now)
 	if err != nil {
 		return nil, fmt.Errorf("redeem ticket %s: %w", id, err)
 	}
 	return cert, nil
 }
 
-func (l *Ledger) redeem(id TicketID, secret Secret, req *Request, now time.Time) ([]byte, error) {
+func (l *Ledger) redeem(id TicketID, proof Proof, req *Request, now time.Time) ([]byte, error) {
 	t, ok := l.tickets[id]
 	if !ok {
 		return nil, fmt.Errorf("%w: never made by this authority, cancelled, or expired long ago; ask for a new one", ErrTicketUnknown)
 	}
-	// The secret first: who does not know it learns nothing else, and costs us
-	// no signature check.
-	if h := sha256.Sum256(secret[:]); subtle.ConstantTimeCompare(h[:], t.SecretHash[:]) != 1 {
+	if err := req.Keys.Validate(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrRequest, err)
+	}
+	// The proof first: who does not know the secret learns nothing else, and
+	// costs us no signature check.
+	if want := prove(t.SecretHash, req); subtle.ConstantTimeCompare(want[:], proof[:]) != 1 {
 		return nil, ErrTicketSecret
 	}
 	if err := req.Verify(); err != nil {

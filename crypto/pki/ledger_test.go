@@ -20,7 +20,7 @@ func TestRedeem(t *testing.T) {
 	m := newMesh(t)
 	ticket := m.invite(t, "luna/south")
 	id := identity.New()
-	cert, err := m.ledger.Redeem(ticket.ID, ticket.Secret, request(t, id, "luna-1", "luna/south", ticket.ID), start())
+	cert, err := redeemSecret(m.ledger, ticket.ID, ticket.Secret, request(t, id, "luna-1", "luna/south", ticket.ID), start())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +37,7 @@ func TestRedeem(t *testing.T) {
 		name string
 		now  time.Time
 	}{{"luna-1", start()}, {"", start()}, {"luna-2", start()}, {"luna-1", start().Add(7 * 24 * time.Hour)}} {
-		again, err := m.ledger.Redeem(ticket.ID, ticket.Secret, request(t, id, c.name, "luna/south", ticket.ID), c.now)
+		again, err := redeemSecret(m.ledger, ticket.ID, ticket.Secret, request(t, id, c.name, "luna/south", ticket.ID), c.now)
 		if err != nil || !bytes.Equal(again, cert) {
 			t.Errorf("redeemed again as %q: another certificate, %v", c.name, err)
 		}
@@ -54,7 +54,7 @@ func TestRedeemRefuses(t *testing.T) {
 	m := newMesh(t)
 	gw := m.node(t, "gw-1", "earth")
 	used := m.invite(t, "luna")
-	if _, err := m.ledger.Redeem(used.ID, used.Secret, request(t, identity.New(), "luna-1", "luna", used.ID), start()); err != nil {
+	if _, err := redeemSecret(m.ledger, used.ID, used.Secret, request(t, identity.New(), "luna-1", "luna", used.ID), start()); err != nil {
 		t.Fatal(err)
 	}
 	open := m.invite(t, "luna")
@@ -86,7 +86,7 @@ func TestRedeemRefuses(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			before, _ := m.ledger.Marshal()
-			cert, err := m.ledger.Redeem(c.id, c.secret, c.req, start().Add(c.after))
+			cert, err := redeemSecret(m.ledger, c.id, c.secret, c.req, start().Add(c.after))
 			if cert != nil || !errors.Is(err, c.want) {
 				t.Fatalf("error = %v, want %v", err, c.want)
 			}
@@ -96,12 +96,12 @@ func TestRedeemRefuses(t *testing.T) {
 		})
 	}
 	// After all these refusals the ticket still serves its owner.
-	if _, err := m.ledger.Redeem(open.ID, open.Secret, request(t, me, "luna-2", "luna", open.ID), start().Add(DefaultLife)); err != nil {
+	if _, err := redeemSecret(m.ledger, open.ID, open.Secret, request(t, me, "luna-2", "luna", open.ID), start().Add(DefaultLife)); err != nil {
 		t.Errorf("honest redemption in the last second: %v", err)
 	}
 	// The same key may be certified again under its name, by a new ticket.
 	again := m.invite(t, "luna")
-	if _, err := m.ledger.Redeem(again.ID, again.Secret, request(t, gw.Identity, "gw-1", "luna", again.ID), start()); err != nil {
+	if _, err := redeemSecret(m.ledger, again.ID, again.Secret, request(t, gw.Identity, "gw-1", "luna", again.ID), start()); err != nil {
 		t.Errorf("same key, same name, new ticket: %v", err)
 	}
 }
@@ -137,7 +137,7 @@ func TestOneTicketOneNode(t *testing.T) {
 	errs := make([]error, 8)
 	for i := range errs {
 		req := request(t, identity.New(), "", "luna", ticket.ID)
-		wg.Go(func() { _, errs[i] = m.ledger.Redeem(ticket.ID, ticket.Secret, req, start()) })
+		wg.Go(func() { _, errs[i] = redeemSecret(m.ledger, ticket.ID, ticket.Secret, req, start()) })
 	}
 	wg.Wait()
 	won := 0
@@ -167,7 +167,7 @@ func TestRedeemIsDurableFirst(t *testing.T) {
 	id := identity.New()
 	req := request(t, id, "luna-1", "luna", ticket.ID)
 	full = errors.New("no space left")
-	if cert, err := m.ledger.Redeem(ticket.ID, ticket.Secret, req, start()); cert != nil || !errors.Is(err, full) {
+	if cert, err := redeemSecret(m.ledger, ticket.ID, ticket.Secret, req, start()); cert != nil || !errors.Is(err, full) {
 		t.Fatalf("full disk: certificate %v, %v", cert != nil, err)
 	}
 	if _, err := m.ledger.Invite(Invitation{Region: addr.MustRegion("luna"), Issuer: addr.MustNode("gw-1"), Addresses: []string{"h:1"}}, start()); !errors.Is(err, full) {
@@ -180,7 +180,7 @@ func TestRedeemIsDurableFirst(t *testing.T) {
 		t.Error("what could not be saved stayed in memory")
 	}
 	full = nil
-	cert, err := m.ledger.Redeem(ticket.ID, ticket.Secret, req, start())
+	cert, err := redeemSecret(m.ledger, ticket.ID, ticket.Secret, req, start())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,11 +189,11 @@ func TestRedeemIsDurableFirst(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := restarted.Redeem(ticket.ID, ticket.Secret, req, start())
+	again, err := redeemSecret(restarted, ticket.ID, ticket.Secret, req, start())
 	if err != nil || !bytes.Equal(again, cert) {
 		t.Errorf("same key after restart: %v", err)
 	}
-	if _, err := restarted.Redeem(ticket.ID, ticket.Secret, request(t, identity.New(), "x", "luna", ticket.ID), start()); !errors.Is(err, ErrTicketUsed) {
+	if _, err := redeemSecret(restarted, ticket.ID, ticket.Secret, request(t, identity.New(), "x", "luna", ticket.ID), start()); !errors.Is(err, ErrTicketUsed) {
 		t.Errorf("another key after restart: %v", err)
 	}
 }

@@ -208,7 +208,7 @@ func serveJoin(conn *quic.Conn, m *mesh) error {
 	if err != nil {
 		return err
 	}
-	cert, err := m.ledger.Redeem(TicketID(msg[:16]), Secret(msg[16:48]), req, start())
+	cert, err := redeemSecret(m.ledger, TicketID(msg[:16]), Secret(msg[16:48]), req, start())
 	if errors.Is(err, ErrTicketUsed) {
 		return nil
 	}

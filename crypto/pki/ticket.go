@@ -1,7 +1,9 @@
 package pki
 
 import (
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
@@ -244,6 +246,22 @@ func clipTo(s string, n int) string { return s[:min(n, len(s))] }
 func newTicketID() (id TicketID) {
 	rand.Read(id[:])
 	return id
+}
+
+// Proof shows that the maker of a request holds the ticket's secret, without
+// showing the secret: any node of the mesh may carry a request to the issuer
+// and cannot join in the newcomer's place.
+type Proof [32]byte
+
+// Prove ties the secret to one request.
+func (s Secret) Prove(req *Request) Proof { return prove(sha256.Sum256(s[:]), req) }
+
+func prove(secretHash Hash, req *Request) (p Proof) {
+	mac := hmac.New(sha256.New, secretHash[:])
+	mac.Write([]byte("farhop join v1\x00"))
+	mac.Write(req.Encode())
+	mac.Sum(p[:0])
+	return p
 }
 
 func newSecret() (s Secret) {

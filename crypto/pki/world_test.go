@@ -129,3 +129,12 @@ func isPin(e pkix.Extension) bool { return e.Id.Equal(pinOID()) }
 func pinOnly(c *x509.Certificate) []pkix.Extension {
 	return slices.DeleteFunc(slices.Clone(c.Extensions), func(e pkix.Extension) bool { return !isPin(e) })
 }
+
+// redeemSecret redeems as the holder of secret.
+func redeemSecret(l *Ledger, id TicketID, secret Secret, req *Request, now time.Time) ([]byte, error) {
+	var proof Proof
+	if req.Keys.Validate() == nil {
+		proof = secret.Prove(req)
+	}
+	return l.Redeem(id, proof, req, now)
+}

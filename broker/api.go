@@ -1,0 +1,177 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/farhop/farhop/routing/interest"
+	"github.com/farhop/farhop/storeforward/bundle"
+)
+
+// NeverExpires is the session expiry of a session that outlives every
+// disconnect (MQTT 5, 3.1.2.11.2; MQTT 3.1.1 with clean session 0).
+const NeverExpires = 0xFFFFFFFF
+
+// ErrQuota is wrapped by a Node that refuses a session or a subscription
+// because a limit is reached; the client reads 0x97 (MQTT 5).
+var ErrQuota = errors.New("quota exceeded")
+
+// KV is a user property (MQTT 5, 3.3.2.3.7).
+type KV struct{ Key, Value string }
+
+// Message is one PUBLISH. It is shared by every queue it is in and must not be
+// changed after it was handed over.
+type Message struct {
+	Topic   string
+	Payload []byte
+	QoS     byte
+	Retain  bool
+
+	PayloadFormat   byte // 1 = UTF-8 text
+	ContentType     string
+	ResponseTopic   string
+	CorrelationData []byte
+	UserProperties  []KV
+	Expiry          uint32 // seconds after Received, 0 = none
+
+	Client   string    // the publisher's client id
+	PacketID uint16    // inbound QoS 2 identity; 0 = none (QoS 0 and 1, wills)
+	Received time.Time // when this node got it, less the age it already had
+}
+
+// Size is what the message counts against queue limits, in bytes.
+func (m *Message) Size() int {
+	n := len(m.Topic) + len(m.Payload) + len(m.ContentType) + len(m.ResponseTopic) + len(m.CorrelationData) + 64
+	for _, p := range m.UserProperties {
+		n += len(p.Key) + len(p.Value) + 32
+	}
+	return n
+}
+
+// remaining returns the seconds of its lifetime that are left, and false when
+// it has none left. A message without expiry has 0 seconds and true.
+func (m *Message) remaining(now time.Time) (uint32, bool) {
+	if m.Expiry == 0 {
+		return 0, true
+	}
+	left := int64(m.Expiry) - int64(now.Sub(m.Received)/time.Second)
+	if left <= 0 {
+		return 0, false
+	}
+	return uint32(min(left, int64(m.Expiry))), true
+}
+
+// Subscription is one filter of a session with its options (MQTT 5, 3.8.3.1).
+type Subscription struct {
+	Filter            string // as the client wrote it, "$share/GROUP/" included
+	QoS               byte   // granted
+	NoLocal           bool
+	RetainAsPublished bool
+	RetainHandling    byte
+	ID                int // subscription identifier, 0 = none
+}
+
+// Share splits a shared subscription; group is "" for others.
+func (s Subscription) Share() (group, filter string) {
+	if g, rest, ok := interest.ParseShare(s.Filter); ok {
+		return g, rest
+	}
+	return "", s.Filter
+}
+
+// SessionOpen asks the node for a session.
+type SessionOpen struct {
+	Client     string
+	Conn       uint64 // grows with every connection of this broker, never reused
+	Clean      bool   // end any older session first
+	Expiry     uint32 // seconds after the disconnect; 0 = ends with it; NeverExpires
+	ReceiveMax uint16 // QoS 1 and 2 deliveries that may be unacknowledged
+}
+
+// SessionState is what a session brings along.
+type SessionState struct {
+	Present       bool // an older session goes on
+	Subscriptions []Subscription
+	Inbound       []uint16 // QoS 2 packet ids that await their PUBREL
+}
+
+// What tells what a client did with a delivery, or with its own publish.
+type What uint8
+
+// The settlements.
+const (
+	Acked     What = iota // PUBACK: the QoS 1 delivery Seq is over
+	Received              // PUBREC: the QoS 2 delivery Seq arrived; the node answers with a Deliver that has Release set
+	Completed             // PUBCOMP, or a PUBREC that refuses: the QoS 2 delivery Seq is over
+	Released              // PUBREL: the client's own QoS 2 publish PacketID is over, its id is free again
+)
+
+// Settlement reports one step of a QoS handshake of a persistent session.
+type Settlement struct {
+	Client   string
+	Conn     uint64
+	Seq      uint64 // Acked, Received, Completed
+	PacketID uint16
+	What     What
+	// Done is set for Released only. The node calls it once, from any
+	// goroutine, when the release is durable; the PUBCOMP leaves then. A
+	// PUBCOMP before that could let the client reuse an id which a restarted
+	// node still takes for a duplicate: an acknowledged message would be lost.
+	Done func()
+}
+
+// Delivery is one step the node wants a persistent session's client to see.
+// The node owns queue, order, window and packet ids.
+type Delivery struct {
+	Client   string
+	Conn     uint64 // a delivery for an older connection is dropped
+	Seq      uint64
+	PacketID uint16 // 0 for QoS 0
+	QoS      byte
+	Dup      bool
+	Release  bool // send PUBREL, not PUBLISH; Message may be nil
+	Retain   bool // the retain flag the client sees
+	SubIDs   []int
+	Message  *Message
+}
+
+// Node is what the broker needs from the node.
+//
+// A session is persistent when it was opened with Expiry > 0, or resumed
+// (Clean false, SessionState.Present true) with Expiry 0; then the node queues
+// for it and calls Broker.Deliver. Every other session is live: the broker
+// itself matches and queues, and the node only knows its filters.
+type Node interface {
+	// OpenSession returns when the session is durable, if it is persistent.
+	// It is called for live sessions too. ctx ends when the client goes.
+	OpenSession(ctx context.Context, o SessionOpen) (SessionState, error)
+	// CloseSession says that the connection ended. It must not block. It is
+	// always called before OpenSession of the client's next connection.
+	CloseSession(client string, conn uint64, expiry uint32)
+	// Subscribe adds filters, or replaces those with the same Filter, and
+	// returns when they are durable (persistent) and advertised.
+	Subscribe(ctx context.Context, client string, subs []Subscription) error
+	// Unsubscribe removes filters; unknown ones are no error.
+	Unsubscribe(ctx context.Context, client string, filters []string) error
+	// Publish takes a message. done is called exactly once, on any goroutine,
+	// after the fact is durable; it may be called before Publish returns. The
+	// broker delivers to its live sessions itself when done says OK or
+	// NoSubscriber: the node must not DeliverLive this message here. For
+	// OK, NoSubscriber, Duplicate and Expired the client gets its
+	// acknowledgement; see answer for the others.
+	Publish(m *Message, done func(bundle.Reason))
+	// SubmitTo queues m for one persistent session: a retained message for a
+	// new subscription. m is the session's own copy with the granted QoS and
+	// Retain set. It takes the node's queue and packet ids, which a delivery by
+	// the broker would clash with. It must not block.
+	SubmitTo(client string, m *Message, subIDs []int)
+	// Settle reports a step of a handshake. It must not block.
+	Settle(s Settlement)
+	// Wanted reports whether anyone beyond this broker's live sessions wants
+	// the topic: another node, a persistent session, a route. It is called
+	// concurrently for every PUBLISH and must be cheap. False keeps the message
+	// within the broker, unless it is retained, or QoS 2 of a persistent
+	// session, whose packet id must be durable.
+	Wanted(topic string) bool
+}

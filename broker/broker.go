@@ -1,0 +1,198 @@
+package broker
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	sweepEvery  = time.Minute // expired retained messages
+	acceptPause = 50 * time.Millisecond
+)
+
+// Broker serves MQTT clients for one node. Create it with New, fill it with
+// LoadRetained, then Run it. Deliver, DeliverLive, SetRetained and TakenOver
+// may be called from New on.
+type Broker struct {
+	cfg      Config
+	node     Node
+	engine   engine
+	auth     *authenticator
+	metrics  *metrics
+	live     directory
+	retained retainedStore
+	wills    wills
+	ids      idLocks
+	buffers  sync.Pool // of *batch
+	conns    atomic.Uint64
+	bound    chan struct{} // closed when Run listens
+
+	mu       sync.Mutex // guards what follows
+	sessions map[string]*conn
+	all      map[*conn]struct{}
+	idle     sync.Cond // signalled when all shrinks
+	listener net.Listener
+	draining bool
+}
+
+// New checks the configuration and prepares a broker. It binds nothing.
+func New(cfg Config, node Node) (*Broker, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
+	m, err := newMetrics(cfg.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("mqtt metrics: %w", err)
+	}
+	a, err := newAuthenticator(cfg.Users)
+	if err != nil {
+		return nil, err
+	}
+	e, err := newMochi(cfg)
+	if err != nil {
+		return nil, err
+	}
+	b := &Broker{
+		cfg: cfg, node: node, engine: e, auth: a, metrics: m, bound: make(chan struct{}),
+		sessions: make(map[string]*conn), all: make(map[*conn]struct{}),
+		retained: retainedStore{maxCount: cfg.MaxRetained, maxBytes: cfg.MaxRetainedBytes, metrics: m},
+	}
+	b.idle.L = &b.mu
+	b.buffers.New = func() any { return new(batch) }
+	// Numbers of a restarted broker must not repeat those of the last run.
+	b.conns.Store(uint64(time.Now().UnixNano()))
+	return b, nil
+}
+
+// Listening is closed when Run has bound its address.
+func (b *Broker) Listening() <-chan struct{} { return b.bound }
+
+// Addr is the bound address, or nil before Listening is closed.
+func (b *Broker) Addr() net.Addr {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.listener == nil {
+		return nil
+	}
+	return b.listener.Addr()
+}
+
+// Run listens and serves until ctx ends, then drains: every client gets a
+// DISCONNECT 0x8B (MQTT 5), wills are published, and what is left after
+// Config.DrainTimeout is cut. It returns nil after a drain. The node must
+// serve until Run returns. Run may be called once.
+func (b *Broker) Run(ctx context.Context) error {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", b.cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("listen for MQTT on %s: %w: stop the program that has it, or choose another address with %s",
+			b.cfg.Listen, err, b.cfg.ListenInstruction)
+	}
+	if b.cfg.TLS != nil {
+		l = tls.NewListener(l, b.cfg.TLS)
+	}
+	b.mu.Lock()
+	b.listener = l
+	b.mu.Unlock()
+	close(b.bound)
+	b.cfg.Log.Info("mqtt listening", "addr", l.Addr().String())
+	err = b.serve(ctx, l)
+	b.drain()
+	return err
+}
+
+// serve accepts until ctx or the listener ends, and keeps house.
+func (b *Broker) serve(ctx context.Context, l net.Listener) error {
+	accepted := make(chan error, 1)
+	go func() { accepted <- b.accept(ctx, l) }()
+	sweep := time.NewTicker(sweepEvery)
+	defer sweep.Stop()
+	for {
+		select {
+		case now := <-sweep.C:
+			b.retained.sweep(now)
+		case err := <-accepted:
+			return errors.Join(err, l.Close())
+		case <-ctx.Done():
+			_ = l.Close()
+			return <-accepted
+		}
+	}
+}
+
+// accept serves the listener until it is closed. Running out of descriptors
+// or buffers passes; it must not end the broker.
+func (b *Broker) accept(ctx context.Context, l net.Listener) error {
+	for {
+		raw, err := l.Accept()
+		if err == nil {
+			go b.ServeConn(raw)
+			continue
+		}
+		if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		b.cfg.Log.Warn("mqtt accept failed", "err", err)
+		select {
+		case <-time.After(acceptPause):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// ServeConn serves one connection of any transport and returns when it has
+// ended. It closes raw.
+func (b *Broker) ServeConn(raw net.Conn) {
+	c := newConn(b, raw, b.conns.Add(1))
+	b.mu.Lock()
+	// A quarter more than the sessions allowed, so that those over the limit
+	// can be told so, and clients can take over their own sessions.
+	if b.draining || len(b.all) >= b.cfg.MaxClients+b.cfg.MaxClients/4+16 {
+		b.mu.Unlock()
+		c.cancel()
+		_ = raw.Close()
+		b.metrics.connects.WithLabelValues("over-limit").Inc()
+		return
+	}
+	b.all[c] = struct{}{}
+	b.mu.Unlock()
+	c.serve()
+	b.mu.Lock()
+	delete(b.all, c)
+	b.idle.Broadcast()
+	b.mu.Unlock()
+}
+
+// drain ends every connection.
+func (b *Broker) drain() {
+	b.mu.Lock()
+	b.draining = true
+	open := make([]*conn, 0, len(b.all))
+	for c := range b.all {
+		open = append(open, c)
+	}
+	b.mu.Unlock()
+	for _, c := range open {
+		c.disconnect(codeShuttingDown, cause(codeShuttingDown))
+	}
+	cut := time.AfterFunc(b.cfg.DrainTimeout, func() {
+		for _, c := range open {
+			_ = c.Conn.Close()
+		}
+	})
+	defer cut.Stop()
+	b.mu.Lock()
+	for len(b.all) > 0 {
+		b.idle.Wait()
+	}
+	b.mu.Unlock()
+	b.wills.fireAll()
+}

@@ -1,0 +1,150 @@
+package broker
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Config is what a Broker needs to know. The zero value of each field means
+// its default.
+type Config struct {
+	Listen    string            // HOST:PORT; default 127.0.0.1:1883
+	TLS       *tls.Config       // nil = plain TCP
+	Users     map[string]string // user name -> bcrypt hash, see ParseUsers
+	Anonymous bool              // accept clients without credentials
+
+	// Allow decides on one topic (publish) or filter (subscribe) of an
+	// authenticated client. It is called for every PUBLISH and must be cheap.
+	// nil allows all.
+	Allow func(client, user, topic string, publish bool) bool
+
+	MaxPacket         int // bytes of one PUBLISH; default 1 MiB + 64 KiB
+	MaxClients        int // connections; default 10,000
+	MaxSubscriptions  int // filters per client; default 1,000
+	MaxQueue          int // messages waiting for one client; default 8,192
+	MaxQueueBytes     int // bytes waiting for one client; default 8 MiB
+	MaxPending        int // publishes of one client that wait for the node; default 4,096
+	MaxPendingBytes   int // bytes of them; default 8 MiB; at either limit the client is read no further
+	ReceiveMax        int // QoS 1 and 2 publishes an MQTT 5 client may have open; default 1,024
+	Window            int // QoS 1 and 2 deliveries unacknowledged per client; default 1,024, less if the client says so
+	MaxRetained       int // messages; default 100,000
+	MaxRetainedBytes  int // bytes; default 256 MiB
+	MaxSessionExpiry  uint32
+	ConnectTimeout    time.Duration // from accept to CONNECT; default 30 s, which is ten round trips to the Moon
+	DrainTimeout      time.Duration // how long shutdown waits for clients; default 10 s
+	ListenInstruction string        // how to choose another address, for the error; default "--mqtt HOST:PORT"
+
+	Log        *slog.Logger          // nil = silent
+	Registerer prometheus.Registerer // nil = not registered
+}
+
+const (
+	defaultListen = "127.0.0.1:1883"
+	maxControl    = 256 << 10 // bytes of a packet that is no PUBLISH
+	maxClientID   = 1024      // bytes
+	maxAliases    = 8         // topic aliases a client may set (MQTT 5, 3.2.2.3.8)
+)
+
+func (c Config) withDefaults() Config {
+	set := func(p *int, v int) {
+		if *p == 0 {
+			*p = v
+		}
+	}
+	set(&c.MaxPacket, 1<<20+64<<10)
+	set(&c.MaxClients, 10_000)
+	set(&c.MaxSubscriptions, 1_000)
+	set(&c.MaxQueue, 8_192)
+	set(&c.MaxQueueBytes, 8<<20)
+	set(&c.MaxPending, 4_096)
+	set(&c.MaxPendingBytes, 8<<20)
+	set(&c.ReceiveMax, 1_024)
+	set(&c.Window, 1_024)
+	set(&c.MaxRetained, 100_000)
+	set(&c.MaxRetainedBytes, 256<<20)
+	if c.Listen == "" {
+		c.Listen = defaultListen
+	}
+	if c.MaxSessionExpiry == 0 {
+		c.MaxSessionExpiry = NeverExpires
+	}
+	if c.ConnectTimeout == 0 {
+		c.ConnectTimeout = 30 * time.Second
+	}
+	if c.DrainTimeout == 0 {
+		c.DrainTimeout = 10 * time.Second
+	}
+	if c.ListenInstruction == "" {
+		c.ListenInstruction = "--mqtt HOST:PORT"
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// Validate reports every fault of the configuration.
+func (c Config) Validate() error {
+	c = c.withDefaults()
+	var errs []error
+	host, _, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		errs = append(errs, fmt.Errorf("mqtt.listen %q: %w: write HOST:PORT", c.Listen, err))
+	} else if !isLoopback(host) && !c.guarded() {
+		errs = append(errs, fmt.Errorf("mqtt.listen %q is reachable from other machines: set mqtt.users, or mqtt.anonymous: true to let anyone in", c.Listen))
+	}
+	errs = append(errs, c.checkNumbers()...)
+	if err := checkUsers(c.Users); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) checkNumbers() []error {
+	var errs []error
+	check := func(name string, v, low, high int) {
+		if v < low || v > high {
+			errs = append(errs, fmt.Errorf("mqtt.%s %d: want %d to %d", name, v, low, high))
+		}
+	}
+	check("max_packet", c.MaxPacket, 1024, 256<<20)
+	check("max_clients", c.MaxClients, 1, math.MaxInt32)
+	check("max_subscriptions", c.MaxSubscriptions, 1, math.MaxInt32)
+	check("max_queue", c.MaxQueue, 1, math.MaxInt32)
+	check("max_queue_bytes", c.MaxQueueBytes, 1, math.MaxInt32)
+	check("max_pending", c.MaxPending, 1, math.MaxInt32)
+	check("max_pending_bytes", c.MaxPendingBytes, 1, math.MaxInt32)
+	check("receive_max", c.ReceiveMax, 1, math.MaxUint16)
+	check("window", c.Window, 1, math.MaxUint16)
+	check("max_retained", c.MaxRetained, 1, math.MaxInt32)
+	check("max_retained_bytes", c.MaxRetainedBytes, 1, math.MaxInt)
+	if c.ConnectTimeout < 0 {
+		errs = append(errs, fmt.Errorf("mqtt.connect_timeout %v: want more than 0", c.ConnectTimeout))
+	}
+	if c.DrainTimeout < 0 {
+		errs = append(errs, fmt.Errorf("mqtt.drain_timeout %v: want more than 0", c.DrainTimeout))
+	}
+	return errs
+}
+
+// guarded reports whether strangers are kept out, or let in on purpose.
+func (c Config) guarded() bool {
+	return c.Anonymous || len(c.Users) > 0 || c.TLS != nil && c.TLS.ClientAuth == tls.RequireAndVerifyClientCert
+}
+
+// isLoopback reports whether only this machine can reach host. An empty host
+// is every interface.
+func isLoopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}

@@ -1,0 +1,133 @@
+package broker
+
+// outbound is a persistent delivery the client has not finished.
+type outbound struct {
+	seq uint64
+	qos byte
+}
+
+// Deliver writes one step of a persistent session to its client. The node
+// calls it from one goroutine; it never blocks. A delivery for a connection
+// that is gone is dropped: the node hears of that by CloseSession and delivers
+// again on the next connection. More than the session's window of QoS 1 and 2
+// deliveries is a fault of the node and ends the connection.
+func (b *Broker) Deliver(d Delivery) {
+	b.mu.Lock()
+	c := b.sessions[d.Client]
+	b.mu.Unlock()
+	if c == nil || c.num != d.Conn {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing.Load() {
+		return
+	}
+	if d.QoS > 0 || d.Release {
+		if c.out == nil {
+			c.out = make(map[uint16]outbound)
+		}
+		if _, again := c.out[d.PacketID]; !again && len(c.out) >= c.window {
+			b.cfg.Log.Error("node delivers beyond the session's window", "client", c.client, "window", c.window)
+			c.disconnectLocked(codeImplementation, "window-exceeded")
+			return
+		}
+		c.out[d.PacketID] = outbound{seq: d.Seq, qos: max(d.QoS, 1)}
+	}
+	if d.Release {
+		c.out[d.PacketID] = outbound{seq: d.Seq, qos: 2}
+		if !c.open {
+			c.early = appendAck(c.early, c.version, typePubrel, d.PacketID, codeSuccess, "")
+			return
+		}
+		c.control = appendAck(c.control, c.version, typePubrel, d.PacketID, codeSuccess, "")
+		c.kick()
+		return
+	}
+	full := c.queue.len() >= b.cfg.MaxQueue || c.queue.len() > 0 && c.queueBytes+d.Message.Size() > b.cfg.MaxQueueBytes
+	if d.QoS == 0 && full {
+		b.metrics.dropped.WithLabelValues("queue-full").Inc()
+		return
+	}
+	c.push(delivery{m: d.Message, seq: d.Seq, id: d.PacketID, qos: d.QoS, dup: d.Dup, retain: d.Retain, subIDs: d.SubIDs})
+}
+
+// DeliverLive delivers a message from elsewhere to the live sessions of this
+// broker. It never blocks. Messages this broker published itself must not come
+// back this way. It does not touch the retained store: see SetRetained.
+func (b *Broker) DeliverLive(m *Message) { b.routeLive(m) }
+
+// TakenOver ends a connection whose client is now at another node (DISCONNECT
+// 0x8E) without its will, and cancels a will that still waits for its delay.
+// A newer connection than conn is left alone.
+func (b *Broker) TakenOver(client string, conn uint64) {
+	b.mu.Lock()
+	c := b.sessions[client]
+	b.mu.Unlock()
+	switch {
+	case c == nil:
+		b.wills.cancel(client)
+	case c.num == conn:
+		c.elsewhere.Store(true)
+		c.disconnect(codeTakenOver, cause(codeTakenOver))
+	}
+}
+
+// onAck handles a PUBACK, PUBREC, PUBREL or PUBCOMP.
+func (c *conn) onAck(typ byte, id uint16, code byte) error {
+	if typ == typePubrel {
+		return c.onPubrel(id)
+	}
+	if c.persistent {
+		return c.settle(typ, id, code)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	state := c.live.used[id]
+	switch {
+	case typ == typePuback && state == awaitsPuback,
+		typ == typePubcomp && state == awaitsPubcomp,
+		typ == typePubrec && state == awaitsPubrec && code >= codeUnspecified:
+		c.live.release(id)
+	case typ == typePubrec && (state == awaitsPubrec || state == awaitsPubcomp):
+		c.live.used[id] = awaitsPubcomp
+		c.control = appendAck(c.control, c.version, typePubrel, id, codeSuccess, "")
+	case typ == typePubrec && code < codeUnspecified:
+		c.control = appendAck(c.control, c.version, typePubrel, id, codeIDNotFound, "")
+	default:
+		return nil // an acknowledgement of nothing: harmless
+	}
+	if len(c.control) > 0 || c.queue.len() > 0 || len(c.backlog) > 0 {
+		c.kick()
+	}
+	return nil
+}
+
+// settle reports a persistent session's acknowledgement to the node.
+func (c *conn) settle(typ byte, id uint16, code byte) error {
+	s := Settlement{Client: c.client, Conn: c.num, PacketID: id}
+	c.mu.Lock()
+	o, known := c.out[id]
+	s.Seq = o.seq
+	switch {
+	case typ == typePuback && known && o.qos == 1:
+		s.What = Acked
+		delete(c.out, id)
+	case typ == typePubcomp && known && o.qos == 2,
+		typ == typePubrec && known && o.qos == 2 && code >= codeUnspecified:
+		s.What = Completed
+		delete(c.out, id)
+	case typ == typePubrec && known && o.qos == 2:
+		s.What = Received
+	default:
+		if typ == typePubrec && code < codeUnspecified {
+			c.control = appendAck(c.control, c.version, typePubrel, id, codeIDNotFound, "")
+			c.kick()
+		}
+		c.mu.Unlock()
+		return nil
+	}
+	c.mu.Unlock()
+	c.b.node.Settle(s)
+	return nil
+}

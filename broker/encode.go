@@ -1,0 +1,192 @@
+package broker
+
+import (
+	"encoding/binary"
+	"time"
+)
+
+// The broker writes packets into one buffer per flush, so the encoders append.
+// They are written here and not taken from the engine's codec because that one
+// drops reason 0x10 from acknowledgements and copies every payload twice.
+
+func appendString[T string | []byte](b []byte, s T) []byte {
+	b = binary.BigEndian.AppendUint16(b, uint16(len(s)))
+	return append(b, s...)
+}
+
+// appendLength appends a variable byte integer (MQTT 5, 1.5.5).
+func appendLength(b []byte, n int) []byte {
+	for n >= 128 {
+		b = append(b, byte(n)|0x80)
+		n >>= 7
+	}
+	return append(b, byte(n))
+}
+
+func lengthSize(n int) int {
+	switch {
+	case n < 1<<7:
+		return 1
+	case n < 1<<14:
+		return 2
+	case n < 1<<21:
+		return 3
+	}
+	return 4
+}
+
+// appendAck appends PUBACK, PUBREC, PUBREL or PUBCOMP (MQTT 5, 3.4). The
+// reason string is left out when it is "" and the code when it is success.
+func appendAck(b []byte, version, typ byte, id uint16, code byte, reason string) []byte {
+	first := typ << 4
+	if typ == typePubrel {
+		first |= 2
+	}
+	if version < 5 || code == codeSuccess {
+		return append(b, first, 2, byte(id>>8), byte(id))
+	}
+	if reason == "" {
+		return append(b, first, 3, byte(id>>8), byte(id), code)
+	}
+	props := 3 + len(reason)
+	b = append(b, first)
+	b = appendLength(b, 3+lengthSize(props)+props)
+	b = append(b, byte(id>>8), byte(id), code)
+	b = appendLength(b, props)
+	b = append(b, 0x1F)
+	return appendString(b, reason)
+}
+
+// appendSuback appends SUBACK or UNSUBACK. An UNSUBACK of MQTT 3.1.1 has no
+// payload, a SUBACK there knows only one failure, 0x80.
+func appendSuback(b []byte, version, typ byte, id uint16, codes []byte) []byte {
+	n := 2 + len(codes)
+	if version >= 5 {
+		n++
+	} else if typ == typeUnsuback {
+		n, codes = 2, nil
+	}
+	b = append(b, typ<<4)
+	b = appendLength(b, n)
+	b = append(b, byte(id>>8), byte(id))
+	if version >= 5 {
+		b = append(b, 0)
+	}
+	for _, c := range codes {
+		if version < 5 && c > 2 {
+			c = codeUnspecified
+		}
+		b = append(b, c)
+	}
+	return b
+}
+
+// appendDisconnect appends a DISCONNECT; MQTT 3.1.1 servers send none.
+func appendDisconnect(b []byte, version, code byte) []byte {
+	if version < 5 {
+		return b
+	}
+	return append(b, typeDisconnect<<4, 2, code, 0)
+}
+
+// appendConnackError appends a CONNACK that refuses, if the version has one.
+func appendConnackError(b []byte, version, code byte) []byte {
+	if version >= 5 {
+		return append(b, typeConnack<<4, 3, 0, code, 0)
+	}
+	if ret, ok := connackV3(code); ok {
+		return append(b, typeConnack<<4, 2, 0, ret)
+	}
+	return b
+}
+
+// appendPublish appends the PUBLISH of one delivery. now ages its expiry; a
+// message that expired keeps one second, whoever queues it decides on drops.
+func appendPublish(b []byte, version byte, d *delivery, now time.Time) []byte {
+	m := d.m
+	props := 0
+	if version >= 5 {
+		props = publishProps(d)
+	}
+	n := 2 + len(m.Topic) + len(m.Payload)
+	if d.qos > 0 {
+		n += 2
+	}
+	if version >= 5 {
+		n += lengthSize(props) + props
+	}
+	first := byte(typePublish<<4) | d.qos<<1
+	if d.retain {
+		first |= 1
+	}
+	if d.dup && d.qos > 0 {
+		first |= 8
+	}
+	b = append(b, first)
+	b = appendLength(b, n)
+	b = appendString(b, m.Topic)
+	if d.qos > 0 {
+		b = binary.BigEndian.AppendUint16(b, d.id)
+	}
+	if version >= 5 {
+		b = appendLength(b, props)
+		b = appendPublishProps(b, d, now)
+	}
+	return append(b, m.Payload...)
+}
+
+// publishProps counts the bytes appendPublishProps will append.
+func publishProps(d *delivery) int {
+	m, n := d.m, 0
+	if m.PayloadFormat != 0 {
+		n += 2
+	}
+	if m.Expiry != 0 {
+		n += 5
+	}
+	if m.ContentType != "" {
+		n += 3 + len(m.ContentType)
+	}
+	if m.ResponseTopic != "" {
+		n += 3 + len(m.ResponseTopic)
+	}
+	if len(m.CorrelationData) > 0 {
+		n += 3 + len(m.CorrelationData)
+	}
+	for _, p := range m.UserProperties {
+		n += 5 + len(p.Key) + len(p.Value)
+	}
+	for _, id := range d.subIDs {
+		n += 1 + lengthSize(id)
+	}
+	return n
+}
+
+func appendPublishProps(b []byte, d *delivery, now time.Time) []byte {
+	m := d.m
+	if m.PayloadFormat != 0 {
+		b = append(b, 0x01, m.PayloadFormat)
+	}
+	if m.Expiry != 0 {
+		left, _ := m.remaining(now)
+		b = append(b, 0x02)
+		b = binary.BigEndian.AppendUint32(b, max(left, 1))
+	}
+	if m.ContentType != "" {
+		b = appendString(append(b, 0x03), m.ContentType)
+	}
+	if m.ResponseTopic != "" {
+		b = appendString(append(b, 0x08), m.ResponseTopic)
+	}
+	if len(m.CorrelationData) > 0 {
+		b = appendString(append(b, 0x09), m.CorrelationData)
+	}
+	for _, id := range d.subIDs {
+		b = appendLength(append(b, 0x0B), id)
+	}
+	for _, p := range m.UserProperties {
+		b = appendString(append(b, 0x26), p.Key)
+		b = appendString(b, p.Value)
+	}
+	return b
+}

@@ -1,0 +1,218 @@
+package broker
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+
+	"github.com/farhop/farhop/routing/interest"
+)
+
+// liveSub is one filter of one live session.
+type liveSub struct {
+	c      *conn
+	filter string // without $share/GROUP/
+	opt    Subscription
+}
+
+// group is a shared subscription: each message goes to one member, in turn.
+type group struct {
+	name, filter string
+	members      []*liveSub
+	next         int
+}
+
+// directory maps topics to the live sessions of this broker.
+type directory struct {
+	mu     sync.RWMutex
+	subs   interest.Trie[*liveSub]
+	shared interest.Trie[*group]
+	groups map[[2]string]*group
+	turn   sync.Mutex // guards group.next: a match holds mu for reading only
+}
+
+// add subscribes and replaces an older subscription given as old.
+func (d *directory) add(s, old *liveSub) {
+	name, _ := s.opt.Share()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if old != nil {
+		d.removeLocked(old)
+	}
+	if name == "" {
+		d.subs.Add(s.filter, s)
+		return
+	}
+	key := [2]string{name, s.filter}
+	g := d.groups[key]
+	if g == nil {
+		g = &group{name: name, filter: s.filter}
+		if d.groups == nil {
+			d.groups = make(map[[2]string]*group)
+		}
+		d.groups[key] = g
+		d.shared.Add(s.filter, g)
+	}
+	g.members = append(g.members, s)
+}
+
+func (d *directory) remove(s *liveSub) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.removeLocked(s)
+}
+
+func (d *directory) removeLocked(s *liveSub) {
+	name, _ := s.opt.Share()
+	if name == "" {
+		d.subs.Remove(s.filter, s)
+		return
+	}
+	key := [2]string{name, s.filter}
+	g := d.groups[key]
+	if g == nil {
+		return
+	}
+	if i := slices.Index(g.members, s); i >= 0 {
+		g.members = slices.Delete(g.members, i, i+1)
+	}
+	if len(g.members) == 0 {
+		delete(d.groups, key)
+		d.shared.Remove(g.filter, g)
+	}
+}
+
+// hits returns who gets a message on topic: every matching plain filter, and
+// one member of each matching group, sorted by connection.
+func (d *directory) hits(topic string, into []*liveSub) []*liveSub {
+	d.mu.RLock()
+	d.subs.Match(topic, func(s *liveSub) { into = append(into, s) })
+	if len(d.groups) > 0 {
+		d.turn.Lock()
+		d.shared.Match(topic, func(g *group) {
+			for range g.members { // a member whose connection ends is passed over
+				s := g.members[g.next%len(g.members)]
+				g.next++
+				if !s.c.closing.Load() {
+					into = append(into, s)
+					break
+				}
+			}
+		})
+		d.turn.Unlock()
+	}
+	d.mu.RUnlock()
+	if len(into) > 1 {
+		slices.SortStableFunc(into, func(a, b *liveSub) int { return cmp.Compare(a.c.num, b.c.num) })
+	}
+	return into
+}
+
+// routeLive delivers a message to this broker's live sessions and returns how
+// many took it. A client with several matching filters gets it once, with the
+// highest QoS and all subscription identifiers (MQTT 5, 3.3.4).
+func (b *Broker) routeLive(m *Message) int {
+	var few [16]*liveSub
+	hits := b.live.hits(m.Topic, few[:0])
+	n := 0
+	for len(hits) > 0 {
+		c := hits[0].c
+		d := delivery{m: m}
+		wanted := false
+		for len(hits) > 0 && hits[0].c == c {
+			o := &hits[0].opt
+			hits = hits[1:]
+			if o.NoLocal && m.Client == c.client {
+				continue
+			}
+			wanted = true
+			d.qos = max(d.qos, min(o.QoS, m.QoS))
+			d.retain = d.retain || o.RetainAsPublished && m.Retain
+			if o.ID != 0 {
+				d.subIDs = append(d.subIDs, o.ID)
+			}
+		}
+		if wanted {
+			c.enqueueLive(d)
+			n++
+		}
+	}
+	return n
+}
+
+// enqueueLive queues a delivery for a live session. When the queue is full,
+// QoS 0 is dropped; QoS 1 and 2 cannot be, so the client is: it is too slow for
+// what it subscribed to.
+func (c *conn) enqueueLive(d delivery) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing.Load() {
+		return
+	}
+	if c.queue.len() >= c.b.cfg.MaxQueue || c.queue.len() > 0 && c.queueBytes+d.m.Size() > c.b.cfg.MaxQueueBytes {
+		c.b.metrics.dropped.WithLabelValues("queue-full").Inc()
+		if d.qos > 0 {
+			c.disconnectLocked(codeQuota, "slow-consumer")
+		}
+		return
+	}
+	c.push(d)
+}
+
+// fromBacklog moves one retained message into the empty queue. The caller
+// holds mu. One that was replaced meanwhile is skipped: the newer one came as
+// a live message, and an older state after it would be wrong.
+func (c *conn) fromBacklog() bool {
+	for len(c.backlog) > 0 {
+		d := c.backlog[0]
+		c.backlog[0] = delivery{}
+		c.backlog = c.backlog[1:]
+		if len(c.backlog) == 0 {
+			c.backlog = nil
+		}
+		if c.b.retained.holds(d.m) {
+			c.queue.push(d)
+			c.queueBytes += d.m.Size()
+			return true
+		}
+	}
+	return false
+}
+
+// liveWindow is the flow control of a live session: which packet ids are
+// unacknowledged, at most the client's Receive Maximum (MQTT 5, 3.3.4).
+type liveWindow struct {
+	used map[uint16]liveState
+	last uint16
+}
+
+type liveState uint8
+
+const (
+	awaitsPuback liveState = iota + 1
+	awaitsPubrec
+	awaitsPubcomp
+)
+
+// take gives out a packet id, or ok false when the window is full.
+func (w *liveWindow) take(window int, qos byte) (uint16, bool) {
+	if len(w.used) >= window {
+		return 0, false
+	}
+	if w.used == nil {
+		w.used = make(map[uint16]liveState)
+	}
+	for {
+		w.last++
+		if _, busy := w.used[w.last]; w.last != 0 && !busy {
+			break
+		}
+	}
+	w.used[w.last] = awaitsPuback
+	if qos == 2 {
+		w.used[w.last] = awaitsPubrec
+	}
+	return w.last, true
+}
+
+func (w *liveWindow) release(id uint16) { delete(w.used, id) }

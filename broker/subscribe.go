@@ -1,0 +1,186 @@
+package broker
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/farhop/farhop/routing/interest"
+)
+
+// onSubscribe handles a SUBSCRIBE. The SUBACK leaves when the node has the
+// filters durable and advertised; meanwhile only this client waits.
+func (c *conn) onSubscribe(id uint16, subs []Subscription) error {
+	if id == 0 || len(subs) == 0 {
+		return c.fail(codeProtocol, "SUBSCRIBE without packet id or filters")
+	}
+	codes := make([]byte, len(subs))
+	var accepted []Subscription
+	fresh := make(map[string]bool, len(subs))
+	for i, s := range subs {
+		if s.RetainHandling > 2 {
+			return c.fail(codeProtocol, "retain handling 3")
+		}
+		if group, _ := s.Share(); group != "" && s.NoLocal {
+			return c.fail(codeProtocol, "no local on a shared subscription") // MQTT 5, 3.8.3.1
+		}
+		_, had := c.subs[s.Filter]
+		if codes[i] = c.judge(s, len(fresh)); codes[i] >= codeUnspecified {
+			continue
+		}
+		if _, twice := fresh[s.Filter]; !twice {
+			fresh[s.Filter] = !had
+		}
+		accepted = append(accepted, s)
+	}
+	if len(accepted) > 0 {
+		if err := c.b.node.Subscribe(c.ctx, c.client, accepted); err != nil {
+			if c.closing.Load() {
+				return errGone
+			}
+			c.b.cfg.Log.Warn("subscribe failed", "client", c.client, "err", err)
+			refuse(codes, err)
+			accepted = nil
+		}
+	}
+	for _, s := range accepted {
+		c.hold(s)
+	}
+	c.mu.Lock()
+	c.control = appendSuback(c.control, c.version, typeSuback, id, codes)
+	c.kick()
+	c.mu.Unlock()
+	for _, s := range accepted {
+		c.sendRetained(s, fresh[s.Filter])
+	}
+	return nil
+}
+
+// refuse turns grants into the failure of err.
+func refuse(codes []byte, err error) {
+	code := byte(codeUnspecified)
+	if errors.Is(err, ErrQuota) {
+		code = codeQuota
+	}
+	for i := range codes {
+		codes[i] = max(codes[i], code)
+	}
+}
+
+// judge returns the granted QoS of a subscription or why it is refused. more
+// counts filters of the same packet that were granted before it.
+func (c *conn) judge(s Subscription, more int) byte {
+	group, filter := s.Share()
+	_, had := c.subs[s.Filter]
+	switch {
+	case interest.ValidFilter(s.Filter) != nil:
+		return codeBadFilter
+	case group != "" && c.persistent:
+		return codeNoSharedSubs // a group's member that sleeps would hold back the group's messages
+	case c.b.cfg.Allow != nil && !c.b.cfg.Allow(c.client, c.user, filter, false):
+		return codeNotAuthorized
+	case !had && len(c.subs)+more >= c.b.cfg.MaxSubscriptions:
+		return codeQuota
+	}
+	return s.QoS
+}
+
+// hold remembers a subscription and, for a live session, starts matching it.
+func (c *conn) hold(s Subscription) {
+	if c.subs == nil {
+		c.subs = make(map[string]*liveSub)
+	}
+	_, filter := s.Share()
+	n := &liveSub{c: c, filter: filter, opt: s}
+	old := c.subs[s.Filter]
+	c.subs[s.Filter] = n
+	if c.persistent {
+		return
+	}
+	c.b.live.add(n, old)
+	if old == nil {
+		c.b.metrics.subscriptions.Inc()
+	}
+}
+
+// sendRetained sends the retained messages of a new subscription (MQTT 5,
+// 3.3.1.3): none for shared ones, by retain handling for others.
+func (c *conn) sendRetained(s Subscription, fresh bool) {
+	group, _ := s.Share()
+	if group != "" || s.RetainHandling == 2 || s.RetainHandling == 1 && !fresh {
+		return
+	}
+	found := c.b.retained.match(s.Filter, time.Now())
+	if len(found) == 0 {
+		return
+	}
+	slices.SortFunc(found, func(a, b *Message) int { return a.Received.Compare(b.Received) })
+	var ids []int
+	if s.ID != 0 {
+		ids = []int{s.ID}
+	}
+	if c.persistent {
+		for _, m := range found {
+			own := *m
+			own.QoS, own.Retain, own.PacketID = min(m.QoS, s.QoS), true, 0
+			c.b.node.SubmitTo(c.client, &own, ids)
+		}
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.backlog)+len(found) > c.b.cfg.MaxRetained {
+		c.b.metrics.dropped.WithLabelValues("retained-backlog").Add(float64(len(found)))
+		return
+	}
+	for _, m := range found {
+		c.backlog = append(c.backlog, delivery{m: m, qos: min(m.QoS, s.QoS), retain: true, subIDs: ids})
+	}
+	c.kick()
+}
+
+// onUnsubscribe handles an UNSUBSCRIBE.
+func (c *conn) onUnsubscribe(id uint16, filters []string) error {
+	if id == 0 || len(filters) == 0 {
+		return c.fail(codeProtocol, "UNSUBSCRIBE without packet id or filters")
+	}
+	codes := make([]byte, len(filters))
+	var known []string
+	for i, f := range filters {
+		switch {
+		case interest.ValidFilter(f) != nil:
+			codes[i] = codeBadFilter
+		case c.subs[f] == nil:
+			codes[i] = codeNoSubscription
+		default:
+			known = append(known, f)
+			c.drop(f)
+		}
+	}
+	if len(known) > 0 {
+		if err := c.b.node.Unsubscribe(c.ctx, c.client, known); err != nil {
+			if c.closing.Load() {
+				return errGone
+			}
+			c.b.cfg.Log.Warn("unsubscribe failed", "client", c.client, "err", err)
+			for i := range codes {
+				codes[i] = max(codes[i], codeUnspecified)
+			}
+		}
+	}
+	c.mu.Lock()
+	c.control = appendSuback(c.control, c.version, typeUnsuback, id, codes)
+	c.kick()
+	c.mu.Unlock()
+	return nil
+}
+
+// drop forgets a subscription.
+func (c *conn) drop(filter string) {
+	s := c.subs[filter]
+	delete(c.subs, filter)
+	if s != nil && !c.persistent {
+		c.b.live.remove(s)
+		c.b.metrics.subscriptions.Dec()
+	}
+}
