@@ -136,6 +136,17 @@ type Delivery struct {
 	Message  *Message
 }
 
+// IDProperty is the user property with which an MQTT 5 client asks for the
+// message's identity: a PUBLISH that carries it is acknowledged with it.
+const IDProperty = "farhop-id"
+
+// Verdict is the node's answer to a Publish.
+type Verdict struct {
+	Reason    bundle.Reason
+	Elsewhere bool   // a route sends it to other regions: live sessions here do not get it
+	Message   string // its identity in the mesh, "" for none
+}
+
 // Node is what the broker needs from the node.
 //
 // A session is persistent when it was opened with Expiry > 0, or resumed
@@ -156,11 +167,11 @@ type Node interface {
 	Unsubscribe(ctx context.Context, client string, filters []string) error
 	// Publish takes a message. done is called exactly once, on any goroutine,
 	// after the fact is durable; it may be called before Publish returns. The
-	// broker delivers to its live sessions itself when done says OK or
-	// NoSubscriber: the node must not DeliverLive this message here. For
-	// OK, NoSubscriber, Duplicate and Expired the client gets its
+	// broker delivers to its live sessions itself when the verdict is OK or
+	// NoSubscriber and not Elsewhere: the node must not DeliverLive this message
+	// here. For OK, NoSubscriber, Duplicate and Expired the client gets its
 	// acknowledgement; see answer for the others.
-	Publish(m *Message, done func(bundle.Reason))
+	Publish(m *Message, done func(Verdict))
 	// SubmitTo queues m for one persistent session: a retained message for a
 	// new subscription. m is the session's own copy with the granted QoS and
 	// Retain set. It takes the node's queue and packet ids, which a delivery by

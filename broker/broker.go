@@ -71,6 +71,13 @@ func New(cfg Config, node Node) (*Broker, error) {
 	return b, nil
 }
 
+// Clients returns how many clients have a session connection now.
+func (b *Broker) Clients() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.sessions)
+}
+
 // Listening is closed when Run has bound its address.
 func (b *Broker) Listening() <-chan struct{} { return b.bound }
 

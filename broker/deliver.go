@@ -37,10 +37,10 @@ func (b *Broker) Deliver(d Delivery) {
 	if d.Release {
 		c.out[d.PacketID] = outbound{seq: d.Seq, qos: 2}
 		if !c.open {
-			c.early = appendAck(c.early, c.version, typePubrel, d.PacketID, codeSuccess, "")
+			c.early = appendAck(c.early, c.version, typePubrel, d.PacketID, codeSuccess, "", "")
 			return
 		}
-		c.control = appendAck(c.control, c.version, typePubrel, d.PacketID, codeSuccess, "")
+		c.control = appendAck(c.control, c.version, typePubrel, d.PacketID, codeSuccess, "", "")
 		c.kick()
 		return
 	}
@@ -91,9 +91,9 @@ func (c *conn) onAck(typ byte, id uint16, code byte) error {
 		c.live.release(id)
 	case typ == typePubrec && (state == awaitsPubrec || state == awaitsPubcomp):
 		c.live.used[id] = awaitsPubcomp
-		c.control = appendAck(c.control, c.version, typePubrel, id, codeSuccess, "")
+		c.control = appendAck(c.control, c.version, typePubrel, id, codeSuccess, "", "")
 	case typ == typePubrec && code < codeUnspecified:
-		c.control = appendAck(c.control, c.version, typePubrel, id, codeIDNotFound, "")
+		c.control = appendAck(c.control, c.version, typePubrel, id, codeIDNotFound, "", "")
 	default:
 		return nil // an acknowledgement of nothing: harmless
 	}
@@ -121,7 +121,7 @@ func (c *conn) settle(typ byte, id uint16, code byte) error {
 		s.What = Received
 	default:
 		if typ == typePubrec && code < codeUnspecified {
-			c.control = appendAck(c.control, c.version, typePubrel, id, codeIDNotFound, "")
+			c.control = appendAck(c.control, c.version, typePubrel, id, codeIDNotFound, "", "")
 			c.kick()
 		}
 		c.mu.Unlock()

@@ -37,24 +37,35 @@ func lengthSize(n int) int {
 
 // appendAck appends PUBACK, PUBREC, PUBREL or PUBCOMP (MQTT 5, 3.4). The
 // reason string is left out when it is "" and the code when it is success.
-func appendAck(b []byte, version, typ byte, id uint16, code byte, reason string) []byte {
+func appendAck(b []byte, version, typ byte, id uint16, code byte, reason, identity string) []byte {
 	first := typ << 4
 	if typ == typePubrel {
 		first |= 2
 	}
-	if version < 5 || code == codeSuccess {
+	if version < 5 || code == codeSuccess && identity == "" {
 		return append(b, first, 2, byte(id>>8), byte(id))
 	}
-	if reason == "" {
+	if reason == "" && identity == "" {
 		return append(b, first, 3, byte(id>>8), byte(id), code)
 	}
-	props := 3 + len(reason)
+	props := 0
+	if reason != "" {
+		props += 3 + len(reason)
+	}
+	if identity != "" {
+		props += 5 + len(IDProperty) + len(identity)
+	}
 	b = append(b, first)
 	b = appendLength(b, 3+lengthSize(props)+props)
 	b = append(b, byte(id>>8), byte(id), code)
 	b = appendLength(b, props)
-	b = append(b, 0x1F)
-	return appendString(b, reason)
+	if reason != "" {
+		b = appendString(append(b, 0x1F), reason)
+	}
+	if identity != "" {
+		b = appendString(appendString(append(b, 0x26), IDProperty), identity)
+	}
+	return b
 }
 
 // appendSuback appends SUBACK or UNSUBACK. An UNSUBACK of MQTT 3.1.1 has no

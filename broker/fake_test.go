@@ -133,10 +133,10 @@ func (n *fakeNode) Unsubscribe(_ context.Context, client string, filters []strin
 	return nil
 }
 
-func (n *fakeNode) Publish(m *Message, done func(bundle.Reason)) {
+func (n *fakeNode) Publish(m *Message, done func(Verdict)) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	commit := func() { done(n.commit(m)) }
+	commit := func() { done(Verdict{Reason: n.commit(m)}) }
 	if n.holding {
 		n.held = append(n.held, commit)
 		return

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"slices"
 	"time"
 
 	"github.com/farhop/farhop/routing/interest"
@@ -11,13 +12,13 @@ import (
 // They leave in the order they came (MQTT 5, 4.6), whatever order the node
 // finishes them in.
 type pending struct {
-	m      *Message
-	id     uint16
-	ack    byte // typePuback, typePubrec, or 0 for none
-	local  bool // the node was not asked
-	kept   bool // room in the retained store is reserved
-	done   bool
-	reason bundle.Reason
+	m       *Message
+	id      uint16
+	ack     byte // typePuback, typePubrec, or 0 for none
+	local   bool // the node was not asked
+	kept    bool // room in the retained store is reserved
+	done    bool
+	verdict Verdict
 }
 
 // inboundID is a QoS 2 packet id of the client between PUBLISH and PUBCOMP.
@@ -71,7 +72,7 @@ func (c *conn) admit(p *pending) (fresh bool, err error) {
 			c.unacked++
 		}
 		if !in.pending && !in.releasing { // MQTT 5, 4.3.3: answer again, do not publish again
-			c.control = appendAck(c.control, c.version, typePubrec, p.id, codeSuccess, "")
+			c.control = appendAck(c.control, c.version, typePubrec, p.id, codeSuccess, "", "")
 			c.kick()
 		}
 		return false, nil
@@ -104,31 +105,31 @@ func (c *conn) admit(p *pending) (fresh bool, err error) {
 func (c *conn) submit(p *pending) {
 	m, b := p.m, c.b
 	if m.Topic[0] == '$' || b.cfg.Allow != nil && !b.cfg.Allow(c.client, c.user, m.Topic, true) {
-		c.complete(p, bundle.NotAllowed)
+		c.complete(p, Verdict{Reason: bundle.NotAllowed})
 		return
 	}
 	if m.Retain {
 		if p.kept = b.retained.reserve(m); !p.kept {
-			c.complete(p, bundle.QuotaExceeded)
+			c.complete(p, Verdict{Reason: bundle.QuotaExceeded})
 			return
 		}
 	}
 	if m.Retain || m.PacketID != 0 || b.node.Wanted(m.Topic) {
-		b.node.Publish(m, func(r bundle.Reason) { c.complete(p, r) })
+		b.node.Publish(m, func(v Verdict) { c.complete(p, v) })
 		return
 	}
 	p.local = true
-	c.complete(p, bundle.OK)
+	c.complete(p, Verdict{Reason: bundle.OK})
 }
 
 // complete records the node's answer and sends what is ready. Any goroutine.
-func (c *conn) complete(p *pending, r bundle.Reason) {
+func (c *conn) complete(p *pending, v Verdict) {
 	if p.kept {
-		c.b.retained.settle(p.m, r == bundle.OK || r == bundle.NoSubscriber)
+		c.b.retained.settle(p.m, v.Reason == bundle.OK || v.Reason == bundle.NoSubscriber)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	p.done, p.reason = true, r
+	p.done, p.verdict = true, v
 	if c.draining {
 		return
 	}
@@ -146,8 +147,8 @@ func (c *conn) complete(p *pending, r bundle.Reason) {
 
 // finish delivers an accepted publish to live sessions and answers the client.
 func (c *conn) finish(p *pending) {
-	r := p.reason
-	if r == bundle.OK || r == bundle.NoSubscriber {
+	r := p.verdict.Reason
+	if (r == bundle.OK || r == bundle.NoSubscriber) && !p.verdict.Elsewhere {
 		n := c.b.routeLive(p.m)
 		if p.local || r == bundle.NoSubscriber {
 			if r = bundle.OK; n == 0 {
@@ -183,8 +184,17 @@ func (c *conn) finish(p *pending) {
 	if v.code >= codeUnspecified && !c.noProblem {
 		reason = r.String()
 	}
-	c.control = appendAck(c.control, c.version, p.ack, p.id, v.code, reason)
+	c.control = appendAck(c.control, c.version, p.ack, p.id, v.code, reason, p.identity())
 	c.kick()
+}
+
+// identity returns what the client asked to be told of the message, "" for
+// nothing.
+func (p *pending) identity() string {
+	if slices.ContainsFunc(p.m.UserProperties, func(kv KV) bool { return kv.Key == IDProperty }) {
+		return p.verdict.Message
+	}
+	return ""
 }
 
 // onPubrel ends an inbound QoS 2 handshake.
@@ -193,7 +203,7 @@ func (c *conn) onPubrel(id uint16) error {
 	in := c.inbound[id]
 	switch {
 	case in == nil || in.pending:
-		c.control = appendAck(c.control, c.version, typePubcomp, id, codeIDNotFound, "")
+		c.control = appendAck(c.control, c.version, typePubcomp, id, codeIDNotFound, "", "")
 		c.kick()
 	case !c.persistent:
 		c.released(id)
@@ -224,6 +234,6 @@ func (c *conn) released(id uint16) {
 	if c.closing.Load() {
 		return
 	}
-	c.control = appendAck(c.control, c.version, typePubcomp, id, codeSuccess, "")
+	c.control = appendAck(c.control, c.version, typePubcomp, id, codeSuccess, "", "")
 	c.kick()
 }

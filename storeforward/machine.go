@@ -54,6 +54,7 @@ type Machine struct {
 	persisted store.LSN
 	expiry    heap[*Item]
 	wants     []*Queue // queues to load from
+	starved   []*Queue // queues whose last load found nothing, because it was not durable yet
 	hot       []*Outlet
 }
 
@@ -130,6 +131,8 @@ func (m *Machine) Release(i *Item) {
 
 // Bury turns an expired item into its obituary, which travels in its place.
 func (m *Machine) Bury(i *Item) {
+	i.queue.Bytes -= i.size() // the store counts no payload for it either
+	m.stats.Bytes -= i.size()
 	m.mark(i, store.Ended)
 	m.uncache(i)
 }
@@ -163,7 +166,13 @@ func (m *Machine) Cut() *store.Batch {
 }
 
 // Persisted makes all items of batches up to lsn ready to go.
-func (m *Machine) Persisted(lsn store.LSN) { m.persisted = max(m.persisted, lsn) }
+func (m *Machine) Persisted(lsn store.LSN) {
+	m.persisted = max(m.persisted, lsn)
+	for _, q := range m.starved {
+		m.want(q)
+	}
+	m.starved = m.starved[:0]
+}
 
 // Durable reports whether an item may leave: its batch is persisted.
 func (m *Machine) Durable(i *Item) bool { return i.lsn <= m.persisted }
@@ -197,6 +206,7 @@ func (m *Machine) Loads() []Load {
 	var out []Load
 	for _, q := range m.wants {
 		if q.loading && !q.complete() {
+			q.asked = m.persisted
 			out = append(out, Load{Queue: q.Name, After: q.last, N: m.cfg.Window - q.windowed})
 		}
 	}
@@ -214,8 +224,10 @@ func (m *Machine) Loaded(name store.Queue, items []store.Item) {
 		}
 	}
 	m.ready(q)
-	if len(items) > 0 {
+	if len(items) > 0 || m.persisted > q.asked {
 		m.want(q)
+	} else {
+		m.starved = append(m.starved, q)
 	}
 }
 
@@ -249,15 +261,15 @@ func (m *Machine) Stats() Stats { return m.stats }
 func (m *Machine) add(h *store.Header, e store.Entry, b *store.Blob) {
 	q := m.queue(e.Queue)
 	full := !q.complete() || q.windowed >= m.cfg.Window
+	i := &Item{Header: h, Entry: e, lsn: m.Batch.LSN, expiry: -1}
 	q.Count++
-	q.Bytes += int64(h.Size)
+	q.Bytes += i.size()
 	m.stats.Messages++
-	m.stats.Bytes += int64(h.Size)
+	m.stats.Bytes += i.size()
 	if full {
 		m.want(q)
 		return
 	}
-	i := &Item{Header: h, Entry: e, lsn: m.Batch.LSN, expiry: -1}
 	if b != nil && m.stats.Cached+int64(h.Size) <= m.cfg.Cache {
 		i.Blob = b
 		m.stats.Cached += int64(h.Size)
@@ -279,7 +291,7 @@ func (m *Machine) forget(i *Item) {
 	m.expiry.remove(i)
 	q.unlink(i)
 	m.stats.Messages--
-	m.stats.Bytes -= int64(i.Header.Size)
+	m.stats.Bytes -= i.size()
 	m.ready(q)
 	m.want(q)
 }

@@ -42,6 +42,7 @@ type Queue struct {
 	windowed   int   // items in the list
 	last       uint64
 	loading    bool
+	asked      store.LSN // what was persisted when the last load was asked for
 	heap       int // index in its outlet's heap, -1 when not there
 }
 
@@ -115,7 +116,15 @@ func (q *Queue) unlink(i *Item) {
 	i.prev, i.next = nil, nil
 	q.windowed--
 	q.Count--
-	q.Bytes -= int64(i.Header.Size)
+	q.Bytes -= i.size()
+}
+
+// size is what the item adds to the bytes of its queue: an obituary nothing.
+func (i *Item) size() int64 {
+	if i.Entry.State == store.Ended {
+		return 0
+	}
+	return int64(i.Header.Size)
 }
 
 func (i *Item) nextWaiting() *Item {

@@ -21,7 +21,7 @@ type Submission struct {
 	QoS     uint8
 	Retain  bool
 	TTL     time.Duration // 0: the route's, else the configured default
-	Client  string        // publishing MQTT client, "" for the mesh's own
+	Client  string        // publishing MQTT client, whose broker hands the message to the live; "" for the mesh's own
 	Packet  uint16        // QoS 2 packet id of that client; makes resends one message
 	Clear   bool          // Retain with an empty payload: forget the retained message
 	Session string        // only for this session of this node, such as a retained message
@@ -34,6 +34,10 @@ type Reply struct {
 	Token   uint64
 	Reason  bundle.Reason
 	Message bundle.ID // identity given, zero when refused
+
+	// Elsewhere: a route sends it to other regions only, so that the live
+	// subscribers of this node do not get it.
+	Elsewhere bool
 }
 
 // Effects is what the driver has to do. It is valid until the next Take.
@@ -141,10 +145,10 @@ type Delivery struct {
 // Live is a message for the subscribers of this node that do not outlive
 // their connection, and for QoS 0 deliveries.
 type Live struct {
-	Client string // publisher when it is a device of this node
-	Topic  string
-	Life   int64
-	Blob   *store.Blob
+	Message bundle.ID // zero for QoS 0
+	Topic   string
+	Life    int64 // ms of life left
+	Blob    *store.Blob
 }
 
 // CloseLink ends a link session.
@@ -170,6 +174,7 @@ type Settlement struct {
 	Conn    uint64
 	Seq     uint64
 	Packet  uint16 // Inbound only
+	Token   uint64 // Inbound only: a Reply tells when it is durable; 0: none
 	Outcome Outcome
 }
 

@@ -159,7 +159,7 @@ func (c *Core) deliver(h *store.Header, r recipients, b *store.Blob) {
 		c.put(h, r.entries, b)
 	}
 	if r.live {
-		c.live(Live{Topic: h.Topic, Life: h.Expires - c.now, Blob: b})
+		c.live(Live{Message: h.Message, Topic: h.Topic, Life: h.Expires - c.now, Blob: b})
 	}
 	if r.empty() {
 		c.stats.Ended[bundle.NoSubscriber]++

@@ -11,8 +11,9 @@ const ServiceMQTT = "mqtt"
 
 // recipients are the entries and the live subscribers of one message.
 type recipients struct {
-	entries []store.Entry
-	live    bool
+	entries   []store.Entry
+	live      bool // some live subscriber here
+	elsewhere bool // a route leads away from here
 }
 
 // empty reports whether nobody wants the message.

@@ -55,6 +55,7 @@ type session struct {
 	ends     int64 // ms, when offline; 0: never
 	window   int
 	purgedTo uint64 // items up to this Seq belonged to an earlier session
+	resumed  bool   // goes on from an earlier connection, even with expiry 0
 	subs     []*subscription
 	inbound  map[uint16]bool
 	outlet   *storeforward.Outlet
@@ -67,7 +68,7 @@ type subscription struct {
 	session *session
 }
 
-func (s *session) durable() bool { return s.expiry > 0 }
+func (s *session) durable() bool { return s.expiry > 0 || s.resumed }
 
 // packetID derives the packet id of a delivery from its place in the session,
 // so that a message keeps its id across restarts without storing it.
@@ -98,6 +99,7 @@ func (c *Core) OpenSession(now time.Time, o SessionOpen) SessionState {
 		slices.Sort(state.Inbound)
 		c.landFlights(s)
 	}
+	s.resumed = state.Present && s.durable()
 	s.conn, s.expiry, s.ends = o.Conn, o.Expiry, 0
 	s.window = int(o.ReceiveMax)
 	s.flying, s.packets = map[uint64]*storeforward.Item{}, map[uint16]bool{}
@@ -273,14 +275,11 @@ func (c *Core) Settle(now time.Time, all []Settlement) {
 			continue
 		}
 		s := c.sessions[t.Session]
-		if s == nil {
+		if t.Outcome == Inbound {
+			c.settleInbound(s, t)
 			continue
 		}
-		if t.Outcome == Inbound {
-			if s.inbound[t.Packet] {
-				delete(s.inbound, t.Packet)
-				c.dirty.add(dirtyKey{kind: dirtyInbound, name: s.id})
-			}
+		if s == nil {
 			continue
 		}
 		i := s.flying[t.Seq]
@@ -296,6 +295,17 @@ func (c *Core) Settle(now time.Time, all []Settlement) {
 		c.m.Release(i)
 		c.stats.Delivered++
 		c.m.Hot(s.outlet)
+	}
+}
+
+// settleInbound frees the packet id of an inbound QoS 2 publish.
+func (c *Core) settleInbound(s *session, t Settlement) {
+	if s != nil && s.inbound[t.Packet] {
+		delete(s.inbound, t.Packet)
+		c.dirty.add(dirtyKey{kind: dirtyInbound, name: s.id})
+	}
+	if t.Token != 0 {
+		c.reply(Reply{Token: t.Token})
 	}
 }
 

@@ -35,14 +35,14 @@ func (c *Core) submit(s *Submission) {
 	ttl := s.TTL
 	var route policy.Route
 	routed := false
-	if s.Topic != "" && s.Session == "" {
+	if s.Topic != "" && s.Session == "" && s.To.IsZero() {
 		if route, routed = c.routes.ForTopic(s.Topic); routed && route.HasClass {
 			h.Class = route.Class
 		}
 		ttl = cmp.Or(ttl, route.TTL)
 	}
 	h.Expires = c.now + cmp.Or(ttl, c.settings.TTL).Milliseconds()
-	if s.QoS == 0 && s.Topic != "" && s.Session == "" && !(routed && len(route.To) > 0) {
+	if s.QoS == 0 && s.To.IsZero() && s.Session == "" && !(routed && len(route.To) > 0) {
 		c.volatile(h, s)
 		return
 	}
@@ -67,8 +67,10 @@ func (c *Core) addressees(h *store.Header, s *Submission, route policy.Route) (r
 				DSeq: c.nextDSeq(store.Queue{Kind: store.ToSession, Name: s.Session}),
 			}}
 		}
-	case s.Topic == "":
-		if s.To == c.cfg.Self {
+	case !s.To.IsZero():
+		if s.To == c.cfg.Self && s.Service == ServiceMQTT {
+			c.matchLocal(h, s.Client, &r)
+		} else if s.To == c.cfg.Self {
 			r.entries = []store.Entry{{Queue: store.Queue{Kind: store.ToService, Name: s.Service, Class: h.Class}}}
 		} else {
 			r.entries = []store.Entry{c.outbound(h, store.Queue{Kind: store.ToNode, Name: s.To.String(), Class: h.Class})}
@@ -102,9 +104,9 @@ func (c *Core) toRegions(h *store.Header, s *Submission, route policy.Route) (re
 		return recipients{entries: []store.Entry{{Queue: store.Queue{Kind: store.ToRegion, Name: to.String(), Class: h.Class}}}}, bundle.OK
 	}
 	if !up && route.Unreachable == policy.Drop {
-		return recipients{}, bundle.NoRoute
+		return recipients{elsewhere: true}, bundle.NoRoute
 	}
-	return recipients{entries: []store.Entry{c.outbound(h, store.Queue{Kind: store.ToRegion, Name: to.String(), Class: h.Class})}}, bundle.OK
+	return recipients{entries: []store.Entry{c.outbound(h, store.Queue{Kind: store.ToRegion, Name: to.String(), Class: h.Class})}, elsewhere: true}, bundle.OK
 }
 
 func (c *Core) regionUp(r addr.Region) bool {
@@ -127,11 +129,11 @@ func (c *Core) accept(h *store.Header, s *Submission, r recipients, reason bundl
 		h.Seq, h.Entries = c.m.NextSeq(), r.entries
 		c.m.Put(h, s.Blob)
 	}
-	if r.live && reason == bundle.OK {
-		c.live(Live{Client: s.Client, Topic: s.Topic, Life: h.Expires - c.now, Blob: s.Blob})
+	if r.live && reason == bundle.OK && s.Client == "" {
+		c.live(Live{Message: h.Message, Topic: s.Topic, Life: h.Expires - c.now, Blob: s.Blob})
 	}
 	c.stats.Submitted[reason]++
-	c.reply(Reply{Token: s.Token, Reason: reason, Message: h.Message})
+	c.reply(Reply{Token: s.Token, Reason: reason, Message: h.Message, Elsewhere: r.elsewhere})
 }
 
 func (c *Core) nextMessage(class bundle.Class) bundle.ID {
@@ -163,8 +165,8 @@ func (c *Core) volatile(h *store.Header, s *Submission) {
 		n, _ := addr.ParseNode(e.Queue.Name)
 		c.passOn(n, &Volatile{Header: h, Entry: e, Blob: s.Blob, Life: h.Expires - c.now})
 	}
-	if r.live {
-		c.live(Live{Client: s.Client, Topic: s.Topic, Life: h.Expires - c.now, Blob: s.Blob})
+	if r.live && s.Client == "" {
+		c.live(Live{Message: h.Message, Topic: s.Topic, Life: h.Expires - c.now, Blob: s.Blob})
 	}
 	reason := bundle.OK
 	if r.empty() {

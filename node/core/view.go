@@ -96,12 +96,13 @@ func (c *Core) pathOf(q store.Queue) routing.Path {
 // Place says where one copy of a message is at this node and what it waits
 // for, in words for an operator.
 type Place struct {
-	Queue   string    `json:"queue"`
-	State   string    `json:"state"`
-	Waits   string    `json:"waits"`
-	Arrived time.Time `json:"arrived"`
-	Expires time.Time `json:"expires"`
-	Sent    int       `json:"sent"`
+	Queue   string
+	Class   bundle.Class
+	State   string // storing, held, in flight or ended
+	Waits   string // what for
+	Arrived time.Time
+	Expires time.Time
+	Sent    int // times it was offered
 }
 
 // Why finds the copies of a message that are in custody here and inside the
@@ -114,7 +115,7 @@ func (c *Core) Why(id bundle.ID) []Place {
 				continue
 			}
 			p := Place{
-				Queue: QueueText(q.Name), State: "held", Sent: i.Sent,
+				Queue: QueueText(q.Name), Class: q.Name.Class, State: "held", Sent: i.Sent,
 				Arrived: time.UnixMilli(i.Header.Received), Expires: time.UnixMilli(i.Header.Expires),
 			}
 			switch {

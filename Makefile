@@ -1,0 +1,153 @@
+# Farhop. Go, make and git are all that is needed; `make help` lists the rest.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+export CGO_ENABLED ?= 0
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+STAMP   := -X main.version=$(VERSION)
+BUILD   := go build -trimpath
+
+# T is how long each fuzz target runs, SEED and WORLDS choose virtual worlds,
+# PKG and RUN narrow down tests and benchmarks.
+T      ?= 30s
+SEED   ?= 1
+WORLDS ?= 200
+PKG    ?= ./...
+RUN    ?= .
+
+# Packages with goroutines, and the drivers of the core.
+CONCURRENT = ./broker/... ./cmd/... ./node ./node/admin/... ./node/link/... ./node/stream/... \
+             ./sim/emulator/... ./storeforward/boltstore/... ./storeforward/memstore/...
+
+# The linter is built once per version, by the Go toolchain itself.
+LINT_VERSION := v2.15.0
+TOOLS        := $(CURDIR)/bin/tools
+LINT         := $(TOOLS)/golangci-lint-$(LINT_VERSION)
+
+# Ceilings of the stripped binary, in bytes.
+SIZE_amd64 := 16500000
+SIZE_arm64 := 15000000
+SIZE_armv7 := 15000000
+
+.PHONY: help
+help: ## list the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## bin/farhop for this machine
+	$(BUILD) -ldflags '$(STAMP)' -o bin/farhop ./cmd/farhop
+
+.PHONY: demo
+demo: build ## three nodes, one of them behind a bad link (40 s)
+	bin/farhop demo $(ARGS)
+
+.PHONY: test
+test: ## all tests (PKG=./node/... RUN=TestName)
+	go test -timeout 10m -run '$(RUN)' $(PKG)
+
+.PHONY: race
+race: ## tests of everything concurrent under the race detector (needs a C compiler)
+	CGO_ENABLED=1 go test -race -timeout 15m -run '$(RUN)' $(CONCURRENT)
+
+.PHONY: check
+check: fmt vet lint arch tidy test ## what a change has to pass
+
+.PHONY: fmt
+fmt: ## fail when a file is not formatted
+	@files=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
+	if [[ -n $$files ]]; then echo "not formatted (run gofmt -w):"; echo "$$files"; exit 1; fi
+
+.PHONY: format
+format: $(LINT) ## format all files as fmt and lint want them
+	$(LINT) fmt ./...
+
+.PHONY: vet
+vet: ## go vet
+	go vet ./...
+
+.PHONY: lint
+lint: $(LINT) ## golangci-lint, built on first use
+	$(LINT) run ./...
+
+$(LINT):
+	@echo "building golangci-lint $(LINT_VERSION), once, a few minutes ..."
+	@mkdir -p $(TOOLS)
+	GOBIN=$(TOOLS) GOFLAGS= go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+	@mv $(TOOLS)/golangci-lint $@
+
+# Both are external tests that need no other file: they run, and tell what is
+# wrong, while the package beside them does not compile.
+.PHONY: arch
+arch: ## who may import whom, and what is pure
+	go test ./node/arch_test.go
+
+.PHONY: tidy
+tidy: ## sizes, comments, state, text
+	go test ./node/arch_test.go ./node/tidy_test.go
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for T=30s
+	@go list -f '{{.Dir}}' ./... | while read -r dir; do \
+		{ grep -hoE '^func Fuzz[A-Za-z0-9_]+' $$dir/*_test.go || true; } | while read -r _ target; do \
+			echo "== $${dir#$(CURDIR)/} $$target"; \
+			(cd $$dir && go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(T) -fuzzminimizetime 5x . </dev/null); \
+		done; \
+	done
+
+.PHONY: bench
+bench: ## message cycles a second of the core (gate: 300,000), then the other paths
+	go test -run '^$$' -bench '$(RUN)' -benchmem ./node/core
+	go test -run '^$$' -bench '$(RUN)' -benchmem ./node/wire ./routing/... ./storeforward/bundle ./storeforward/memstore
+
+.PHONY: bench-io
+bench-io: ## disk, QUIC, MQTT and the link emulator: figures of this machine
+	go test -run '^$$' -bench '$(RUN)' -benchmem ./storeforward/boltstore ./node/link ./broker ./sim/emulator
+
+.PHONY: cross
+cross: bin/farhop-linux-amd64 bin/farhop-linux-arm64 bin/farhop-linux-armv7 ## stripped static binaries for amd64, arm64, armv7
+
+.PHONY: bin/farhop-linux-amd64 bin/farhop-linux-arm64 bin/farhop-linux-armv7
+bin/farhop-linux-amd64 bin/farhop-linux-arm64:
+	GOOS=linux GOARCH=$(@:bin/farhop-linux-%=%) CGO_ENABLED=0 $(BUILD) -ldflags '-s -w $(STAMP)' -o $@ ./cmd/farhop
+bin/farhop-linux-armv7:
+	GOOS=linux GOARCH=arm GOARM=7 CGO_ENABLED=0 $(BUILD) -ldflags '-s -w $(STAMP)' -o $@ ./cmd/farhop
+
+.PHONY: size
+size: cross ## fail when a binary grew over its ceiling
+	@over=0; check() { \
+		n=$$(wc -c < bin/farhop-linux-$$1); \
+		printf '%-6s %5d kB of %5d kB\n' $$1 $$((n / 1000)) $$(($$2 / 1000)); \
+		if (( n > $$2 )); then over=1; fi; }; \
+	check amd64 $(SIZE_amd64); check arm64 $(SIZE_arm64); check armv7 $(SIZE_armv7); \
+	if (( over )); then echo "too large: drop what grew it, or raise the ceiling in the Makefile and say why"; exit 1; fi
+
+.PHONY: golden
+golden: ## rewrite all golden files; commit only a diff you understand
+	@go list -f '{{.Dir}}' ./... | while read -r dir; do \
+		if grep -qsE 'datadriven\.(RunTest|Walk)|flag\.Bool\("rewrite"' $$dir/*_test.go; then \
+			(cd $$dir && go test -count=1 . -args -rewrite </dev/null); \
+		fi; \
+	done
+	git status --short -- '*testdata*'
+
+.PHONY: sim
+sim: build ## play a virtual world (ARGS='moon' SEED=1)
+	bin/farhop sim run $(ARGS) --seed $(SEED)
+
+.PHONY: sim-soak
+sim-soak: ## WORLDS=200 seeded meshes with crashes and cuts
+	go test -count=1 -timeout 2h -run Mesh ./sim -args -soak $(WORLDS)
+
+.PHONY: cover
+cover: ## coverage by package, and bin/cover.html
+	@mkdir -p bin
+	go test -timeout 10m -coverpkg=./... -coverprofile=bin/cover.out ./... | { grep -v 'no test files' || true; }
+	go tool cover -html=bin/cover.out -o bin/cover.html
+	@go tool cover -func=bin/cover.out | tail -1
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/farhop/farhop/node/admin"
+)
+
+const aboutStates = `States: up, a session stands; down, there is none, and the note says why; silent,
+a session stands but nothing was heard for too long; closed-contact, the link is
+between two contacts of its schedule.`
+
+func (a *app) peersCmd() *cobra.Command {
+	return a.peersOrLinks("peers", "Show the neighbours and whether they are there", `Show the nodes this one is linked to: those it dials (peers in farhop.yaml), and
+those that dial it.
+
+`+aboutStates, false)
+}
+
+func (a *app) linksCmd() *cobra.Command {
+	return a.peersOrLinks("links", "Show the links with their figures", `Show the same neighbours as farhop peers, with the figures of the links: round
+trip, what is in flight, bytes and losses of the session, and the key exchange it
+is protected by.
+
+`+aboutStates, true)
+}
+
+func (a *app) peersOrLinks(use, short, long string, figures bool) *cobra.Command {
+	c := &cobra.Command{Use: use, GroupID: groupLook, Short: short, Long: long, Args: args(0, 0, "")}
+	asJSON := jsonFlag(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		s, err := a.status(c)
+		if err != nil {
+			return err
+		}
+		if *asJSON {
+			return printJSON(a.out, s.Peers)
+		}
+		return a.printPeers(s, figures)
+	}
+	return c
+}
+
+func (a *app) printPeers(s admin.Status, figures bool) error {
+	t := newTable("PEER", "REGION", "ADDRESS", "STATE", "FOR", "RTT", "NOTE")
+	if figures {
+		t = newTable("PEER", "STATE", "FOR", "RTT", "IN FLIGHT", "SENT", "RECEIVED", "LOST", "KEY EXCHANGE", "NEXT CONTACT", "NOTE")
+	}
+	for _, p := range s.Peers {
+		name := p.Node.String()
+		if name == "" && figures {
+			name = p.Address
+		}
+		rtt := ""
+		if p.RTTms > 0 {
+			rtt = fmt.Sprintf("%.3g ms", p.RTTms)
+			if p.RTTms >= 1000 {
+				rtt = fmt.Sprintf("%.2f s", p.RTTms/1000)
+			}
+		}
+		note, next, since := p.LastError, "", sinceText(s.Now, p.Since)
+		if !p.NextContact.IsZero() {
+			next = "in " + spanText(p.NextContact.Sub(s.Now))
+		}
+		if p.State == admin.PeerUp {
+			note = "" // what failed before it came up
+		}
+		if figures {
+			flight := fmt.Sprintf("%d (%s)", p.InFlight, sizeText(p.InFlightBytes))
+			t.row(name, string(p.State), since, rtt, flight, sizeText(int64(p.SentBytes)), sizeText(int64(p.ReceivedBytes)), fmt.Sprint(p.PacketsLost), p.Kex, next, note)
+			continue
+		}
+		if next != "" && p.State != admin.PeerUp {
+			note = join("; ", "next contact "+next, note)
+		}
+		t.row(name, p.Region.String(), p.Address, string(p.State), since, rtt, note)
+	}
+	if t.empty() {
+		_, err := fmt.Fprintln(a.out, "no peers: none is configured and none has called")
+		return err
+	}
+	return t.print(a.out)
+}
+
+// join puts texts together, without the empty ones.
+func join(sep string, texts ...string) string {
+	out := ""
+	for _, t := range texts {
+		switch {
+		case out == "":
+			out = t
+		case t != "":
+			out += sep + t
+		}
+	}
+	return out
+}

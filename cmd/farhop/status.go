@@ -1,0 +1,155 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/farhop/farhop/node/admin"
+)
+
+func (a *app) statusCmd() *cobra.Command {
+	var url bool
+	c := &cobra.Command{
+		Use:     "status",
+		GroupID: groupLook,
+		Short:   "Show the node, its links and what waits",
+		Long: `Show the node at this moment: its store, its clients, its links, what waits for
+whom, and what happened since the daemon started.
+
+With --url it prints the address of the status page, with the token that opens
+it. The token gives the whole API to whoever has it.`,
+		Args: args(0, 0, ""),
+	}
+	asJSON := jsonFlag(c)
+	c.Flags().BoolVar(&url, "url", false, "print the address of the status page")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		cl, err := a.client()
+		if err != nil {
+			return err
+		}
+		s, err := cl.Status(c.Context())
+		if err != nil {
+			return err
+		}
+		switch {
+		case url:
+			_, err = fmt.Fprintln(a.out, cl.URL())
+			return err
+		case *asJSON:
+			return printJSON(a.out, s)
+		}
+		return a.printStatus(s)
+	}
+	return c
+}
+
+func (a *app) printStatus(s admin.Status) error {
+	clock := "clock ok"
+	if !s.ClockOK {
+		clock = "clock not trusted: it is behind times that were signed"
+	}
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(a.out, "%-8s%s\n", name, clean(fmt.Sprintf(format, args...), 0))
+	}
+	line("node", "%s, region %s, mesh %s", s.Node, s.Region, s.Mesh)
+	line("version", "%s, up %s, %s", s.Version, spanText(time.Duration(s.UptimeS)*time.Second), clock)
+	line("store", "%s, %s of %s (peak %s, file %s, %s)", count(s.Store.Messages, "message", "messages"),
+		sizeText(s.Store.Bytes), sizeText(s.Store.MaxBytes), sizeText(s.Store.PeakBytes), sizeText(s.Store.FileBytes), s.Store.Engine)
+	if s.MQTT.Listen == "" {
+		line("mqtt", "no broker")
+	} else {
+		line("mqtt", "%s, %s", s.MQTT.Listen, count(s.MQTT.Clients, "client", "clients"))
+	}
+	line("counts", "%s", countersText(s.Counters))
+	fmt.Fprintln(a.out)
+	if err := a.printPeers(s, false); err != nil {
+		return err
+	}
+	fmt.Fprintln(a.out)
+	return a.printQueues(s)
+}
+
+// countersText names the counters that are not zero.
+func countersText(c admin.Counters) string {
+	var parts []string
+	add := func(n uint64, what string) {
+		if n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, what))
+		}
+	}
+	each := func(m map[string]uint64, prefix string) {
+		for _, reason := range slices.Sorted(maps.Keys(m)) {
+			add(m[reason], prefix+reason)
+		}
+	}
+	each(c.Submitted, "submitted ")
+	add(c.Arrived, "arrived")
+	add(c.Relayed, "relayed")
+	add(c.HandedOn, "handed on")
+	add(c.Delivered, "delivered")
+	add(c.Volatile, "QoS 0 sent")
+	add(c.Duplicates, "copies dropped")
+	add(c.OutOfOrder, "out of order")
+	add(c.HeldBack, "held back for order")
+	add(c.GapsGivenUp, "gaps given up")
+	each(c.Ended, "ended ")
+	each(c.Refused, "refused to peers ")
+	if len(parts) == 0 {
+		return "nothing yet"
+	}
+	return strings.Join(parts, ", ")
+}
+
+func (a *app) queueCmd() *cobra.Command {
+	c := &cobra.Command{
+		Use:     "queue",
+		GroupID: groupLook,
+		Short:   "Show what waits, for whom and why",
+		Long: `Show the queues that are not empty, one for each destination and class: how much
+waits, since when, how much of it was sent and not yet answered, and the neighbour
+it goes to next. Queues of sessions wait for a device of this node.`,
+		Args: args(0, 0, ""),
+	}
+	asJSON := jsonFlag(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		s, err := a.status(c)
+		if err != nil {
+			return err
+		}
+		if *asJSON {
+			return printJSON(a.out, s.Queues)
+		}
+		return a.printQueues(s)
+	}
+	return c
+}
+
+// status asks the daemon for its status.
+func (a *app) status(c *cobra.Command) (admin.Status, error) {
+	cl, err := a.client()
+	if err != nil {
+		return admin.Status{}, err
+	}
+	return cl.Status(c.Context())
+}
+
+func (a *app) printQueues(s admin.Status) error {
+	t := newTable("WAITING FOR", "CLASS", "BUNDLES", "SIZE", "IN FLIGHT", "OLDEST", "NEXT HOP")
+	for _, q := range s.Queues {
+		hop := q.NextHop.String()
+		if hop != "" && !q.Up {
+			hop += " (down)"
+		}
+		t.row(q.Queue, q.Class, fmt.Sprint(q.Bundles), sizeText(q.Bytes), fmt.Sprint(q.InFlight), sinceText(s.Now, q.Oldest), hop)
+	}
+	if t.empty() {
+		_, err := fmt.Fprintln(a.out, "nothing waits: all is delivered or handed on")
+		return err
+	}
+	return t.print(a.out)
+}

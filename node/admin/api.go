@@ -1,0 +1,226 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/farhop/farhop/node/config"
+	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/storeforward/bundle"
+)
+
+// Backend is the node as this API sees it. Calls come from many goroutines at
+// once; ctx ends when the client goes away. An *Error chooses the HTTP status
+// and the hint; any other error is answered as 500 with its text.
+type Backend interface {
+	// Status is a picture of the node now.
+	Status(ctx context.Context) (Status, error)
+	// Nodes are all known nodes of the mesh, this one among them, by name.
+	Nodes(ctx context.Context) ([]Node, error)
+	// Routes are the rules in force, in the order in which they are tried.
+	Routes(ctx context.Context) ([]Route, error)
+	// Why finds the copies of a message in custody here. None is no error.
+	Why(ctx context.Context, id bundle.ID) (Why, error)
+	// Invite makes a ticket. Only a node that holds the authority can.
+	Invite(ctx context.Context, r InviteRequest) (Invite, error)
+	// FleetPush signs resources as the next revision and sends it.
+	FleetPush(ctx context.Context, r FleetPushRequest) (FleetPushed, error)
+	// FleetStatus tells where every node is in the chain of revisions.
+	FleetStatus(ctx context.Context) (FleetStatus, error)
+	// Config is the configuration this node started with, defaults filled in.
+	Config(ctx context.Context) (config.Config, error)
+	// Healthy is nil while the node works; otherwise it says what is broken.
+	Healthy() error
+	// Ready is nil once the node takes messages; otherwise it says what is
+	// missing.
+	Ready() error
+}
+
+// Error is what a request is refused with. It is also the body of every answer
+// that is not 2xx.
+type Error struct {
+	Code int    `json:"-"`              // HTTP status, 0 for 500
+	What string `json:"error"`          // what is wrong, and where
+	Hint string `json:"hint,omitempty"` // the next step
+}
+
+// Error implements error; the hint is not part of it.
+func (e *Error) Error() string { return e.What }
+
+// Invalid makes the Error of a request that can never succeed as it is (400).
+func Invalid(hint, format string, args ...any) *Error {
+	return &Error{Code: http.StatusBadRequest, What: fmt.Sprintf(format, args...), Hint: hint}
+}
+
+// NotHere makes the Error of a request that this node, or its present state,
+// cannot answer (409), such as an invitation asked of a node without authority.
+func NotHere(hint, format string, args ...any) *Error {
+	return &Error{Code: http.StatusConflict, What: fmt.Sprintf(format, args...), Hint: hint}
+}
+
+// Status is a node at one moment. Times are UTC.
+type Status struct {
+	Node     addr.Node   `json:"node"`
+	Region   addr.Region `json:"region"`
+	Mesh     string      `json:"mesh"` // id, 32 hex digits
+	Version  string      `json:"version"`
+	Now      time.Time   `json:"now"`      // by the node's clock
+	UptimeS  int64       `json:"uptime_s"` // seconds since the daemon started
+	ClockOK  bool        `json:"clock_ok"` // false: the clock is behind signed times, bundles are aged instead of dated
+	Store    Store       `json:"store"`
+	MQTT     MQTT        `json:"mqtt"`
+	Peers    []Peer      `json:"peers"`
+	Queues   []Queue     `json:"queues"` // those that are not empty
+	Counters Counters    `json:"counters"`
+}
+
+// Store is what a node keeps until it is delivered.
+type Store struct {
+	Engine      string `json:"engine"` // such as "bolt"
+	Messages    int    `json:"messages"`
+	Bytes       int64  `json:"bytes"`      // payloads and headers of Messages
+	PeakBytes   int64  `json:"peak_bytes"` // most since the daemon started
+	FileBytes   int64  `json:"file_bytes"` // taken on disk, free pages included
+	MaxBytes    int64  `json:"max_bytes"`
+	MaxMessages int    `json:"max_messages"`
+}
+
+// MQTT is the broker side.
+type MQTT struct {
+	Listen  string `json:"listen"`  // bound address, "" without a broker
+	Clients int    `json:"clients"` // connected now
+}
+
+// PeerState is the state of the link to a neighbour.
+type PeerState string
+
+// The states of a peer.
+const (
+	PeerUp     PeerState = "up"             // a session stands
+	PeerDown   PeerState = "down"           // no session; LastError says why
+	PeerSilent PeerState = "silent"         // a session stands but nothing was heard for too long
+	PeerClosed PeerState = "closed-contact" // outside the contacts of its schedule
+)
+
+// Peer is a neighbour: one that is configured to be dialled, or has dialled us.
+type Peer struct {
+	Node          addr.Node   `json:"node,omitzero"` // zero until it was reached once
+	Region        addr.Region `json:"region,omitzero"`
+	Address       string      `json:"address"`
+	State         PeerState   `json:"state"`
+	Kex           string      `json:"kex,omitempty"` // key exchange in use, such as X25519MLKEM768
+	RTTms         float64     `json:"rtt_ms"`        // round trip, ms; 0 not measured
+	InFlight      int         `json:"in_flight"`     // bundles offered, custody not yet taken
+	InFlightBytes int64       `json:"in_flight_bytes"`
+	SentBytes     uint64      `json:"sent_bytes"` // of this session, on the wire
+	ReceivedBytes uint64      `json:"received_bytes"`
+	PacketsLost   uint64      `json:"packets_lost"` // of those sent in this session
+	LastError     string      `json:"last_error,omitempty"`
+	Since         time.Time   `json:"since,omitzero"`        // when State began
+	NextContact   time.Time   `json:"next_contact,omitzero"` // start of the next contact; zero on links that are always on
+}
+
+// Queue is what waits for one destination in one class.
+type Queue struct {
+	Queue    string    `json:"queue"` // such as "node earth-1" or "session plc-7"
+	Class    string    `json:"class"`
+	Bundles  int       `json:"bundles"`
+	Bytes    int64     `json:"bytes"`
+	InFlight int       `json:"in_flight"`
+	Oldest   time.Time `json:"oldest,omitzero"`   // arrival of the oldest
+	NextHop  addr.Node `json:"next_hop,omitzero"` // zero for local queues and without a path
+	Up       bool      `json:"up"`                // every link of the path is up
+}
+
+// Counters counts since the daemon started. Keys of the maps are reasons, "ok"
+// among them; those that never happened are left out.
+type Counters struct {
+	Submitted   map[string]uint64 `json:"submitted"` // messages taken or refused from devices, by verdict
+	Ended       map[string]uint64 `json:"ended"`     // messages that ended other than by delivery
+	Refused     map[string]uint64 `json:"refused"`   // bundles of peers whose custody was not taken
+	Arrived     uint64            `json:"arrived"`   // messages handed to recipients here
+	Relayed     uint64            `json:"relayed"`   // bundles taken in for other nodes
+	Transfers   uint64            `json:"transfers"` // bundles offered to peers
+	HandedOn    uint64            `json:"handed_on"` // bundles whose custody a peer took
+	Delivered   uint64            `json:"delivered"` // deliveries acknowledged by devices and services
+	Volatile    uint64            `json:"volatile"`  // QoS 0 bundles sent on
+	Duplicates  uint64            `json:"duplicates"`
+	OutOfOrder  uint64            `json:"out_of_order"`
+	HeldBack    uint64            `json:"held_back"`
+	GapsGivenUp uint64            `json:"gaps_given_up"`
+}
+
+// Node is a node of the mesh as it is known here.
+type Node struct {
+	Node         addr.Node   `json:"node"`
+	Region       addr.Region `json:"region"`
+	Self         bool        `json:"self,omitempty"`
+	Hops         int         `json:"hops"`     // 0 for this node and without a path
+	DelayMS      int64       `json:"delay_ms"` // light time of the path, ms
+	NextHop      addr.Node   `json:"next_hop,omitzero"`
+	Up           bool        `json:"up"`            // every link of the path is up
+	Interest     []string    `json:"interest"`      // topic filters of its subscribers, the first MaxInterest
+	InterestMore int         `json:"interest_more"` // how many more there are
+	Services     []Service   `json:"services"`
+	FleetApplied uint64      `json:"fleet_applied"` // sequence of the revision in force, 0 for none
+	FleetRefused uint64      `json:"fleet_refused"` // of the last one refused
+	FleetReason  string      `json:"fleet_reason,omitempty"`
+}
+
+// MaxInterest bounds the filters listed of one Node.
+const MaxInterest = 100
+
+// Service is an endpoint of a TCP service.
+type Service struct {
+	Name string `json:"name"`
+	Up   bool   `json:"up"` // its server accepted the last connection
+}
+
+// Route is one rule in force.
+type Route struct {
+	config.Route
+	Origin string `json:"origin"` // "file" or "fleet"
+	Hops   []Hop  `json:"hops"`   // one for each region of To
+}
+
+// Hop is where messages for a region go now.
+type Hop struct {
+	Region  addr.Region `json:"region"`
+	Node    addr.Node   `json:"node,omitzero"`     // nearest node of the region
+	NextHop addr.Node   `json:"next_hop,omitzero"` // zero without a path, and within the region
+	Up      bool        `json:"up"`
+}
+
+// Why says where a message is.
+type Why struct {
+	Message string    `json:"message"`
+	Node    addr.Node `json:"node"` // the node that was asked
+	Places  []Place   `json:"places"`
+}
+
+// Place is one copy in custody here.
+type Place struct {
+	Queue   string    `json:"queue"`
+	Class   string    `json:"class"`
+	State   string    `json:"state"` // storing, held, in flight or ended
+	Waits   string    `json:"waits"` // what for
+	Arrived time.Time `json:"arrived"`
+	Expires time.Time `json:"expires"`
+	Sent    int       `json:"sent"` // times it was offered
+}
+
+// InviteRequest asks for a ticket.
+type InviteRequest struct {
+	Region    addr.Region       `json:"region"`
+	Advertise []config.HostPort `json:"advertise,omitempty"` // where the new node reaches this one; none: mesh.advertise
+	Life      config.Duration   `json:"life,omitzero"`       // 0 for a day
+}
+
+// Invite is a ticket. It is a secret: whoever holds it first joins.
+type Invite struct {
+	Ticket  string      `json:"ticket"`
+	Region  addr.Region `json:"region"`
+	Expires time.Time   `json:"expires"`
+}

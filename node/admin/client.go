@@ -1,0 +1,189 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/farhop/farhop/node/config"
+	"github.com/farhop/farhop/storeforward/bundle"
+)
+
+// NotRunning is the error when no daemon answers for a data directory.
+type NotRunning struct{ Dir, Addr string }
+
+// Error implements error.
+func (e *NotRunning) Error() string { return e.What() + ": start it with: " + e.Next() }
+
+// What says what is wrong, without the next step.
+func (e *NotRunning) What() string {
+	return fmt.Sprintf("no farhop runs in %s (address %s)", e.Dir, e.Addr)
+}
+
+// Next is the command that starts the daemon.
+func (e *NotRunning) Next() string { return "farhop run --dir " + e.Dir }
+
+// maxAnswer bounds an answer that is read, in bytes. A mesh of 10,000 nodes
+// with full lists of filters stays below it.
+const maxAnswer = 256 << 20
+
+// Client speaks to the daemon of one data directory.
+type Client struct {
+	dir   string
+	addr  string // host:port
+	token string
+	http  *http.Client
+}
+
+// Dial prepares a client from dir/farhop.yaml and dir/admin.token. It does not
+// connect yet. Errors: those of config.Load, *NotRunning when no daemon ever
+// ran there.
+func Dial(dir string) (*Client, error) {
+	c, err := config.Load(filepath.Join(dir, config.FileName))
+	if err != nil {
+		return nil, err
+	}
+	cl := &Client{dir: dir, addr: target(dir, c.Admin.Listen), http: &http.Client{
+		// A proxy of the environment must never see the token.
+		Transport:     &http.Transport{Proxy: nil, DisableKeepAlives: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+	cl.token, err = readToken(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, cl.notRunning()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("admin token: %w", err)
+	}
+	return cl, nil
+}
+
+// target is where a client on this machine reaches a listener.
+func target(dir string, listen config.HostPort) string {
+	host, port, _ := net.SplitHostPort(string(listen))
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+		if ip != nil && ip.To4() == nil {
+			host = "::1"
+		}
+	}
+	if listen.Port() != 0 {
+		return net.JoinHostPort(host, port)
+	}
+	data, err := os.ReadFile(filepath.Join(dir, AddrFile))
+	if err != nil {
+		return net.JoinHostPort(host, port)
+	}
+	_, port, _ = net.SplitHostPort(strings.TrimSpace(string(data)))
+	return net.JoinHostPort(host, port)
+}
+
+func (c *Client) notRunning() error { return &NotRunning{Dir: c.dir, Addr: c.addr} }
+
+// URL is the address of the status page, token included.
+func (c *Client) URL() string { return "http://" + c.addr + "/#token=" + c.token }
+
+// Status asks for a picture of the node.
+func (c *Client) Status(ctx context.Context) (out Status, err error) {
+	err = c.call(ctx, "GET", "/api/v1/status", nil, &out)
+	return out, err
+}
+
+// Nodes asks for the known nodes of the mesh.
+func (c *Client) Nodes(ctx context.Context) (out []Node, err error) {
+	err = c.call(ctx, "GET", "/api/v1/nodes", nil, &out)
+	return out, err
+}
+
+// Routes asks for the rules in force.
+func (c *Client) Routes(ctx context.Context) (out []Route, err error) {
+	err = c.call(ctx, "GET", "/api/v1/routes", nil, &out)
+	return out, err
+}
+
+// Why asks where a message is.
+func (c *Client) Why(ctx context.Context, id bundle.ID) (out Why, err error) {
+	err = c.call(ctx, "GET", "/api/v1/why/"+url.PathEscape(id.String()), nil, &out)
+	return out, err
+}
+
+// Invite asks for a ticket.
+func (c *Client) Invite(ctx context.Context, r InviteRequest) (out Invite, err error) {
+	err = c.call(ctx, "POST", "/api/v1/invite", r, &out)
+	return out, err
+}
+
+// FleetPush sends resources to be signed and sent on.
+func (c *Client) FleetPush(ctx context.Context, r FleetPushRequest) (out FleetPushed, err error) {
+	err = c.call(ctx, "POST", "/api/v1/fleet", r, &out)
+	return out, err
+}
+
+// FleetStatus asks how far the newest revision has come.
+func (c *Client) FleetStatus(ctx context.Context) (out FleetStatus, err error) {
+	err = c.call(ctx, "GET", "/api/v1/fleet", nil, &out)
+	return out, err
+}
+
+// Config asks for the configuration in force.
+func (c *Client) Config(ctx context.Context) (out config.Config, err error) {
+	err = c.call(ctx, "GET", "/api/v1/config", nil, &out)
+	return out, err
+}
+
+// call makes one request. Errors: *NotRunning, *Error with the server's words.
+func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		data, err := json.Marshal(in)
+		if err != nil {
+			return fmt.Errorf("encode request: %w", err)
+		}
+		body = bytes.NewReader(data)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+c.addr+path, body)
+	if err != nil {
+		return fmt.Errorf("make request: %w", err)
+	}
+	req.Header.Set("Authorization", "Bearer "+c.token)
+	if in != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := c.http.Do(req)
+	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Op == "dial" && ctx.Err() == nil {
+		return c.notRunning()
+	}
+	if err != nil {
+		return fmt.Errorf("ask the daemon at %s: %w", c.addr, err)
+	}
+	defer resp.Body.Close()
+	return c.read(resp, out)
+}
+
+func (c *Client) read(resp *http.Response, out any) error {
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return fmt.Errorf("read the answer of %s: %w", c.addr, err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		if err := json.Unmarshal(data, out); err != nil {
+			return fmt.Errorf("read the answer of %s: %w", c.addr, err)
+		}
+		return nil
+	}
+	e := &Error{Code: resp.StatusCode}
+	if err := json.Unmarshal(data, e); err != nil || e.What == "" {
+		return fmt.Errorf("%s answered %s, which is no answer of farhop; admin.listen may name the port of another program", c.addr, resp.Status)
+	}
+	return e
+}

@@ -1,0 +1,41 @@
+package admin
+
+import "context"
+
+// These ask the backend and write empty lists as [] and not as null, so that a
+// script can walk every answer without asking first.
+
+func listed[T any](l []T) []T {
+	if l == nil {
+		return []T{}
+	}
+	return l
+}
+
+func status(b Backend, ctx context.Context) (Status, error) {
+	s, err := b.Status(ctx)
+	s.Peers, s.Queues = listed(s.Peers), listed(s.Queues)
+	return s, err
+}
+
+func nodes(b Backend, ctx context.Context) ([]Node, error) {
+	all, err := b.Nodes(ctx)
+	for i := range all {
+		all[i].Interest, all[i].Services = listed(all[i].Interest), listed(all[i].Services)
+	}
+	return listed(all), err
+}
+
+func rules(b Backend, ctx context.Context) ([]Route, error) {
+	all, err := b.Routes(ctx)
+	for i := range all {
+		all[i].Hops = listed(all[i].Hops)
+	}
+	return listed(all), err
+}
+
+func fleetStatus(b Backend, ctx context.Context) (FleetStatus, error) {
+	s, err := b.FleetStatus(ctx)
+	s.Nodes = listed(s.Nodes)
+	return s, err
+}

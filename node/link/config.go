@@ -1,0 +1,170 @@
+package link
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/farhop/farhop/node/wire"
+	"github.com/farhop/farhop/routing/addr"
+)
+
+// The application protocols (ALPN, RFC 7301) of the mesh port.
+const (
+	ALPN     = "farhop/1"      // between enrolled nodes
+	ALPNJoin = "farhop-join/1" // a newcomer redeeming a ticket
+)
+
+// Limits that are not configurable.
+const (
+	maxPending   = 512  // inbound connections whose handshake or Hello is not done
+	retryPending = 32   // above this many, source addresses are validated first (Retry)
+	maxJoins     = 16   // newcomers served at the same time
+	maxTCP       = 4096 // TCP service streams a peer may have open
+	maxLanes     = 16   // unidirectional streams a peer may have open
+	maxOpenFrame = 4096 // largest StreamOpen, bytes
+	maxHello     = 4096 // largest Hello, bytes
+)
+
+// Sink receives what happens on sessions. For one session the calls never
+// overlap: LinkUp comes first, LinkDown last. LinkDown of a replaced session
+// comes before LinkUp of the session that replaces it. A Frames call that
+// blocks stops reading that session: QUIC's flow control then holds the peer.
+type Sink interface {
+	LinkUp(s *Session)
+	LinkDown(s *Session, why Down)
+	// Frames passes what was waiting on one stream, in its order. The slice
+	// is reused after the call, the frames are the sink's to keep.
+	Frames(s *Session, frames []wire.Frame)
+}
+
+// Peer is a node to dial.
+type Peer struct {
+	Address string    // HOST:PORT
+	Node    addr.Node // if set, only this node is accepted there
+	Link    Properties
+}
+
+// Identity is what a certificate says about the far end.
+type Identity struct {
+	Node   addr.Node
+	Region addr.Region
+	Kex    string // the key exchange negotiated, such as X25519MLKEM768
+}
+
+// Config is what a Manager needs. Zero fields with a default say so.
+type Config struct {
+	Listen string         // HOST:PORT of the UDP socket
+	Socket net.PacketConn // used instead of Listen when set (simulated networks)
+
+	// Node and Region are our own names; Hello is sent on every session.
+	Node   addr.Node
+	Region addr.Region
+	Hello  wire.Hello
+
+	// TLSServer is the listener's configuration: ALPN and, when Join is set,
+	// ALPNJoin. TLSClient returns the configuration to dial with; pin is zero
+	// when any node of the mesh will do.
+	TLSServer *tls.Config
+	TLSClient func(pin addr.Node) *tls.Config
+	// Identify judges a finished handshake (chain, revocation, key exchange).
+	// No stream is served before it returned without error.
+	Identify func(tls.ConnectionState) (Identity, error)
+
+	// The keys are persisted by the node, so that peers notice its restart at
+	// once instead of after an idle timeout (RFC 9000, section 10.3).
+	StatelessResetKey [32]byte
+	TokenKey          [32]byte
+
+	Peers []Peer
+	Links map[addr.Node]Properties // of nodes that dial us; default: as in Peers
+
+	Events Sink
+	// Streams serves one TCP service stream of a peer and owns it. Nil
+	// refuses all of them.
+	Streams func(ctx context.Context, s *Session, open wire.StreamOpen, st *Stream)
+	// Join serves one newcomer, who has shown no certificate. Nil refuses all.
+	Join func(ctx context.Context, st *Stream, remote net.Addr, state tls.ConnectionState)
+
+	SendBudget int      // bytes waiting per session; default 32 MiB
+	Seed       [32]byte // of the redial jitter
+
+	Log        *slog.Logger          // required
+	Registerer prometheus.Registerer // nil: not exported
+}
+
+// Validate reports everything that is wrong, with the field's name.
+func (c Config) Validate() error {
+	var errs []error
+	bad := func(cond bool, format string, args ...any) {
+		if cond {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	bad(c.Node.IsZero(), "node: is empty")
+	bad(c.Hello.Node != c.Node, "hello: names node %q, want %q", c.Hello.Node, c.Node)
+	bad(c.Hello.MaxFrame < maxHello, "hello: max frame %d is below %d", c.Hello.MaxFrame, maxHello)
+	bad(c.TLSServer == nil, "tls server: is missing")
+	bad(c.TLSClient == nil, "tls client: is missing")
+	bad(c.Identify == nil, "identify: is missing")
+	bad(c.Events == nil, "events: is missing")
+	bad(c.Log == nil, "log: is missing")
+	bad(c.SendBudget < 0, "send budget: %d is negative", c.SendBudget)
+	if c.Socket == nil {
+		_, _, err := net.SplitHostPort(c.Listen)
+		bad(err != nil, "listen: %q is not HOST:PORT", c.Listen)
+	}
+	seen := map[string]bool{}
+	for i, p := range c.Peers {
+		_, _, err := net.SplitHostPort(p.Address)
+		bad(err != nil, "peers[%d].address: %q is not HOST:PORT", i, p.Address)
+		bad(seen[p.Address], "peers[%d].address: %s is listed twice", i, p.Address)
+		bad(p.Node == c.Node && !p.Node.IsZero(), "peers[%d].node: %s is this node", i, p.Node)
+		seen[p.Address] = true
+		if err := p.Link.Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("peers[%d].link: %w", i, err))
+		}
+	}
+	for n, p := range c.Links {
+		if err := p.Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("links[%s]: %w", n, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) withDefaults() Config {
+	if c.SendBudget == 0 {
+		c.SendBudget = 32 << 20
+	}
+	return c
+}
+
+// Properties are what is known about a link before it is up. All may be zero:
+// then timers adapt to what is found.
+type Properties struct {
+	OWLT     time.Duration // one-way light time
+	Rate     int64         // bits per second
+	Contacts []Window      // when the link can carry; none means always
+	MaxGap   time.Duration // longest silence to survive; 0: from Contacts
+}
+
+// Validate reports what cannot be meant.
+func (p Properties) Validate() error {
+	var errs []error
+	if p.OWLT < 0 || p.MaxGap < 0 || p.Rate < 0 {
+		errs = append(errs, errors.New("owlt, rate and gap must not be negative"))
+	}
+	for i, w := range p.Contacts {
+		if w.For <= 0 || w.Every < 0 || w.Every > 0 && w.Every < w.For {
+			errs = append(errs, fmt.Errorf("contacts[%d]: for %v every %v: want 0 < for <= every (or every 0 for a single contact)", i, w.For, w.Every))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,79 @@
+package link
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/quic-go/quic-go"
+)
+
+// serveJoin hands the one stream of a newcomer to Config.Join. Newcomers have
+// no certificate, so there are few at a time, each with a bounded life.
+func (m *Manager) serveJoin(ctx context.Context, conn *quic.Conn) {
+	if m.cfg.Join == nil {
+		hangUp(conn, down(Refused, "this node does not take newcomers"))
+		return
+	}
+	select {
+	case m.joins <- struct{}{}:
+		defer func() { <-m.joins }()
+	default:
+		hangUp(conn, down(Busy, "too many newcomers at once, try again"))
+		return
+	}
+	m.met.joins.Inc()
+	jctx, cancel := context.WithTimeout(ctx, max(2*time.Minute, 20*conn.ConnectionStats().SmoothedRTT))
+	defer cancel()
+	defer context.AfterFunc(jctx, func() { hangUp(conn, down(Shutdown, "out of time")) })()
+	st, err := conn.AcceptStream(jctx)
+	if err != nil {
+		hangUp(conn, downOf(err))
+		return
+	}
+	s := newStream(st, nil)
+	m.cfg.Join(jctx, s, conn.RemoteAddr(), conn.ConnectionState().TLS)
+	_ = s.CloseWrite()
+	// The newcomer hangs up when it has read the answer.
+	select {
+	case <-conn.Context().Done():
+	case <-jctx.Done():
+	}
+}
+
+// DialJoin opens a connection to join a mesh, from a UDP port of its own, and
+// calls use with its one stream. The connection ends when use returns. conf
+// pins the server by what the ticket says and names ALPNJoin. The distance is
+// unknown, so only ctx limits the time.
+func DialJoin(ctx context.Context, address string, conf *tls.Config, use func(st *Stream, state tls.ConnectionState) error) (err error) {
+	to, err := net.ResolveUDPAddr("udp", address)
+	if err != nil {
+		return fmt.Errorf("join through %s: %w", address, err)
+	}
+	udp, err := net.ListenUDP("udp", nil)
+	if err != nil {
+		return fmt.Errorf("join through %s: %w", address, err)
+	}
+	tr := &quic.Transport{Conn: udp}
+	defer func() { err = errors.Join(err, tr.Close(), udp.Close()) }()
+	qc := Properties{}.quicConfig()
+	qc.HandshakeIdleTimeout = lastHandshake
+	conn, err := tr.Dial(ctx, to, conf, qc)
+	if err != nil {
+		_, text := explain(err, Peer{Address: address}, lastHandshake)
+		return fmt.Errorf("join: %s", text)
+	}
+	defer func() { hangUp(conn, down(Closed, "done")) }()
+	st, err := conn.OpenStreamSync(ctx)
+	if err != nil {
+		return fmt.Errorf("join through %s: %w", address, err)
+	}
+	defer context.AfterFunc(ctx, func() { hangUp(conn, down(Closed, "given up")) })()
+	if err := use(newStream(st, nil), conn.ConnectionState().TLS); err != nil {
+		return betterCause(conn, err)
+	}
+	return nil
+}

@@ -1,0 +1,296 @@
+package link
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/farhop/farhop/node/wire"
+	"github.com/farhop/farhop/routing/addr"
+)
+
+// Manager owns the UDP socket, the dialers and the sessions.
+type Manager struct {
+	cfg     Config
+	reg     *registry
+	met     *metrics
+	tr      *quic.Transport
+	dialers []*dialer
+	bound   chan struct{} // closed when local is set
+	local   net.Addr
+
+	nextID  atomic.Uint64
+	pending atomic.Int64 // inbound connections before their Hello is done
+	joins   chan struct{}
+	// lastWarn is when warn last wrote at its level, Unix nanoseconds.
+	lastWarn atomic.Int64
+	wg       sync.WaitGroup // everything Run has started
+}
+
+// New checks the configuration. It binds nothing.
+func New(cfg Config) (*Manager, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("link: %w", err)
+	}
+	cfg = cfg.withDefaults()
+	m := &Manager{cfg: cfg, reg: newRegistry(cfg.Node), bound: make(chan struct{}), joins: make(chan struct{}, maxJoins)}
+	met, err := newMetrics(cfg.Registerer, m)
+	if err != nil {
+		return nil, fmt.Errorf("link: register metrics: %w", err)
+	}
+	m.met = met
+	src := rand.NewChaCha8(cfg.Seed)
+	for _, p := range cfg.Peers {
+		m.dialers = append(m.dialers, &dialer{m: m, peer: p, rnd: rand.New(rand.NewPCG(src.Uint64(), src.Uint64()))})
+	}
+	return m, nil
+}
+
+// Addr returns the bound address; it waits until Run has bound it or ctx ends.
+func (m *Manager) Addr(ctx context.Context) (net.Addr, error) {
+	select {
+	case <-m.bound:
+		return m.local, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("link is not bound: %w", context.Cause(ctx))
+	}
+}
+
+// Sessions returns the sessions that are up, by node name.
+func (m *Manager) Sessions() []*Session {
+	out := m.reg.sessions()
+	slices.SortFunc(out, func(a, b *Session) int { return a.peer.Node.Compare(b.peer.Node) })
+	return out
+}
+
+// Session returns the session with node, nil when there is none.
+func (m *Manager) Session(node addr.Node) *Session { return m.reg.current(node) }
+
+// Run binds, dials and serves until ctx ends, then closes every session and
+// returns when all of its goroutines have. It may be called once.
+func (m *Manager) Run(ctx context.Context) error {
+	conn, err := m.cfg.bind(ctx)
+	if err != nil {
+		return err
+	}
+	reset, token := quic.StatelessResetKey(m.cfg.StatelessResetKey), quic.TokenGeneratorKey(m.cfg.TokenKey)
+	m.tr = &quic.Transport{
+		Conn:                conn, // not wrapped: quic-go would lose GSO, ECN and path MTU discovery
+		StatelessResetKey:   &reset,
+		TokenGeneratorKey:   &token,
+		ConnectionIDLength:  8,
+		ConnContext:         m.admit,
+		VerifySourceAddress: func(net.Addr) bool { return m.pending.Load() > retryPending },
+	}
+	ln, err := m.tr.Listen(m.cfg.TLSServer, m.cfg.listenConfig())
+	if err != nil {
+		return errors.Join(fmt.Errorf("listen for peers on %s: %w", conn.LocalAddr(), err), conn.Close())
+	}
+	m.local = conn.LocalAddr()
+	close(m.bound)
+	m.cfg.Log.Info("listening for peers", "addr", m.local)
+	m.wg.Go(func() { m.accept(ctx, ln) })
+	for _, d := range m.dialers {
+		m.wg.Go(func() { d.run(ctx) })
+	}
+	<-ctx.Done()
+	err = ln.Close()
+	m.wg.Wait()
+	return errors.Join(err, m.tr.Close(), conn.Close())
+}
+
+// bind opens the UDP socket.
+func (c Config) bind(ctx context.Context) (net.PacketConn, error) {
+	if c.Socket != nil {
+		return c.Socket, nil
+	}
+	conn, err := new(net.ListenConfig).ListenPacket(ctx, "udp", c.Listen)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("listen for peers on %s/udp: the port is taken, perhaps by another farhop; stop it or choose another mesh.listen in farhop.yaml: %w", c.Listen, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen for peers on %s/udp (mesh.listen in farhop.yaml): %w", c.Listen, err)
+	}
+	return conn, nil
+}
+
+type pendingKey struct{}
+
+// admit bounds the inbound connections that have not shown who they are.
+func (m *Manager) admit(ctx context.Context, _ *quic.ClientInfo) (context.Context, error) {
+	if m.pending.Add(1) > maxPending {
+		m.pending.Add(-1)
+		m.met.refused.WithLabelValues(string(Busy)).Inc()
+		return nil, errors.New("too many connections wait to be authenticated")
+	}
+	done := sync.OnceFunc(func() { m.pending.Add(-1) })
+	context.AfterFunc(ctx, done)
+	return context.WithValue(ctx, pendingKey{}, done), nil
+}
+
+func (m *Manager) accept(ctx context.Context, ln *quic.Listener) {
+	for {
+		conn, err := ln.Accept(ctx)
+		if err != nil {
+			return // ctx ended, or Run closed the listener
+		}
+		m.wg.Go(func() {
+			if conn.ConnectionState().TLS.NegotiatedProtocol == ALPNJoin {
+				m.serveJoin(ctx, conn)
+				return
+			}
+			if err := m.inbound(ctx, conn); err != nil {
+				m.met.refused.WithLabelValues(string(downOf(err).Cause)).Inc()
+				m.logRefused(conn, err)
+			}
+		})
+	}
+}
+
+func (m *Manager) logRefused(conn *quic.Conn, err error) {
+	if errors.Is(err, errRedundant) {
+		m.cfg.Log.Debug("connection not needed", "from", conn.RemoteAddr())
+		return
+	}
+	m.warn("connection refused", "from", conn.RemoteAddr(), "err", err)
+}
+
+// inbound turns an accepted connection into a session and serves it.
+func (m *Manager) inbound(ctx context.Context, conn *quic.Conn) (err error) {
+	defer func() {
+		if err != nil {
+			hangUp(conn, downOf(err))
+		}
+	}()
+	peer, err := m.identify(conn, addr.Node{})
+	if err != nil {
+		return err
+	}
+	hctx, cancel := context.WithTimeout(conn.Context(), helloWait(conn))
+	defer cancel()
+	defer context.AfterFunc(ctx, cancel)()
+	st, err := conn.AcceptStream(hctx)
+	if err != nil {
+		return fmt.Errorf("wait for the control stream of %s: %w", peer.Node, err)
+	}
+	in, hello, err := m.hear(hctx, st, peer)
+	if err != nil {
+		return err
+	}
+	release, err := m.reg.claimInbound(hctx, peer.Node, hello.Boot)
+	if err != nil {
+		return Down{Cause: Redundant, Err: err}
+	}
+	if done, ok := conn.Context().Value(pendingKey{}).(func()); ok {
+		done()
+	}
+	cancel()
+	s := newSession(m.nextID.Add(1), &m.cfg, conn, st, in, peer, hello, m.linkTo(peer.Node))
+	m.serve(ctx, s, release)
+	return nil
+}
+
+// linkTo returns what is configured for the link to a node that dialled us.
+func (m *Manager) linkTo(node addr.Node) Properties {
+	if p, ok := m.cfg.Links[node]; ok {
+		return p
+	}
+	for _, d := range m.dialers {
+		if d.peer.Node == node || d.found() == node {
+			return d.peer.Link
+		}
+	}
+	return Properties{}
+}
+
+// serve runs an agreed session until it is down. Of an inbound session it
+// sends our Hello first, see registry.
+func (m *Manager) serve(ctx context.Context, s *Session, release func()) Down {
+	defer context.AfterFunc(ctx, func() { s.end(down(Shutdown, "the node stops")) })()
+	s.upAt, s.firstRTT = time.Now(), s.RTT()
+	m.reg.install(s)
+	if !s.Dialed() {
+		if err := m.greet(s.ctrl); err != nil {
+			s.end(downOf(err))
+		}
+	}
+	release()
+	m.met.ups.Inc()
+	log := m.cfg.Log.With("node", s.peer.Node, "session", s.id)
+	log.Info("link up", "region", s.peer.Region, "remote", s.RemoteAddr(), "dialed", s.Dialed(), "kex", s.peer.Kex, "rtt", s.RTT())
+	m.cfg.Events.LinkUp(s)
+	d := s.run()
+	m.cfg.Events.LinkDown(s, d)
+	m.met.downs.WithLabelValues(string(d.Cause)).Inc()
+	log.Info("link down", "cause", d.Cause, "by_peer", d.Remote, "err", d.Err)
+	m.reg.remove(s)
+	close(s.down)
+	m.wg.Go(s.tcp.Wait)
+	return d
+}
+
+// identify judges who is at the far end. pin is the node wanted, if any.
+func (m *Manager) identify(conn *quic.Conn, pin addr.Node) (Identity, error) {
+	state := conn.ConnectionState().TLS
+	if state.CurveID != tls.X25519MLKEM768 {
+		return Identity{}, down(Refused, "key exchange %v, want %v: the peer must run with post-quantum TLS", state.CurveID, tls.X25519MLKEM768)
+	}
+	id, err := m.cfg.Identify(state)
+	switch {
+	case err != nil:
+		return id, Down{Cause: Refused, Err: err}
+	case id.Node == m.cfg.Node:
+		return id, down(Refused, "%s at %s: %w", id.Node, conn.RemoteAddr(), errSelf)
+	case !pin.IsZero() && id.Node != pin:
+		return id, down(Refused, "%w: %s answers at %s, want %s", errWrongNode, id.Node, conn.RemoteAddr(), pin)
+	}
+	return id, nil
+}
+
+// greet sends our Hello.
+func (m *Manager) greet(st *quic.Stream) error {
+	st.SetPriority(urgency(laneControl), false)
+	_, err := st.Write(wire.Append(nil, m.cfg.Hello))
+	return err
+}
+
+// hear reads the far end's Hello and compares it with its certificate. The
+// reader keeps what came after it.
+func (m *Manager) hear(ctx context.Context, st *quic.Stream, peer Identity) (*bufio.Reader, wire.Hello, error) {
+	if t, ok := ctx.Deadline(); ok {
+		_ = st.SetReadDeadline(t)
+	}
+	defer context.AfterFunc(ctx, func() { _ = st.SetReadDeadline(time.Unix(1, 0)) })()
+	in := newReader(st)
+	h, err := readHello(in)
+	switch {
+	case err != nil:
+		return nil, h, fmt.Errorf("node %s: %w", peer.Node, err)
+	case h.Version != m.cfg.Hello.Version:
+		return nil, h, down(Refused, "node %s speaks version %d of the mesh protocol, this node %d: upgrade the older one", peer.Node, h.Version, m.cfg.Hello.Version)
+	case h.Node != peer.Node:
+		return nil, h, down(Refused, "hello says node %s, its certificate says %s", h.Node, peer.Node)
+	case h.Region != peer.Region:
+		return nil, h, down(Refused, "hello of %s says region %s, its certificate says %s", h.Node, h.Region, peer.Region)
+	case h.MaxFrame < maxHello:
+		return nil, h, down(Refused, "hello of %s takes frames of %d bytes, at least %d are needed", h.Node, h.MaxFrame, maxHello)
+	}
+	return in, h, st.SetReadDeadline(time.Time{})
+}
+
+// helloWait bounds the exchange of Hellos on a connection whose round-trip
+// time is known from the handshake.
+func helloWait(conn *quic.Conn) time.Duration {
+	return max(10*conn.ConnectionStats().SmoothedRTT, 15*time.Second)
+}

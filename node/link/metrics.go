@@ -1,0 +1,43 @@
+package link
+
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics of the link layer. Labels are bounded: causes are constants.
+type metrics struct {
+	ups     prometheus.Counter
+	downs   *prometheus.CounterVec
+	dials   *prometheus.CounterVec
+	refused *prometheus.CounterVec
+	joins   prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer, m *Manager) (*metrics, error) {
+	vec := func(name, help, label string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "farhop", Subsystem: "link", Name: name, Help: help}, []string{label})
+	}
+	one := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "farhop", Subsystem: "link", Name: name, Help: help})
+	}
+	met := &metrics{
+		ups:     one("ups_total", "Sessions that came up."),
+		downs:   vec("downs_total", "Sessions that ended, by cause.", "cause"),
+		dials:   vec("dials_total", "Attempts to dial a peer, by result.", "result"),
+		refused: vec("refused_total", "Inbound connections that got no session, by cause.", "cause"),
+		joins:   one("joins_total", "Newcomers served."),
+	}
+	if reg == nil {
+		return met, nil
+	}
+	up := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: "farhop", Subsystem: "link", Name: "sessions", Help: "Sessions that are up.",
+	}, func() float64 { return float64(len(m.reg.sessions())) })
+	var errs []error
+	for _, c := range []prometheus.Collector{met.ups, met.downs, met.dials, met.refused, met.joins, up} {
+		errs = append(errs, reg.Register(c))
+	}
+	return met, errors.Join(errs...)
+}

@@ -1,0 +1,165 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/farhop/farhop/routing/addr"
+)
+
+// registry keeps one session per node. Both ends may dial, also at the same
+// moment, and must agree on which connection stays. The rules:
+//
+//  1. The node with the lower name is the judge of the pair. A connection
+//     counts once the judge's Hello is on it; the judge sends its Hello only
+//     after it has decided, and it decides about one connection at a time.
+//  2. Whoever dials looks again when TLS is done: with a session already up,
+//     or another attempt of its own under way, it hangs up (Redundant)
+//     without a Hello. So a Hello from the other end means "I have none".
+//  3. The judge, dialled while its own Hello is unanswered, waits for that
+//     answer: of two fresh connections the one the lower name dialled stays.
+//  4. The judge, dialled while a session is up, believes the caller that has
+//     none and replaces it, unless that session is fresh and of the same boot
+//     of the caller: then the two merely crossed on the way.
+//  5. The other end never judges: a Hello from the judge replaces what it has.
+//
+// Replacing always brings LinkDown of the old session before LinkUp of the new.
+type registry struct {
+	self addr.Node
+
+	mu    sync.Mutex
+	slots map[addr.Node]*slot
+}
+
+type slot struct {
+	cur   *Session
+	claim chan struct{} // open while an attempt is decided here; nil: none
+}
+
+var errRedundant = errors.New("a session with this node is up or coming up")
+
+func newRegistry(self addr.Node) *registry {
+	return &registry{self: self, slots: map[addr.Node]*slot{}}
+}
+
+// judge reports whether we decide for the pair with node.
+func (r *registry) judge(node addr.Node) bool { return r.self.Compare(node) < 0 }
+
+// slot returns the place of node; mu is held. There are as many as nodes
+// that have ever been authenticated here.
+func (r *registry) slot(node addr.Node) *slot {
+	s := r.slots[node]
+	if s == nil {
+		s = &slot{}
+		r.slots[node] = s
+	}
+	return s
+}
+
+// current returns the session with node, nil when there is none.
+func (r *registry) current(node addr.Node) *Session {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s := r.slots[node]; s != nil {
+		return s.cur
+	}
+	return nil
+}
+
+// claimDial is rule 2. release must be called once the attempt is decided.
+func (r *registry) claimDial(node addr.Node) (release func(), err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.slot(node)
+	if s.cur != nil || s.claim != nil {
+		return nil, errRedundant
+	}
+	return r.claim(s), nil
+}
+
+func (r *registry) claim(s *slot) (release func()) {
+	c := make(chan struct{})
+	s.claim = c
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		s.claim = nil
+		close(c)
+	}
+}
+
+// claimInbound is rules 3 to 5 for a connection whose Hello was read. boot is
+// the caller's. ctx bounds the wait of rule 3.
+func (r *registry) claimInbound(ctx context.Context, node addr.Node, boot uint64) (release func(), err error) {
+	if !r.judge(node) {
+		return func() {}, nil
+	}
+	for {
+		r.mu.Lock()
+		s := r.slot(node)
+		switch {
+		case s.claim != nil:
+			other := s.claim
+			r.mu.Unlock()
+			select {
+			case <-other:
+			case <-ctx.Done():
+				return nil, errRedundant
+			}
+		case s.cur != nil && s.cur.hello.Boot == boot && s.cur.fresh():
+			r.mu.Unlock()
+			return nil, errRedundant
+		default:
+			release := r.claim(s)
+			r.mu.Unlock()
+			return release, nil
+		}
+	}
+}
+
+// fresh reports whether a Hello that crossed the session's own on the way
+// could still arrive.
+func (s *Session) fresh() bool {
+	return s.cause.Load() == nil && time.Since(s.upAt) < time.Second+3*s.firstRTT
+}
+
+// install makes s the session of its node, after the older one is down.
+func (r *registry) install(s *Session) {
+	for {
+		r.mu.Lock()
+		sl := r.slot(s.peer.Node)
+		old := sl.cur
+		if old == nil {
+			sl.cur = s
+			r.mu.Unlock()
+			return
+		}
+		r.mu.Unlock()
+		old.end(down(Replaced, "a newer connection of %s came from %s", s.peer.Node, s.RemoteAddr()))
+		<-old.down
+	}
+}
+
+// remove frees the place of s.
+func (r *registry) remove(s *Session) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if sl := r.slots[s.peer.Node]; sl != nil && sl.cur == s {
+		sl.cur = nil
+	}
+}
+
+// sessions returns those that are up.
+func (r *registry) sessions() []*Session {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []*Session
+	for _, s := range r.slots {
+		if s.cur != nil {
+			out = append(out, s.cur)
+		}
+	}
+	return out
+}

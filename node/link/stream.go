@@ -1,0 +1,44 @@
+package link
+
+import (
+	"bufio"
+	"io"
+
+	"github.com/quic-go/quic-go"
+)
+
+const (
+	tcpUrgency = 3 // the interactive class, shared round-robin
+
+	resetRefused = 1 // stream error code: this node serves no such stream
+)
+
+// Stream is a byte stream to a neighbour with half-close and reset.
+type Stream struct {
+	qs *quic.Stream
+	r  io.Reader // qs, or the buffer that its first frame was read with
+}
+
+func newStream(qs *quic.Stream, r *bufio.Reader) *Stream {
+	if r == nil {
+		return &Stream{qs: qs, r: qs}
+	}
+	return &Stream{qs: qs, r: r}
+}
+
+// Read implements io.Reader. A reset by the far end is an error, its
+// half-close is io.EOF.
+func (s *Stream) Read(p []byte) (int, error) { return s.r.Read(p) }
+
+// Write implements io.Writer. It blocks while the far end does not read.
+func (s *Stream) Write(p []byte) (int, error) { return s.qs.Write(p) }
+
+// CloseWrite says that no more bytes come; reading goes on.
+func (s *Stream) CloseWrite() error { return s.qs.Close() }
+
+// Reset ends both directions at once; the far end sees an error with code.
+// After both directions ended orderly it does nothing.
+func (s *Stream) Reset(code uint64) {
+	s.qs.CancelRead(quic.StreamErrorCode(code))
+	s.qs.CancelWrite(quic.StreamErrorCode(code))
+}

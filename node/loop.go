@@ -1,0 +1,212 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/farhop/farhop/node/core"
+	"github.com/farhop/farhop/storeforward"
+	"github.com/farhop/farhop/storeforward/store"
+)
+
+// loop is the only goroutine that touches the core. It never blocks: reads
+// from the store, encoding and sending happen in goroutines of their own,
+// which it feeds through mailboxes.
+type loop struct {
+	core  *core.Core
+	store store.Store
+	clock *clock
+	in    *inbox
+
+	// What effects go to; set before run.
+	send    func(link uint64, frames core.Frame)
+	closeBy func(link uint64, reason string)
+	deliver *mailbox[any] // core.Delivery or core.Live
+	loads   *mailbox[storeforward.Load]
+	changed func(*core.Snapshot)
+
+	tokens map[uint64]func(core.Reply) // loop goroutine only
+	token  uint64
+
+	failed chan error // one error: the store is done for
+}
+
+// errHalted is returned by requests to a node whose store failed.
+var errHalted = errors.New("the node stops: its store failed")
+
+func newLoop(c *core.Core, s store.Store, cl *clock) *loop {
+	return &loop{
+		core: c, store: s, clock: cl, in: newInbox(), deliver: newMailbox[any](), loads: newMailbox[storeforward.Load](),
+		tokens: map[uint64]func(core.Reply){}, failed: make(chan error, 1),
+	}
+}
+
+// run serves events until ctx ends, then what still waits.
+func (l *loop) run(ctx context.Context) error {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	var spare []event
+	for {
+		stop := false
+		select {
+		case <-l.in.ready:
+		case <-timer.C:
+		case err := <-l.failed:
+			l.in.close()
+			return err
+		case <-ctx.Done():
+			stop = true
+		}
+		events := l.in.take(spare)
+		now := l.clock.now()
+		for i, e := range events {
+			e(now, l.core)
+			events[i] = nil
+		}
+		spare = events
+		if w := l.core.Wake(); !w.IsZero() && !w.After(now) {
+			l.core.Tick(now)
+		}
+		for eff := l.core.Take(); eff != nil; eff = l.core.Take() {
+			l.perform(eff)
+		}
+		if stop && len(events) == 0 {
+			l.in.close()
+			return nil
+		}
+		d := time.Hour
+		if w := l.core.Wake(); !w.IsZero() {
+			d = min(max(w.Sub(l.clock.now()), time.Millisecond), d)
+		}
+		timer.Reset(d)
+	}
+}
+
+func (l *loop) perform(e *core.Effects) {
+	if e.Write != nil {
+		l.store.Append(e.Write)
+	}
+	for _, s := range e.Sends {
+		l.send(s.Link, s.Frame)
+	}
+	for _, d := range e.Deliver {
+		l.deliver.put(d)
+	}
+	for _, v := range e.Live {
+		l.deliver.put(v)
+	}
+	for _, r := range e.Replies {
+		if f := l.tokens[r.Token]; f != nil {
+			delete(l.tokens, r.Token)
+			f(r)
+		}
+	}
+	for _, ld := range e.Loads {
+		l.loads.put(ld)
+	}
+	for _, c := range e.Close {
+		l.closeBy(c.Link, c.Reason)
+	}
+	if e.Changed {
+		l.changed(l.core.Snapshot())
+	}
+}
+
+// newToken names a request whose Reply goes to f. Loop goroutine only.
+func (l *loop) newToken(f func(core.Reply)) uint64 {
+	l.token++
+	l.tokens[l.token] = f
+	return l.token
+}
+
+// done is told by the store which batches are durable.
+func (l *loop) done(lsn store.LSN, err error) {
+	if err != nil {
+		l.in.put(func(now time.Time, c *core.Core) { c.Failed(now) })
+		select {
+		case l.failed <- fmt.Errorf("store: %w; nothing acknowledged is lost, free space or replace the disk and start again", err):
+		default:
+		}
+		return
+	}
+	l.in.put(func(now time.Time, c *core.Core) { c.Persisted(now, lsn) })
+}
+
+// load reads headers for the core's windows until ctx ends.
+func (l *loop) load(ctx context.Context) {
+	l.loads.each(ctx, func(ld storeforward.Load) {
+		items, err := l.store.Scan(ld.Queue, ld.After, ld.N)
+		if err != nil {
+			l.done(0, fmt.Errorf("read queue %s: %w", core.QueueText(ld.Queue), err))
+			return
+		}
+		l.in.put(func(now time.Time, c *core.Core) { c.Loaded(now, ld.Queue, items) })
+	})
+}
+
+// call runs f on the loop and waits for it.
+func (l *loop) call(ctx context.Context, f func(now time.Time, c *core.Core)) error {
+	done := make(chan struct{})
+	if !l.in.put(func(now time.Time, c *core.Core) { f(now, c); close(done) }) {
+		return errHalted
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// ask runs f on the loop, which starts a request with the given token, and
+// waits for its Reply: the fact is durable.
+func (l *loop) ask(ctx context.Context, f func(now time.Time, c *core.Core, token uint64)) (core.Reply, error) {
+	got := make(chan core.Reply, 1)
+	if !l.in.put(func(now time.Time, c *core.Core) {
+		f(now, c, l.newToken(func(r core.Reply) { got <- r }))
+	}) {
+		return core.Reply{}, errHalted
+	}
+	select {
+	case r := <-got:
+		return r, nil
+	case <-ctx.Done():
+		return core.Reply{}, ctx.Err()
+	}
+}
+
+// clock is the node's time: it never reads less than the floor, and once
+// started it follows the monotonic clock, so steps of the wall clock neither
+// expire nor revive anything.
+type clock struct {
+	mu    sync.Mutex
+	base  time.Time // monotonic reading at start
+	start time.Time // node time then
+}
+
+func newClock(floor time.Time) *clock {
+	base := time.Now()
+	start := base.Round(0)
+	if floor.After(start) {
+		start = floor
+	}
+	return &clock{base: base, start: start}
+}
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.start.Add(time.Since(c.base))
+}
+
+// raise moves the clock forward to a signed time it must not be behind.
+func (c *clock) raise(t time.Time) {
+	if n := c.now(); t.After(n) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.base, c.start = time.Now(), t
+	}
+}

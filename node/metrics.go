@@ -1,0 +1,125 @@
+package node
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/farhop/farhop/node/core"
+	"github.com/farhop/farhop/storeforward/bundle"
+)
+
+// coreMetrics shows the counters of the core. It asks the loop at each scrape.
+type coreMetrics struct {
+	n                                                    *Node
+	submitted, ended, refused                            *prometheus.Desc
+	arrived, relayed, transfers, handedOn, delivered     *prometheus.Desc
+	duplicates, outOfOrder, heldBack, gaps, volatile     *prometheus.Desc
+	messages, storeBytes, fileBytes, queued, queuedBytes *prometheus.Desc
+}
+
+func newCoreMetrics(n *Node) *coreMetrics {
+	d := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("farhop_"+name, help, labels, nil)
+	}
+	return &coreMetrics{
+		n:           n,
+		submitted:   d("submitted_total", "Messages from devices by verdict.", "reason"),
+		ended:       d("ended_total", "Messages that ended other than by delivery, by reason.", "reason"),
+		refused:     d("refused_total", "Bundles of peers whose custody was not taken, by reason.", "reason"),
+		arrived:     d("arrived_total", "Messages handed to recipients here."),
+		relayed:     d("relayed_total", "Bundles taken in for other nodes."),
+		transfers:   d("transfers_total", "Bundles offered to peers."),
+		handedOn:    d("handed_on_total", "Bundles whose custody a peer took."),
+		delivered:   d("delivered_total", "Deliveries acknowledged by devices and services."),
+		duplicates:  d("duplicates_total", "Copies that were dropped."),
+		outOfOrder:  d("out_of_order_total", "Messages that came after their gap was given up."),
+		heldBack:    d("held_back_total", "Messages that waited for what was sent before them."),
+		gaps:        d("gaps_given_up_total", "Messages that are no longer waited for."),
+		volatile:    d("volatile_total", "QoS 0 bundles sent on."),
+		messages:    d("store_messages", "Messages in the store."),
+		storeBytes:  d("store_bytes", "Bytes of the messages in the store."),
+		fileBytes:   d("store_file_bytes", "Bytes the store takes on disk."),
+		queued:      d("queue_bundles", "Bundles that wait, by class.", "class"),
+		queuedBytes: d("queue_bytes", "Bytes that wait, by class.", "class"),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (m *coreMetrics) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, ch) }
+
+// Collect implements prometheus.Collector.
+func (m *coreMetrics) Collect(ch chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second) // of this machine alone
+	defer cancel()
+	var v core.View
+	_ = m.n.loop.call(ctx, func(_ time.Time, c *core.Core) { v = c.View() }) // a node that stops shows zeros
+	count := func(d *prometheus.Desc, n uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
+	}
+	gauge := func(d *prometheus.Desc, n int64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n), labels...)
+	}
+	for r := range bundle.Reason(bundle.NumReasons) {
+		count(m.submitted, v.Stats.Submitted[r], r.String())
+		count(m.ended, v.Stats.Ended[r], r.String())
+		count(m.refused, v.Stats.Refused[r], r.String())
+	}
+	s := v.Stats
+	for _, c := range []struct {
+		d *prometheus.Desc
+		n uint64
+	}{
+		{m.arrived, s.Arrived}, {m.relayed, s.Relayed}, {m.transfers, s.Transfers}, {m.handedOn, s.HandedOn},
+		{m.delivered, s.Delivered}, {m.duplicates, s.Duplicates}, {m.outOfOrder, s.OutOfOrder}, {m.heldBack, s.HeldBack},
+		{m.gaps, s.GapsGivenUp}, {m.volatile, s.Volatile},
+	} {
+		count(c.d, c.n)
+	}
+	st := m.n.store.Stats()
+	gauge(m.messages, int64(st.Messages))
+	gauge(m.storeBytes, st.Bytes)
+	gauge(m.fileBytes, st.FileBytes)
+	var bundles, bytes [bundle.NumClasses]int64
+	for _, q := range v.Queues {
+		bundles[q.Queue.Class] += int64(q.Count)
+		bytes[q.Queue.Class] += q.Bytes
+	}
+	for c := range bundle.Class(bundle.NumClasses) {
+		gauge(m.queued, bundles[c], c.String())
+		gauge(m.queuedBytes, bytes[c], c.String())
+	}
+}
+
+// reachable guesses where others reach a listener: its own address, or every
+// address of this machine when it listens on all.
+func reachable(listen string) []string {
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return nil
+	}
+	if ip := net.ParseIP(host); host != "" && (ip == nil || !ip.IsUnspecified()) {
+		return []string{listen}
+	}
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil
+	}
+	var out, loop []string
+	for _, a := range addrs {
+		n, ok := a.(*net.IPNet)
+		switch {
+		case !ok || n.IP.IsLinkLocalUnicast():
+		case n.IP.IsLoopback():
+			loop = append(loop, net.JoinHostPort(n.IP.String(), port))
+		default:
+			out = append(out, net.JoinHostPort(n.IP.String(), port))
+		}
+	}
+	if len(out) == 0 {
+		return loop
+	}
+	return out[:min(len(out), 8)]
+}

@@ -1,0 +1,381 @@
+package node
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/farhop/farhop/broker"
+	"github.com/farhop/farhop/node/core"
+	"github.com/farhop/farhop/node/wire"
+	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/routing/interest"
+	"github.com/farhop/farhop/storeforward/bundle"
+	"github.com/farhop/farhop/storeforward/store"
+)
+
+// ReceiptProperty is the user property with which a publisher asks for
+// receipts of arrival: its value is the topic they are published to.
+const ReceiptProperty = "farhop-receipt"
+
+// mqtt translates between the broker and the core.
+type mqtt struct {
+	self     addr.Node
+	loop     *loop
+	store    store.Store
+	log      *slog.Logger
+	broker   *broker.Broker
+	snapshot atomic.Pointer[core.Snapshot]
+	requests *mailbox[request]
+
+	mu       sync.Mutex          // guards what follows
+	receipts map[receiptKey]plea // deliveries whose publisher wants to know
+	services map[string]func(body []byte)
+}
+
+// request is a bundle for a service of this node.
+type request struct {
+	delivery core.Delivery
+	body     []byte
+}
+
+type receiptKey struct {
+	client string
+	seq    uint64
+}
+
+// plea is a publisher's wish for a receipt.
+type plea struct {
+	to      addr.Node
+	topic   string
+	message bundle.ID
+	client  string
+}
+
+// maxReceipts bounds the receipts that wait for a device's acknowledgement.
+const maxReceipts = 65536
+
+// OpenSession implements broker.Node.
+func (m *mqtt) OpenSession(ctx context.Context, o broker.SessionOpen) (broker.SessionState, error) {
+	var state core.SessionState
+	r, err := m.loop.ask(ctx, func(now time.Time, c *core.Core, token uint64) {
+		state = c.OpenSession(now, core.SessionOpen{
+			Token: token, Client: o.Client, Conn: o.Conn, Clean: o.Clean, Expiry: o.Expiry, ReceiveMax: o.ReceiveMax,
+		})
+	})
+	if err == nil && r.Reason != bundle.OK {
+		err = errors.New(r.Reason.String())
+	}
+	out := broker.SessionState{Present: state.Present, Inbound: state.Inbound}
+	for _, s := range state.Subscriptions {
+		out.Subscriptions = append(out.Subscriptions, broker.Subscription{
+			Filter: s.Filter, QoS: s.QoS, NoLocal: s.NoLocal, RetainAsPublished: s.RetainAsPublished, ID: s.ID,
+		})
+	}
+	return out, err
+}
+
+// CloseSession implements broker.Node.
+func (m *mqtt) CloseSession(client string, conn uint64, expiry uint32) {
+	m.loop.in.put(func(now time.Time, c *core.Core) { c.CloseSession(now, client, conn, expiry) })
+}
+
+// Subscribe implements broker.Node.
+func (m *mqtt) Subscribe(ctx context.Context, client string, subs []broker.Subscription) error {
+	var all []core.Subscription
+	for _, s := range subs {
+		filter := s.Filter
+		if _, rest, ok := interest.ParseShare(filter); ok {
+			filter = rest // a shared subscription is local to this node; the mesh only hears of the interest
+		}
+		all = append(all, core.Subscription{Filter: filter, QoS: s.QoS, NoLocal: s.NoLocal, RetainAsPublished: s.RetainAsPublished, ID: s.ID})
+	}
+	r, err := m.loop.ask(ctx, func(now time.Time, c *core.Core, token uint64) { c.Subscribe(now, token, client, all) })
+	if err == nil && r.Reason != bundle.OK {
+		err = errors.New(r.Reason.String())
+	}
+	return err
+}
+
+// Unsubscribe implements broker.Node.
+func (m *mqtt) Unsubscribe(ctx context.Context, client string, filters []string) error {
+	all := slices.Clone(filters)
+	for i, f := range all {
+		if _, rest, ok := interest.ParseShare(f); ok {
+			all[i] = rest
+		}
+	}
+	_, err := m.loop.ask(ctx, func(now time.Time, c *core.Core, token uint64) { c.Unsubscribe(now, token, client, all) })
+	return err
+}
+
+// Publish implements broker.Node.
+func (m *mqtt) Publish(msg *broker.Message, done func(broker.Verdict)) {
+	s := submission(msg)
+	if !m.loop.in.put(func(now time.Time, c *core.Core) {
+		s.Token = m.loop.newToken(func(r core.Reply) {
+			done(broker.Verdict{Reason: r.Reason, Elsewhere: r.Elsewhere, Message: r.Message.String()})
+		})
+		c.Submit(now, []core.Submission{s})
+	}) {
+		done(broker.Verdict{Reason: bundle.ShuttingDown})
+	}
+}
+
+// SubmitTo implements broker.Node: a retained message for one session.
+func (m *mqtt) SubmitTo(client string, msg *broker.Message, _ []int) {
+	s := submission(msg)
+	s.Session, s.Service, s.Retain, s.Packet, s.Client = client, core.ServiceRetained, true, 0, ""
+	s.QoS = max(s.QoS, 1)
+	m.loop.in.put(func(now time.Time, c *core.Core) { c.Submit(now, []core.Submission{s}) })
+}
+
+// Settle implements broker.Node.
+func (m *mqtt) Settle(s broker.Settlement) {
+	t := core.Settlement{Session: s.Client, Conn: s.Conn, Seq: s.Seq, Packet: s.PacketID}
+	switch s.What {
+	case broker.Received:
+		t.Outcome = core.Received
+	case broker.Released:
+		t.Outcome = core.Inbound
+	default:
+		t.Outcome = core.Done
+		m.receipt(receiptKey{s.Client, s.Seq})
+	}
+	m.loop.in.put(func(now time.Time, c *core.Core) {
+		if s.Done != nil {
+			t.Token = m.loop.newToken(func(core.Reply) { s.Done() })
+		}
+		c.Settle(now, []core.Settlement{t})
+	})
+}
+
+// Wanted implements broker.Node.
+func (m *mqtt) Wanted(topic string) bool {
+	s := m.snapshot.Load()
+	return s != nil && s.Wanted(topic)
+}
+
+// submission encodes a publication once; all its recipients share the bytes.
+func submission(msg *broker.Message) core.Submission {
+	w := wire.Message{
+		Topic: msg.Topic, Payload: msg.Payload, QoS: msg.QoS, Retain: msg.Retain, Expiry: msg.Expiry > 0, Client: msg.Client,
+		ContentType: msg.ContentType, ResponseTopic: msg.ResponseTopic, CorrelationData: msg.CorrelationData,
+	}
+	if msg.PayloadFormat != 0 {
+		w.PayloadFormat = wire.FormatText
+	}
+	for _, p := range msg.UserProperties {
+		if p.Key != broker.IDProperty {
+			w.UserProperties = append(w.UserProperties, wire.UserProperty{Key: p.Key, Value: p.Value})
+		}
+	}
+	return core.Submission{
+		Topic: msg.Topic, Service: core.ServiceMQTT, Class: bundle.Telemetry, QoS: msg.QoS, Retain: msg.Retain,
+		Clear: msg.Retain && len(msg.Payload) == 0, TTL: time.Duration(msg.Expiry) * time.Second,
+		Client: msg.Client, Packet: msg.PacketID, Blob: &store.Blob{B: bundle.AppendPayload(nil, w.Append(nil))},
+	}
+}
+
+// message decodes what submission encoded. life is what is left of it.
+func message(block []byte, life int64) (*broker.Message, error) {
+	data, err := bundle.PayloadData(block)
+	if err != nil {
+		return nil, err
+	}
+	w, err := wire.ParseMessage(data)
+	if err != nil {
+		return nil, err
+	}
+	m := &broker.Message{
+		Topic: w.Topic, Payload: w.Payload, QoS: w.QoS, Retain: w.Retain, Client: w.Client,
+		ContentType: w.ContentType, ResponseTopic: w.ResponseTopic, CorrelationData: w.CorrelationData, Received: time.Now(),
+	}
+	if w.PayloadFormat == wire.FormatText {
+		m.PayloadFormat = 1
+	}
+	if w.Expiry {
+		m.Expiry = uint32(max((life+999)/1000, 1))
+	}
+	for _, p := range w.UserProperties {
+		m.UserProperties = append(m.UserProperties, broker.KV{Key: p.Key, Value: p.Value})
+	}
+	return m, nil
+}
+
+// deliver hands messages to devices and services, in order, until ctx ends.
+func (m *mqtt) deliver(ctx context.Context) {
+	m.loop.deliver.each(ctx, func(v any) {
+		switch d := v.(type) {
+		case core.Live:
+			m.live(d.Blob.B, d.Life, plea{to: d.Message.Node, message: d.Message})
+		case core.Delivery:
+			m.deliverOne(d)
+		}
+	})
+}
+
+func (m *mqtt) deliverOne(d core.Delivery) {
+	if d.Release {
+		m.broker.Deliver(broker.Delivery{
+			Client: d.Session, Conn: d.Conn, Seq: d.Header.Seq, PacketID: d.PacketID, QoS: 2, Release: true,
+		})
+		return
+	}
+	block, err := m.payload(d)
+	if err != nil {
+		// The record is damaged: it cannot be delivered, now or later.
+		m.log.Error("a stored message cannot be delivered", "message", d.Header.Message, "error", err)
+		m.settle(d)
+		return
+	}
+	switch {
+	case d.Service == core.ServiceLive:
+		m.live(block, d.Life, plea{to: d.Header.Message.Node, message: d.Header.Message})
+		m.settle(d)
+	case d.Service != "":
+		body, err := bundle.PayloadData(block)
+		if err != nil {
+			m.log.Error("a stored bundle is damaged", "message", d.Header.Message, "error", err)
+			m.settle(d)
+			return
+		}
+		m.requests.put(request{d, body})
+	default:
+		m.deliverTo(d, block)
+	}
+}
+
+func (m *mqtt) setServices(s map[string]func([]byte)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.services = s
+}
+
+// serve answers the bundles for services of this node, one at a time and in
+// order, apart from the devices: a revision waits for the disk.
+func (m *mqtt) serve(ctx context.Context) {
+	m.requests.each(ctx, func(r request) {
+		m.mu.Lock()
+		serve := m.services[r.delivery.Service]
+		m.mu.Unlock()
+		if serve != nil {
+			serve(r.body)
+		} else {
+			m.log.Warn("a bundle for an unknown service is dropped", "message", r.delivery.Header.Message, "reason", r.delivery.Service)
+		}
+		m.settle(r.delivery)
+	})
+}
+
+func (m *mqtt) payload(d core.Delivery) ([]byte, error) {
+	if d.Blob != nil {
+		return d.Blob.B, nil
+	}
+	return m.store.Read(d.Header.Seq)
+}
+
+func (m *mqtt) deliverTo(d core.Delivery, block []byte) {
+	msg, err := message(block, d.Life)
+	if err != nil {
+		m.log.Error("a stored message cannot be delivered", "message", d.Header.Message, "error", err)
+		m.settle(d)
+		return
+	}
+	if topic := receiptTopic(msg); topic != "" {
+		m.mu.Lock()
+		if len(m.receipts) < maxReceipts {
+			m.receipts[receiptKey{d.Session, d.Header.Seq}] = plea{d.Header.Message.Node, topic, d.Header.Message, d.Session}
+		}
+		m.mu.Unlock()
+	}
+	m.broker.Deliver(broker.Delivery{
+		Client: d.Session, Conn: d.Conn, Seq: d.Header.Seq, PacketID: d.PacketID, QoS: d.Entry.QoS, Dup: d.Dup,
+		Retain: d.Retain, SubIDs: d.SubIDs, Message: msg,
+	})
+}
+
+func (m *mqtt) settle(d core.Delivery) {
+	t := core.Settlement{Session: d.Session, Service: d.Service, Conn: d.Conn, Seq: d.Header.Seq}
+	m.loop.in.put(func(now time.Time, c *core.Core) { c.Settle(now, []core.Settlement{t}) })
+}
+
+// live hands a message to the sessions that do not outlive their connection.
+func (m *mqtt) live(block []byte, life int64, p plea) {
+	msg, err := message(block, life)
+	if err != nil {
+		m.log.Error("a message cannot be delivered", "error", err)
+		return
+	}
+	m.broker.DeliverLive(msg)
+	if p.topic = receiptTopic(msg); p.topic != "" && !p.to.IsZero() {
+		m.sendReceipt(p)
+	}
+}
+
+func receiptTopic(m *broker.Message) string {
+	for _, p := range m.UserProperties {
+		if p.Key == ReceiptProperty && interest.ValidTopic(p.Value) == nil {
+			return p.Value
+		}
+	}
+	return ""
+}
+
+// receipt tells a publisher that a device has its message.
+func (m *mqtt) receipt(k receiptKey) {
+	m.mu.Lock()
+	p, ok := m.receipts[k]
+	delete(m.receipts, k)
+	m.mu.Unlock()
+	if ok {
+		m.sendReceipt(p)
+	}
+}
+
+// Receipt is the payload of a receipt of arrival.
+type Receipt struct {
+	Message string    `json:"message"`
+	Node    addr.Node `json:"node"`   // where it was delivered
+	Reason  string    `json:"reason"` // ok
+	At      time.Time `json:"at"`
+}
+
+func (m *mqtt) sendReceipt(p plea) {
+	body, err := json.Marshal(Receipt{p.message.String(), m.self, bundle.OK.String(), m.loop.clock.now().UTC()})
+	if err != nil {
+		return
+	}
+	s := submission(&broker.Message{Topic: p.topic, Payload: body, QoS: 1})
+	s.To, s.Class = p.to, bundle.Interactive
+	m.loop.in.put(func(now time.Time, c *core.Core) { c.Submit(now, []core.Submission{s}) })
+}
+
+// retained reads the retained messages of the store.
+func (m *mqtt) retained() ([]*broker.Message, error) {
+	var out []*broker.Message
+	now := m.loop.clock.now().UnixMilli()
+	err := m.store.State(core.RetainedPrefix, func(key string, value []byte) error {
+		if len(value) < 8 {
+			return nil
+		}
+		life := int64(binary.BigEndian.Uint64(value)) - now
+		msg, err := message(slices.Clone(value[8:]), life)
+		if err != nil {
+			m.log.Warn("a retained message is damaged and left out", "reason", strings.TrimPrefix(key, core.RetainedPrefix), "error", err)
+			return nil
+		}
+		if msg.Expiry == 0 || life > 0 {
+			out = append(out, msg)
+		}
+		return nil
+	})
+	return out, err
+}

@@ -1,0 +1,24 @@
+package boltstore
+
+import (
+	"errors"
+	"os"
+	"syscall"
+)
+
+// allocate extends f from size by n bytes of real blocks, so that a full disk
+// shows here and not in the middle of a commit.
+func allocate(f *os.File, size, n int64) error {
+	for {
+		err := syscall.Fallocate(int(f.Fd()), 0, size, n)
+		switch {
+		case err == nil:
+			return f.Sync()
+		case errors.Is(err, syscall.EINTR):
+			continue
+		case errors.Is(err, syscall.EOPNOTSUPP) || errors.Is(err, syscall.ENOSYS):
+			return extend(f, size, n)
+		}
+		return err
+	}
+}

@@ -1,0 +1,164 @@
+//go:build linux
+
+package boltstore_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/farhop/farhop/storeforward/boltstore"
+	"github.com/farhop/farhop/storeforward/store"
+)
+
+// appender is what the benchmark drives: Append queues, done reports.
+type appender interface {
+	Append(*store.Batch)
+	Close() error
+}
+
+// BenchmarkDurablePuts is the rate of durable puts with so many in flight,
+// beside the limit of the disk: a file that is appended to and synced once
+// per group, with the same grouping. bbolt syncs twice per commit, so a half
+// of the limit is what it can reach where syncs cost most.
+func BenchmarkDurablePuts(b *testing.B) {
+	for _, inFlight := range []int{1, 32, 256} {
+		b.Run(fmt.Sprintf("raw/%d", inFlight), func(b *testing.B) {
+			benchPuts(b, inFlight, func(done store.Done) (appender, error) {
+				return openRaw(filepath.Join(b.TempDir(), "raw"), done)
+			})
+		})
+		b.Run(fmt.Sprintf("bolt/%d", inFlight), func(b *testing.B) {
+			benchPuts(b, inFlight, func(done store.Done) (appender, error) {
+				return boltstore.Open(boltstore.Config{Dir: b.TempDir(), Done: done})
+			})
+		})
+	}
+}
+
+func benchPuts(b *testing.B, inFlight int, open func(store.Done) (appender, error)) {
+	slots := make(chan struct{}, inFlight)
+	s, err := open(func(_ store.LSN, err error) {
+		if err != nil {
+			b.Error(err)
+		}
+		<-slots
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	n := uint64(0)
+	for b.Loop() {
+		slots <- struct{}{}
+		n++
+		s.Append(&store.Batch{LSN: store.LSN(n), Puts: []store.Put{put(n, 256)}})
+	}
+	for range inFlight { // all is durable
+		slots <- struct{}{}
+	}
+	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "puts/s")
+	for range inFlight {
+		<-slots
+	}
+	if err := s.Close(); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// raw writes payloads to the end of a file, a group at a time.
+type raw struct {
+	f     *os.File
+	done  store.Done
+	mu    sync.Mutex
+	cond  *sync.Cond
+	queue []*store.Batch
+	end   bool
+	wg    sync.WaitGroup
+}
+
+func openRaw(path string, done store.Done) (*raw, error) {
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	r := &raw{f: f, done: done}
+	r.cond = sync.NewCond(&r.mu)
+	r.wg.Go(r.run)
+	return r, nil
+}
+
+func (r *raw) Append(b *store.Batch) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.queue = append(r.queue, b)
+	r.cond.Signal()
+}
+
+func (r *raw) run() {
+	var buf []byte
+	for {
+		r.mu.Lock()
+		for len(r.queue) == 0 && !r.end {
+			r.cond.Wait()
+		}
+		group := r.queue
+		r.queue = nil
+		r.mu.Unlock()
+		if len(group) == 0 {
+			return
+		}
+		buf = buf[:0]
+		for _, b := range group {
+			buf = append(buf, b.Puts[0].Blob.B...)
+		}
+		_, err := r.f.Write(buf)
+		if err == nil {
+			err = syscall.Fdatasync(int(r.f.Fd()))
+		}
+		for _, b := range group {
+			r.done(b.LSN, err)
+		}
+	}
+}
+
+func (r *raw) Close() error {
+	r.mu.Lock()
+	r.end = true
+	r.cond.Signal()
+	r.mu.Unlock()
+	r.wg.Wait()
+	return r.f.Close()
+}
+
+// BenchmarkSteady is a queue of 1,000 messages at its working point: each
+// message is put, read and dropped, 256 in flight.
+func BenchmarkSteady(b *testing.B) {
+	const depth = 1000
+	slots := make(chan struct{}, 256)
+	s, err := boltstore.Open(boltstore.Config{Dir: b.TempDir(), Done: func(store.LSN, error) { <-slots }})
+	if err != nil {
+		b.Fatal(err)
+	}
+	n := uint64(0)
+	for b.Loop() {
+		n++
+		batch := &store.Batch{LSN: store.LSN(n), Puts: []store.Put{put(n, 256)}}
+		if n > depth {
+			batch.Drops = []store.Drop{{Queue: queue, Seq: n - depth}}
+			if _, err := s.Read(n - depth); err != nil {
+				b.Fatal(err)
+			}
+		}
+		slots <- struct{}{}
+		s.Append(batch)
+	}
+	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "messages/s")
+	if err := s.Close(); err != nil {
+		b.Fatal(err)
+	}
+	st := s.Stats()
+	b.ReportMetric(float64(st.FileBytes)/float64(depth*256), "file/payload")
+}
