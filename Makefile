@@ -11,7 +11,7 @@ STAMP   := -X main.version=$(VERSION)
 BUILD   := go build -trimpath
 
 # T is how long each fuzz target runs, SEED and WORLDS choose virtual worlds,
-# PKG and RUN narrow down tests and benchmarks.
+# PKG and RUN narrow tests down, ARGS go to the demo and the virtual world.
 T      ?= 30s
 SEED   ?= 1
 WORLDS ?= 200
@@ -89,8 +89,8 @@ tidy: ## sizes, comments, state, text
 	go test ./node/arch_test.go ./node/tidy_test.go
 
 .PHONY: fuzz
-fuzz: ## every fuzz target for T=30s
-	@go list -f '{{.Dir}}' ./... | while read -r dir; do \
+fuzz: ## every fuzz target for T=30s (PKG=./node/wire)
+	@go list -f '{{.Dir}}' $(PKG) | while read -r dir; do \
 		{ grep -hoE '^func Fuzz[A-Za-z0-9_]+' $$dir/*_test.go || true; } | while read -r _ target; do \
 			echo "== $${dir#$(CURDIR)/} $$target"; \
 			(cd $$dir && go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(T) -fuzzminimizetime 5x . </dev/null); \
@@ -125,8 +125,8 @@ size: cross ## fail when a binary grew over its ceiling
 	if (( over )); then echo "too large: drop what grew it, or raise the ceiling in the Makefile and say why"; exit 1; fi
 
 .PHONY: golden
-golden: ## rewrite all golden files; commit only a diff you understand
-	@go list -f '{{.Dir}}' ./... | while read -r dir; do \
+golden: ## rewrite the golden files; commit only a diff you understand
+	@go list -f '{{.Dir}}' $(PKG) | while read -r dir; do \
 		if grep -qsE 'datadriven\.(RunTest|Walk)|flag\.Bool\("rewrite"' $$dir/*_test.go; then \
 			(cd $$dir && go test -count=1 . -args -rewrite </dev/null); \
 		fi; \

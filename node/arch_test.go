@@ -283,6 +283,20 @@ func TestImportTable(t *testing.T) {
 	}
 }
 
+// TestDocumented wants every package in the table of the architecture, where
+// one row may name several of a family: `sim`, or `/interest` after `routing`.
+func TestDocumented(t *testing.T) {
+	doc, err := os.ReadFile(filepath.Join(root(t), "docs", "architecture.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range table {
+		if !bytes.Contains(doc, []byte("`"+r.pkg+"`")) && !bytes.Contains(doc, []byte("`/"+path.Base(r.pkg)+"`")) {
+			t.Errorf("docs/architecture.md does not say what %s owns", r.pkg)
+		}
+	}
+}
+
 // TestImportVerdicts tests the rules themselves.
 func TestImportVerdicts(t *testing.T) {
 	for _, c := range []struct{ from, to, want string }{

@@ -53,12 +53,11 @@ func (ls *links) LinkUp(s *link.Session) {
 	if up.Delay == 0 {
 		up.Delay = s.RTT() / 2
 	}
-	ls.log.Info("link up", "peer", s.Node(), "region", s.Region(), "address", s.RemoteAddr(), "kex", s.Kex())
 	ls.loop.in.put(func(now time.Time, c *core.Core) { c.LinkUp(now, up) })
 }
 
 // LinkDown implements link.Sink.
-func (ls *links) LinkDown(s *link.Session, why link.Down) {
+func (ls *links) LinkDown(s *link.Session, _ link.Down) {
 	ls.mu.Lock()
 	n := ls.sessions[s.ID()]
 	delete(ls.sessions, s.ID())
@@ -66,7 +65,6 @@ func (ls *links) LinkDown(s *link.Session, why link.Down) {
 	if n != nil {
 		n.cancel()
 	}
-	ls.log.Info("link down", "peer", s.Node(), "reason", why.Cause, "error", why)
 	ls.loop.in.put(func(now time.Time, c *core.Core) { c.LinkDown(now, s.ID()) })
 }
 

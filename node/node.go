@@ -201,7 +201,9 @@ func (n *Node) build() error {
 func (n *Node) buildBroker() error {
 	c := broker.Config{
 		Listen: string(n.cfg.MQTT.Listen), Anonymous: n.cfg.MQTT.Anonymous || n.cfg.MQTT.Listen.Loopback() && n.cfg.MQTT.Users == "",
-		MaxPacket: int(n.cfg.MQTT.MaxPacket), MaxClients: n.cfg.MQTT.MaxClients,
+		// What a device may have in flight is what MQTT may repeat to it after
+		// this node was killed; 32 keep any local network busy.
+		Window: 32, MaxPacket: int(n.cfg.MQTT.MaxPacket), MaxClients: n.cfg.MQTT.MaxClients,
 		ListenInstruction: "mqtt.listen in " + config.FileName, Log: n.log, Registerer: n.registry,
 	}
 	if n.cfg.MQTT.Users != "" {

@@ -73,7 +73,9 @@ func (s *streams) Open(ctx context.Context, dest addr.Node) (stream.Conn, error)
 
 // serve takes a stream of a peer.
 func serveStreams(srv *stream.Server) func(context.Context, *link.Session, wire.StreamOpen, *link.Stream) {
-	return func(ctx context.Context, _ *link.Session, open wire.StreamOpen, st *link.Stream) { srv.Handle(ctx, open, st) }
+	return func(ctx context.Context, _ *link.Session, open wire.StreamOpen, st *link.Stream) {
+		srv.Handle(ctx, open, st)
+	}
 }
 
 // wanted is what a node offers and listens for, from its resources.

@@ -487,3 +487,22 @@ func TestBadText(t *testing.T) {
 		}
 	}
 }
+
+// TestLinks follows the relative links of all documents.
+func TestLinks(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	walk(t, func(rel string, src []byte) {
+		if !strings.HasSuffix(rel, ".md") {
+			return
+		}
+		for _, m := range link.FindAllSubmatch(src, -1) {
+			target, _, _ := strings.Cut(string(m[1]), "#")
+			if target == "" || strings.Contains(target, ":") {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(root(t), path.Dir(rel), target)); err != nil {
+				t.Errorf("%s: the link to %s leads nowhere", rel, target)
+			}
+		}
+	})
+}

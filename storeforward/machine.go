@@ -244,14 +244,37 @@ func (m *Machine) Queues(f func(*Queue)) {
 // Reroute asks Route again for every queue.
 func (m *Machine) Reroute() {
 	for _, q := range m.order {
-		if o := m.Route(q.Name); o != q.outlet {
-			if q.heap >= 0 {
-				q.outlet.ready[q.Name.Class].remove(q)
-			}
-			q.outlet = o
-			m.ready(q)
-		}
+		m.reroute(q)
 	}
+}
+
+// RerouteOne asks Route again for one queue, if it is there.
+func (m *Machine) RerouteOne(name store.Queue) {
+	if q := m.queues[name]; q != nil {
+		m.reroute(q)
+	}
+}
+
+func (m *Machine) reroute(q *Queue) {
+	o := m.Route(q.Name)
+	if o == q.outlet {
+		return
+	}
+	if q.heap >= 0 {
+		q.outlet.ready[q.Name.Class].remove(q)
+	}
+	q.outlet = o
+	m.ready(q)
+}
+
+// Retire forgets a queue whose destination is gone, if it is empty.
+func (m *Machine) Retire(name store.Queue) {
+	q := m.queues[name]
+	if q == nil || q.Count > 0 {
+		return
+	}
+	delete(m.queues, name)
+	m.order = slices.DeleteFunc(m.order, func(o *Queue) bool { return o == q })
 }
 
 // Stats returns what the machine holds.
@@ -286,10 +309,10 @@ func (m *Machine) window(q *Queue, i *Item) {
 // forget takes an item out of everything in memory.
 func (m *Machine) forget(i *Item) {
 	q := i.queue
-	i.State = Released
 	m.uncache(i)
 	m.expiry.remove(i)
 	q.unlink(i)
+	i.State = Released
 	m.stats.Messages--
 	m.stats.Bytes -= i.size()
 	m.ready(q)

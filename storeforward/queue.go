@@ -40,10 +40,11 @@ type Queue struct {
 	head, tail *Item
 	cursor     *Item // oldest Waiting item; nil when there is none
 	windowed   int   // items in the list
+	flying     int   // of those, in flight
 	last       uint64
 	loading    bool
 	asked      store.LSN // what was persisted when the last load was asked for
-	heap       int // index in its outlet's heap, -1 when not there
+	heap       int       // index in its outlet's heap, -1 when not there
 }
 
 // Outlet is a place that takes items from queues: a link's far end, a device
@@ -77,6 +78,9 @@ func (i *Item) Next() *Item { return i.next }
 
 // Queue returns the queue the item is in.
 func (i *Item) Queue() *Queue { return i.queue }
+
+// InFlight returns how many items of the window are in flight.
+func (q *Queue) InFlight() int { return q.flying }
 
 // Windowed returns how many items are inside the window.
 func (q *Queue) Windowed() int { return q.windowed }
@@ -114,6 +118,9 @@ func (q *Queue) unlink(i *Item) {
 		q.tail = i.prev
 	}
 	i.prev, i.next = nil, nil
+	if i.State == InFlight {
+		q.flying--
+	}
 	q.windowed--
 	q.Count--
 	q.Bytes -= i.size()
@@ -140,6 +147,7 @@ func (q *Queue) take() *Item {
 	i := q.cursor
 	i.State = InFlight
 	i.Sent++
+	q.flying++
 	q.cursor = i.nextWaiting()
 	return i
 }
@@ -147,6 +155,7 @@ func (q *Queue) take() *Item {
 // giveBack makes an in-flight item wait again, in its old place.
 func (q *Queue) giveBack(i *Item) {
 	i.State = Waiting
+	q.flying--
 	if q.cursor == nil || i.Header.Seq < q.cursor.Header.Seq {
 		q.cursor = i
 	}

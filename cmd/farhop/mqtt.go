@@ -54,7 +54,11 @@ func (a *app) address(c *cobra.Command, b *brokerFlags) (string, error) {
 	if cfg.MQTT.Listen == "" {
 		return "", failed("name one with --broker, or set mqtt.listen", "the node runs no broker: mqtt.listen in %s is empty", path)
 	}
-	return localTarget(cfg.MQTT.Listen), nil
+	if cfg.MQTT.Listen.Port() != 0 {
+		return localTarget(cfg.MQTT.Listen), nil
+	}
+	st, err := a.status(c) // only the daemon knows the port it was given
+	return st.MQTT.Listen, err
 }
 
 func parseBroker(c *cobra.Command, text string) (string, error) {
@@ -144,7 +148,7 @@ func (o connection) config(conn net.Conn, timeout time.Duration) paho.ClientConf
 			return true, nil
 		}},
 		OnClientError:      func(err error) { o.lost(fmt.Errorf("the connection to the broker is gone: %w", err)) },
-		OnServerDisconnect: func(d *paho.Disconnect) { o.lost(fmt.Errorf("the broker ended the connection: %s", disconnectText(d))) },
+		OnServerDisconnect: func(d *paho.Disconnect) { o.lost(&disconnected{d}) },
 	}
 }
 
@@ -188,12 +192,26 @@ func connackText(ack *paho.Connack) string {
 	return text
 }
 
-func disconnectText(d *paho.Disconnect) string {
-	text := (&packets.Disconnect{ReasonCode: d.ReasonCode}).Reason()
-	if d.Properties != nil {
-		text = join(": ", text, d.Properties.ReasonString)
+// disconnected is the error when the broker ends a connection.
+type disconnected struct{ packet *paho.Disconnect }
+
+// Error implements error.
+func (d *disconnected) Error() string {
+	text := (&packets.Disconnect{ReasonCode: d.packet.ReasonCode}).Reason()
+	if d.packet.Properties != nil {
+		text = join(": ", strings.TrimSuffix(text, "."), d.packet.Properties.ReasonString)
 	}
-	return text
+	return "the broker ended the connection: " + text
+}
+
+// final reports whether connecting again would end the same way. Two programs
+// with one client id would otherwise throw each other out for ever.
+func (d *disconnected) final() bool {
+	switch d.packet.ReasonCode {
+	case packets.DisconnectServerBusy, packets.DisconnectServerShuttingDown, packets.DisconnectKeepAliveTimeout:
+		return false
+	}
+	return true
 }
 
 // randomID returns 16 hex digits.

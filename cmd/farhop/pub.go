@@ -39,6 +39,7 @@ type pubFlags struct {
 	wait            time.Duration
 	json            *bool
 	payloadFromFlag bool
+	taken           int // messages that somebody wants
 }
 
 func (a *app) pubCmd() *cobra.Command {
@@ -151,6 +152,9 @@ func (a *app) pub(c *cobra.Command, p *pubFlags) error {
 	if err != nil {
 		return causeOf(ctx, err)
 	}
+	if p.receipt && p.taken == 0 {
+		return &failure{exitNothing, fmt.Errorf("no receipt will come: nothing was stored for anybody"), "subscribe first, or add a route that stores " + p.topic}
+	}
 	if p.receipt {
 		return r.await(ctx)
 	}
@@ -238,6 +242,9 @@ func (a *app) published(p *pubFlags, resp *paho.PublishResponse) error {
 		id = clean(resp.Properties.User.Get(broker.IDProperty), 0)
 	}
 	unwanted := resp.ReasonCode == packets.PubackNoMatchingSubscribers
+	if !unwanted {
+		p.taken++
+	}
 	switch {
 	case *p.json:
 		return printLine(a.out, struct {

@@ -122,7 +122,7 @@ func (a *app) sub(c *cobra.Command, s *subFlags) error {
 			return nil
 		case p.err != nil:
 			return p.err
-		case !up && !connected:
+		case !up && !connected || isFinal(err):
 			return err
 		}
 		if up {
@@ -133,6 +133,11 @@ func (a *app) sub(c *cobra.Command, s *subFlags) error {
 			continue // the cases above say how it ends
 		}
 	}
+}
+
+func isFinal(err error) bool {
+	var d *disconnected
+	return errors.As(err, &d) && d.final()
 }
 
 // subOnce holds one connection until it is lost; up tells whether it stood.

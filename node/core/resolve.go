@@ -22,11 +22,15 @@ func (r *recipients) empty() bool { return len(r.entries) == 0 && !r.live }
 // resolve finds who gets a publication: other nodes with a subscriber (only
 // those of region in, when set), and the subscribers of this node.
 func (c *Core) resolve(h *store.Header, client string, in addr.Region, remote bool) recipients {
+	return c.resolveAs(h, client, in, remote, c.outbound)
+}
+
+func (c *Core) resolveAs(h *store.Header, client string, in addr.Region, remote bool, outbound func(*store.Header, store.Queue) store.Entry) recipients {
 	var r recipients
 	if remote {
 		c.table.Wants(h.Topic, func(n addr.Node) {
 			if in.IsZero() || in.Contains(c.table.Advert(n).Region) {
-				r.entries = append(r.entries, c.outbound(h, store.Queue{Kind: store.ToNode, Name: n.String(), Class: h.Class}))
+				r.entries = append(r.entries, outbound(h, store.Queue{Kind: store.ToNode, Name: n.String(), Class: h.Class}))
 			}
 		})
 	}
@@ -71,12 +75,17 @@ func (c *Core) matchLocal(h *store.Header, client string, r *recipients) {
 // outbound makes the entry of a bundle that starts here: it draws its
 // sequence numbers and encodes what will never change about it.
 func (c *Core) outbound(h *store.Header, q store.Queue) store.Entry {
+	return c.freeze(h, q, c.nextDSeq(q))
+}
+
+// unordered makes the entry of a bundle that is never repeated, ordered or
+// missed.
+func (c *Core) unordered(h *store.Header, q store.Queue) store.Entry { return c.freeze(h, q, 0) }
+
+func (c *Core) freeze(h *store.Header, q store.Queue, dseq uint64) store.Entry {
 	c.bundles[h.Class]++
 	c.dirty.add(dirtyKey{kind: dirtyNumbers})
-	e := store.Entry{Queue: q, QoS: h.QoS, Bundle: bundle.NewSequence(c.cfg.Incarnation, h.Class, c.bundles[h.Class])}
-	if h.QoS > 0 {
-		e.DSeq = c.nextDSeq(q) // QoS 0 is never repeated, ordered or missed
-	}
+	e := store.Entry{Queue: q, QoS: h.QoS, DSeq: dseq, Bundle: bundle.NewSequence(c.cfg.Incarnation, h.Class, c.bundles[h.Class])}
 	var dest addr.EID
 	if q.Kind == store.ToNode {
 		n, _ := addr.ParseNode(q.Name)

@@ -87,7 +87,9 @@ func (c *Core) OpenSession(now time.Time, o SessionOpen) SessionState {
 		s = &session{id: o.Client, inbound: map[uint16]bool{}, purgedTo: c.lastSeq(o.Client)}
 		s.outlet = storeforward.NewOutlet(s)
 		c.sessions[o.Client] = s
-		c.m.Reroute()
+		for class := range bundle.Class(bundle.NumClasses) {
+			c.m.RerouteOne(store.Queue{Kind: store.ToSession, Name: s.id, Class: class})
+		}
 	} else {
 		state.Present = true
 		for _, sub := range s.subs {
@@ -161,8 +163,13 @@ func (c *Core) endSession(s *session) {
 	delete(c.sessions, s.id)
 	c.away = slices.DeleteFunc(c.away, func(o *session) bool { return o == s })
 	for class := range bundle.Class(bundle.NumClasses) {
-		c.purge(store.Queue{Kind: store.ToSession, Name: s.id, Class: class})
+		q := store.Queue{Kind: store.ToSession, Name: s.id, Class: class}
+		c.m.RerouteOne(q)
+		c.purge(q)
 	}
+	numbers := store.Queue{Kind: store.ToSession, Name: s.id}
+	delete(c.counts, numbers)
+	c.dirty.add(dirtyKey{kind: dirtyCount, queue: numbers})
 	c.dirty.add(dirtyKey{kind: dirtySession, name: s.id})
 	c.dirty.add(dirtyKey{kind: dirtyInbound, name: s.id})
 }
@@ -183,6 +190,9 @@ func (c *Core) purge(name store.Queue) {
 		c.stats.Ended[bundle.SessionEnded]++
 		c.m.Release(i)
 		i = next
+	}
+	if upTo == ^uint64(0) {
+		c.m.Retire(name)
 	}
 }
 

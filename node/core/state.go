@@ -86,7 +86,10 @@ func (c *Core) encode(k dirtyKey) (key string, value []byte) {
 		return numbersKey, value
 	case dirtyCount:
 		key = fmt.Sprintf("%s%d/%d/%s", countPrefix, k.queue.Kind, k.queue.Class, k.queue.Name)
-		return key, binary.AppendUvarint(nil, c.counts[k.queue])
+		if n, ok := c.counts[k.queue]; ok {
+			value = binary.AppendUvarint(nil, n)
+		}
+		return key, value
 	case dirtyHops:
 		o := originKey{k.hop.node, k.hop.inc, k.hop.class}
 		return hopsPrefix + originText(o) + "/" + strconv.Itoa(int(k.hop.hops)), c.hops[k.hop].AppendBinary(nil)

@@ -157,7 +157,7 @@ func (c *Core) retain(h *store.Header, s *Submission) {
 // links that are up now. It is never stored and never repeated.
 func (c *Core) volatile(h *store.Header, s *Submission) {
 	h.QoS = 0
-	r := c.resolve(h, s.Client, addr.Region{}, s.Topic[0] != '$')
+	r := c.resolveAs(h, s.Client, addr.Region{}, s.Topic[0] != '$', c.unordered)
 	if s.Retain {
 		c.retain(h, s)
 	}

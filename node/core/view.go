@@ -51,14 +51,9 @@ func (c *Core) View() View {
 		if q.Count == 0 {
 			return
 		}
-		qv := QueueView{Queue: q.Name, Count: q.Count, Bytes: q.Bytes}
+		qv := QueueView{Queue: q.Name, Count: q.Count, Bytes: q.Bytes, InFlight: q.InFlight()}
 		if h := q.Head(); h != nil {
 			qv.Oldest = h.Header.Received
-		}
-		for i := q.Head(); i != nil; i = i.Next() {
-			if i.State == storeforward.InFlight {
-				qv.InFlight++
-			}
 		}
 		p := c.pathOf(q.Name)
 		qv.Hop, qv.Up = p.Hop, p.Up()

@@ -114,7 +114,7 @@ func TestCreation(t *testing.T) {
 // payloads in it.
 func sample(t *testing.T, clean bool) (file []byte, payloads map[uint64][]byte) {
 	t.Helper()
-	dir := t.TempDir()
+	dir := fastDir(t)
 	f := newFates()
 	s := open(t, boltstore.Config{Dir: dir, Done: f.done})
 	payloads = map[uint64][]byte{}
@@ -195,7 +195,7 @@ func TestDamagedMeta(t *testing.T) {
 	for page := range 2 {
 		damaged := bytes.Clone(file)
 		damaged[page*os.Getpagesize()+40] ^= 1
-		dir := t.TempDir()
+		dir := fastDir(t)
 		if err := os.WriteFile(filepath.Join(dir, boltstore.FileName), damaged, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -210,7 +210,7 @@ func TestDamagedMeta(t *testing.T) {
 // survives opens a damaged file, uses it, and reports whether all went well.
 func survives(t *testing.T, file []byte, payloads map[uint64][]byte, what string) bool {
 	t.Helper()
-	dir := t.TempDir()
+	dir := fastDir(t)
 	path := filepath.Join(dir, boltstore.FileName)
 	if err := os.WriteFile(path, file, 0o600); err != nil {
 		t.Fatal(err)

@@ -15,11 +15,7 @@ import (
 
 func TestConformance(t *testing.T) {
 	storetest.Run(t, func(tb storetest.TB) storetest.Harness {
-		dir, err := os.MkdirTemp("", "boltstore")
-		if err != nil {
-			tb.Fatalf("%v", err)
-		}
-		tb.Cleanup(func() { os.RemoveAll(dir) })
+		dir := fastDir(tb)
 		return storetest.Harness{
 			Open: func(done store.Done) (store.Store, error) {
 				return boltstore.Open(boltstore.Config{Dir: dir, Done: done})
@@ -27,6 +23,22 @@ func TestConformance(t *testing.T) {
 			Crash: func(s store.Store) { s.(*boltstore.Store).Abandon() },
 		}
 	})
+}
+
+// fastDir is a temporary directory in RAM where the system has one: many
+// small stores would otherwise mostly wait for the disk, which their tests
+// are not about.
+func fastDir(tb storetest.TB) string {
+	tb.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "boltstore")
+	if err != nil {
+		dir, err = os.MkdirTemp("", "boltstore")
+	}
+	if err != nil {
+		tb.Fatalf("%v", err)
+	}
+	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
 }
 
 // fates collects reports.
@@ -147,7 +159,7 @@ func TestFull(t *testing.T) {
 func testFull(t *testing.T, size int) {
 	const limit = 2 << 20
 	f := newFates()
-	dir := t.TempDir()
+	dir := fastDir(t)
 	s := open(t, boltstore.Config{Dir: dir, MaxBytes: limit, Done: f.done})
 	lsn, seq := 0, uint64(0)
 	write := func(b *store.Batch) error {
@@ -177,7 +189,7 @@ func testFull(t *testing.T, size int) {
 		if err := fill(); !errors.Is(err, store.ErrFull) {
 			t.Fatalf("round %d: %v, want ErrFull", round, err)
 		}
-		if used := len(kept) * size; used < limit/4 {
+		if used := len(kept) * size; used < limit/2 {
 			t.Errorf("round %d: full with %d payload bytes of %d", round, used, limit)
 		}
 		// One by one at first, as acknowledgements come.

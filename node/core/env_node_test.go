@@ -1,0 +1,377 @@
+package core_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/farhop/farhop/node/core"
+	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/storeforward"
+	"github.com/farhop/farhop/storeforward/bundle"
+	"github.com/farhop/farhop/storeforward/memstore"
+	"github.com/farhop/farhop/storeforward/store"
+)
+
+// enode is one node of an env: a core and its driver.
+type enode struct {
+	e       *env
+	name    addr.Node
+	region  addr.Region
+	limits  storeforward.Config
+	core    *core.Core
+	store   *memstore.Store
+	loads   []storeforward.Load
+	tokens  map[uint64]string
+	token   uint64
+	devices []*edevice
+}
+
+// edevice is a client with the deliveries it has not answered.
+type edevice struct {
+	client string
+	conn   uint64
+	auto   bool
+	todo   []core.Delivery
+}
+
+func (e *env) cmdNode() {
+	n := &enode{
+		e: e, name: addr.MustNode(e.arg(0)), region: addr.MustRegion(e.value("region", "earth")),
+		limits: storeforward.Config{Window: e.number("window", 0), MaxCount: e.number("count", 0)},
+	}
+	n.store = memstore.New(memstore.Config{Incarnation: uint32(len(e.nodes) + 1)})
+	e.nodes = append(e.nodes, n)
+	n.boot()
+	n.sync()
+}
+
+func (n *enode) boot() {
+	n.tokens, n.loads = map[uint64]string{}, nil
+	n.core = core.New(core.Config{Self: n.name, Region: n.region, Incarnation: n.store.Incarnation(), Clock: true, Limits: n.limits})
+	if err := n.core.Restore(n.e.now, n.store); err != nil {
+		panic(err)
+	}
+	n.core.Configure(n.e.now, n.e.settings, n.e.routes)
+	n.pump()
+}
+
+// pump runs effects until there are none. Writes wait for sync, loads for
+// load, frames for deliver.
+func (n *enode) pump() {
+	for eff := n.core.Take(); eff != nil; eff = n.core.Take() {
+		n.run(eff)
+	}
+}
+
+func (n *enode) run(eff *core.Effects) {
+	e := n.e
+	if eff.Write != nil {
+		for _, p := range eff.Write.Puts {
+			e.labels[p.Header.Message] = labelOf(p.Blob)
+		}
+		if e.show["write"] {
+			e.printf("%s writes %d: %s", n.name, eff.Write.LSN, e.batchText(eff.Write))
+		}
+		n.store.Append(eff.Write)
+	}
+	for _, l := range eff.Loads {
+		if e.show["load"] {
+			e.printf("%s loads %d of %s after %d", n.name, l.N, core.QueueText(l.Queue), l.After)
+		}
+		n.loads = append(n.loads, l)
+	}
+	for _, s := range eff.Sends {
+		if l := e.session(s.Link); l != nil {
+			l.send(n, s.Frame)
+		}
+	}
+	for _, r := range eff.Replies {
+		if what := n.tokens[r.Token]; what != "" {
+			e.printf("%s replies %s: %s", n.name, what, r.Reason)
+		}
+	}
+	for _, d := range eff.Deliver {
+		n.deliver(d)
+	}
+	for _, l := range eff.Live {
+		e.printf("%s live %s %s", n.name, l.Topic, labelOf(l.Blob))
+	}
+	for _, c := range eff.Close {
+		e.printf("%s closes a link: %s", n.name, c.Reason)
+		if l := e.session(c.Link); l != nil {
+			l.end(n)
+		}
+	}
+}
+
+func (n *enode) deliver(d core.Delivery) {
+	text := fmt.Sprintf("%s delivers %s to %s%s", n.name, n.e.label(d.Header.Message), d.Session, d.Service)
+	if d.Release {
+		text = fmt.Sprintf("%s releases %s to %s%s", n.name, n.e.label(d.Header.Message), d.Session, d.Service)
+	} else if d.Blob == nil {
+		if _, err := n.store.Read(d.Header.Seq); err != nil {
+			text += " (" + err.Error() + ")"
+		}
+	}
+	if d.Session != "" {
+		text += fmt.Sprintf(" qos=%d packet=%d", d.Entry.QoS, d.PacketID)
+	}
+	if d.Dup {
+		text += " dup"
+	}
+	if d.Retain {
+		text += " retain"
+	}
+	if len(d.SubIDs) > 0 {
+		text += fmt.Sprintf(" ids=%v", d.SubIDs)
+	}
+	n.e.printf("%s", text)
+	dev := n.device(d.Session + d.Service)
+	if d.Session != "" && dev.conn != d.Conn {
+		n.e.printf("%s: that connection is gone", n.name)
+		return
+	}
+	dev.todo = append(dev.todo, d)
+}
+
+func (n *enode) device(client string) *edevice {
+	for _, d := range n.devices {
+		if d.client == client {
+			return d
+		}
+	}
+	d := &edevice{client: client}
+	n.devices = append(n.devices, d)
+	return d
+}
+
+// settle answers up to count deliveries of a device, oldest first.
+func (n *enode) settle(d *edevice, count int, received bool) {
+	for ; count > 0 && len(d.todo) > 0; count-- {
+		t := d.todo[0]
+		d.todo = d.todo[1:]
+		s := core.Settlement{Session: t.Session, Service: t.Service, Conn: d.conn, Seq: t.Header.Seq}
+		if received || t.Entry.QoS == 2 && !t.Release && d.auto {
+			s.Outcome = core.Received
+		}
+		n.core.Settle(n.e.now, []core.Settlement{s})
+		n.pump()
+	}
+}
+
+func (n *enode) sync() bool {
+	if n.store.Staged() == 0 {
+		return false
+	}
+	lsn, ok := n.store.Sync()
+	if !ok {
+		n.e.printf("%s fails to write", n.name)
+		n.core.Failed(n.e.now)
+	} else {
+		if n.e.show["sync"] {
+			n.e.printf("%s persisted %d", n.name, lsn)
+		}
+		n.core.Persisted(n.e.now, lsn)
+	}
+	n.pump()
+	return true
+}
+
+func (n *enode) load() bool {
+	loads := n.loads
+	n.loads = nil
+	for _, l := range loads {
+		items, err := n.store.Scan(l.Queue, l.After, l.N)
+		if err != nil {
+			panic(err)
+		}
+		n.core.Loaded(n.e.now, l.Queue, items)
+		n.pump()
+	}
+	return len(loads) > 0
+}
+
+func (e *env) cmdSync() { e.node(e.arg(0)).sync() }
+func (e *env) cmdLoad() { e.node(e.arg(0)).load() }
+func (e *env) cmdFail() { e.node(e.arg(0)).store.FailAt(1, errors.New("no")) }
+
+func (e *env) cmdCrash() {
+	n := e.node(e.arg(0))
+	for _, l := range e.links {
+		if l.has(n) {
+			l.end(n)
+		}
+	}
+	n.store = n.store.Crash()
+	for _, d := range n.devices {
+		d.todo, d.conn = nil, 0
+	}
+	n.boot()
+}
+
+func (n *enode) newToken(format string, args ...any) uint64 {
+	n.token++
+	n.tokens[n.token] = fmt.Sprintf(format, args...)
+	return n.token
+}
+
+func (e *env) cmdConnect() {
+	n := e.node(e.arg(0))
+	d := n.device(e.arg(1))
+	d.conn++
+	for _, other := range n.devices { // connection numbers are unique per node
+		d.conn = max(d.conn, other.conn+1)
+	}
+	d.auto, d.todo = e.flag("auto"), nil
+	expiry := uint32(core.NeverExpires)
+	if v := e.number("expiry", -1); v >= 0 {
+		expiry = uint32(v)
+	}
+	st := n.core.OpenSession(e.now, core.SessionOpen{
+		Client: d.client, Conn: d.conn, Clean: e.flag("clean"), Expiry: expiry, ReceiveMax: uint16(e.number("receive", 20)),
+	})
+	e.printf("%s session of %s present=%v inbound=%v", n.name, d.client, st.Present, st.Inbound)
+	n.pump()
+}
+
+func (e *env) cmdDisconnect() {
+	n := e.node(e.arg(0))
+	d := n.device(e.arg(1))
+	expiry := uint32(core.NeverExpires)
+	if v := e.number("expiry", -1); v >= 0 {
+		expiry = uint32(v)
+	}
+	n.core.CloseSession(e.now, d.client, d.conn, expiry)
+	d.conn, d.todo = 0, nil
+	n.pump()
+}
+
+func (e *env) cmdSubscribe() {
+	n := e.node(e.arg(0))
+	if n.device(e.arg(1)).conn == 0 {
+		n.device(e.arg(1)).conn = 1
+		n.core.OpenSession(e.now, core.SessionOpen{Client: e.arg(1), Conn: 1, Expiry: core.NeverExpires, ReceiveMax: 20})
+	}
+	n.device(e.arg(1)).auto = n.device(e.arg(1)).auto || e.flag("auto")
+	sub := core.Subscription{Filter: e.arg(2), QoS: uint8(e.number("qos", 1)), NoLocal: e.flag("no-local"), ID: e.number("id", 0)}
+	n.core.Subscribe(e.now, n.newToken("subscribe %s", e.arg(2)), e.arg(1), []core.Subscription{sub})
+	n.pump()
+}
+
+func (e *env) cmdUnsubscribe() {
+	n := e.node(e.arg(0))
+	n.core.Unsubscribe(e.now, n.newToken("unsubscribe %s", e.arg(2)), e.arg(1), []string{e.arg(2)})
+	n.pump()
+}
+
+// blob is the payload of a message: its label, its topic, and filling.
+func blob(label, topic string, size int) *store.Blob {
+	text := label + " " + topic + " "
+	return &store.Blob{B: []byte(text + strings.Repeat("x", max(size-len(text), 0)))}
+}
+
+func labelOf(b *store.Blob) string {
+	if b == nil {
+		return "?"
+	}
+	label, _, _ := strings.Cut(string(b.B), " ")
+	return label
+}
+
+func topicOf(b *store.Blob) string {
+	f := strings.Fields(string(b.B))
+	if len(f) < 2 {
+		return ""
+	}
+	return f[1]
+}
+
+func (e *env) cmdPublish() {
+	n := e.node(e.arg(0))
+	var subs []core.Submission
+	count := e.number("n", 1)
+	for k := range count {
+		label := e.arg(2)
+		if count > 1 {
+			label = fmt.Sprintf("%s%d", label, k+1)
+		}
+		s := core.Submission{
+			Token: n.newToken("publish %s", label), Topic: e.arg(1), Service: core.ServiceMQTT, Class: e.class(),
+			QoS: uint8(e.number("qos", 1)), Retain: e.flag("retain"), TTL: e.duration("ttl"), Client: e.value("client", ""),
+			Packet: uint16(e.number("packet", 0)), Blob: blob(label, e.arg(1), e.number("size", 0)),
+		}
+		subs = append(subs, s)
+	}
+	n.core.Submit(e.now, subs)
+	n.pump()
+}
+
+func (e *env) cmdSend() {
+	n := e.node(e.arg(0))
+	n.core.Submit(e.now, []core.Submission{{
+		Token: n.newToken("send %s", e.arg(3)), To: addr.MustNode(e.arg(1)), Service: e.arg(2), Class: bundle.Control, QoS: 1,
+		Blob: blob(e.arg(3), "", 0),
+	}})
+	n.pump()
+}
+
+func (e *env) cmdSettle() {
+	n := e.node(e.arg(0))
+	d := n.device(e.arg(1))
+	n.settle(d, e.number("n", 1), e.flag("received"))
+}
+
+func (e *env) cmdPubrel() {
+	n := e.node(e.arg(0))
+	n.core.Settle(e.now, []core.Settlement{{Session: e.arg(1), Packet: uint16(e.number("packet", 0)), Outcome: core.Inbound}})
+	n.pump()
+}
+
+// work does all that waits at a node but frames, once.
+func (n *enode) work() bool {
+	did := n.sync()
+	did = n.load() || did
+	for _, d := range n.devices {
+		if d.auto && len(d.todo) > 0 {
+			n.settle(d, len(d.todo), false)
+			did = true
+		}
+	}
+	return did
+}
+
+func (e *env) cmdRetained() {
+	n := e.node(e.arg(0))
+	err := n.store.State(core.RetainedPrefix, func(key string, value []byte) error {
+		e.printf("%s %s", strings.TrimPrefix(key, core.RetainedPrefix), labelOf(&store.Blob{B: value[8:]}))
+		return nil
+	})
+	if err != nil {
+		panic(err)
+	}
+}
+
+// due returns when the next node wants to be woken, not before now.
+func (e *env) due() (time.Time, []*enode) {
+	var first time.Time
+	var who []*enode
+	for _, n := range e.nodes {
+		w := n.core.Wake()
+		if w.IsZero() {
+			continue
+		}
+		if w.Before(e.now) {
+			w = e.now
+		}
+		if first.IsZero() || w.Before(first) {
+			first, who = w, nil
+		}
+		if w.Equal(first) {
+			who = append(who, n)
+		}
+	}
+	return first, slices.Clip(who)
+}

@@ -1,0 +1,237 @@
+package core_test
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/datadriven"
+	"github.com/farhop/farhop/node/core"
+	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/routing/policy"
+	"github.com/farhop/farhop/storeforward/bundle"
+)
+
+// env is a small world for goldens: real cores over stores in memory, frames
+// that move when a command says so, and a log of every effect. Time stands
+// still but for the command tick.
+type env struct {
+	now      time.Time
+	nodes    []*enode
+	links    []*elink
+	routes   *policy.Table
+	settings core.Settings
+	labels   map[bundle.ID]string
+	sessions uint64 // link sessions given
+	out      strings.Builder
+	show     map[string]bool
+	cmd      *datadriven.TestData
+}
+
+func newEnv() *env {
+	return &env{
+		now: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC), routes: &policy.Table{}, labels: map[bundle.ID]string{},
+	}
+}
+
+func TestGolden(t *testing.T) {
+	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+		e := newEnv()
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			if d.Cmd == "reset" {
+				e = newEnv()
+				return ""
+			}
+			return e.run(d)
+		})
+	})
+}
+
+// commands by name; the comment tells the arguments.
+var commands = map[string]func(*env){
+	"node":        (*env).cmdNode,        // NAME region=R [window=N] [count=N]
+	"link":        (*env).cmdLink,        // A B [delay=D] [every=D] [for=D] [window=BYTES]: and up
+	"up":          (*env).cmdUp,          // A B: a new session
+	"down":        (*env).cmdDown,        // A B: the session ends, frames are lost
+	"cut":         (*env).cmdCut,         // A B: frames wait, nobody is told
+	"heal":        (*env).cmdHeal,        // A B
+	"lose":        (*env).cmdLose,        // FROM TO: frames under way vanish
+	"inject":      (*env).cmdInject,      // FROM TO refuse|ack class=C xid=N [reason=R]: a frame that FROM's core never sent
+	"connect":     (*env).cmdConnect,     // NODE CLIENT [clean] [expiry=S] [receive=N] [auto]
+	"disconnect":  (*env).cmdDisconnect,  // NODE CLIENT [expiry=S]
+	"subscribe":   (*env).cmdSubscribe,   // NODE CLIENT FILTER [qos=N] [no-local] [id=N]
+	"unsubscribe": (*env).cmdUnsubscribe, // NODE CLIENT FILTER
+	"publish":     (*env).cmdPublish,     // NODE TOPIC LABEL [qos=N] [ttl=D] [class=C] [retain] [client=C] [packet=N] [n=COUNT] [size=N]
+	"send":        (*env).cmdSend,        // NODE TO SERVICE LABEL: a bundle for a service of a node
+	"settle":      (*env).cmdSettle,      // NODE CLIENT [received] [n=COUNT]: the device answers its oldest deliveries
+	"pubrel":      (*env).cmdPubrel,      // NODE CLIENT PACKET
+	"deliver":     (*env).cmdDeliver,     // [FROM TO] [n=COUNT]: frames under way arrive
+	"sync":        (*env).cmdSync,        // NODE
+	"fail":        (*env).cmdFail,        // NODE: its next write fails
+	"load":        (*env).cmdLoad,        // NODE: what it asked to read is read
+	"stabilize":   (*env).cmdStabilize,   // all of these until nothing is left, in no time
+	"tick":        (*env).cmdTick,        // DURATION: the world runs
+	"crash":       (*env).cmdCrash,       // NODE: and boots on what was synced
+	"routes":      (*env).cmdRoutes,      // lines: TOPIC to=R,R [unreachable=drop] [class=C] [ttl=D]
+	"settings":    (*env).cmdSettings,    // order-wait=D
+	"why":         (*env).cmdWhy,         // NODE LABEL
+	"view":        (*env).cmdView,        // NODE
+	"stats":       (*env).cmdStats,       // NODE
+	"retained":    (*env).cmdRetained,    // NODE
+}
+
+// run does one command. show=(...) lists what else is to be seen of write,
+// advert, ping, sync and load; quiet hides all.
+func (e *env) run(d *datadriven.TestData) string {
+	e.cmd = d
+	e.out.Reset()
+	e.show = map[string]bool{}
+	for _, a := range d.CmdArgs {
+		if a.Key == "show" {
+			for _, v := range a.Vals {
+				e.show[v] = true
+			}
+		}
+	}
+	f := commands[d.Cmd]
+	if f == nil {
+		return fmt.Sprintf("no command %q\n", d.Cmd)
+	}
+	f(e)
+	if e.flag("quiet") {
+		return ""
+	}
+	return e.out.String()
+}
+
+func (e *env) printf(format string, args ...any) { fmt.Fprintf(&e.out, format+"\n", args...) }
+
+// arg returns the n-th argument without a value.
+func (e *env) arg(n int) string {
+	for _, a := range e.cmd.CmdArgs {
+		if len(a.Vals) == 0 {
+			if n == 0 {
+				return a.Key
+			}
+			n--
+		}
+	}
+	e.cmd.Fatalf(nil, "argument missing")
+	return ""
+}
+
+func (e *env) has(n int) bool {
+	for _, a := range e.cmd.CmdArgs {
+		if len(a.Vals) == 0 {
+			n--
+		}
+	}
+	return n < 0
+}
+
+func (e *env) flag(name string) bool {
+	for _, a := range e.cmd.CmdArgs {
+		if a.Key == name && len(a.Vals) == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func (e *env) value(key, otherwise string) string {
+	for _, a := range e.cmd.CmdArgs {
+		if a.Key == key && len(a.Vals) > 0 {
+			return strings.Join(a.Vals, ",")
+		}
+	}
+	return otherwise
+}
+
+func (e *env) number(key string, otherwise int) int {
+	n, err := strconv.Atoi(e.value(key, strconv.Itoa(otherwise)))
+	if err != nil {
+		panic(err)
+	}
+	return n
+}
+
+func (e *env) duration(key string) time.Duration {
+	d, err := time.ParseDuration(e.value(key, "0s"))
+	if err != nil {
+		panic(err)
+	}
+	return d
+}
+
+func (e *env) class() bundle.Class {
+	c, err := bundle.ParseClass(e.value("class", "telemetry"))
+	if err != nil {
+		panic(err)
+	}
+	return c
+}
+
+func (e *env) node(name string) *enode {
+	for _, n := range e.nodes {
+		if n.name.String() == name {
+			return n
+		}
+	}
+	panic("no node " + name)
+}
+
+func (e *env) label(id bundle.ID) string {
+	if l := e.labels[id]; l != "" {
+		return l
+	}
+	return id.String()
+}
+
+func (e *env) cmdRoutes() {
+	var routes []policy.Route
+	for k, line := range strings.Split(strings.TrimSpace(e.cmd.Input), "\n") {
+		_, args, err := datadriven.ParseLine("route " + line)
+		if err != nil {
+			panic(err)
+		}
+		r := policy.Route{Name: fmt.Sprintf("r%d", k)}
+		for _, a := range args {
+			switch a.Key {
+			case "to":
+				for _, v := range strings.Split(a.Vals[0], ",") {
+					r.To = append(r.To, addr.MustRegion(v))
+				}
+			case "unreachable":
+				r.Unreachable = policy.Drop
+			case "class":
+				r.Class, err = bundle.ParseClass(a.Vals[0])
+				r.HasClass = err == nil
+			case "ttl":
+				r.TTL, _ = time.ParseDuration(a.Vals[0])
+			default:
+				r.Topic = a.Key
+			}
+		}
+		routes = append(routes, r)
+	}
+	table, err := policy.NewTable(routes)
+	if err != nil {
+		panic(err)
+	}
+	e.routes = table
+	e.configure()
+}
+
+func (e *env) cmdSettings() {
+	e.settings.OrderWait = e.duration("order-wait")
+	e.configure()
+}
+
+func (e *env) configure() {
+	for _, n := range e.nodes {
+		n.core.Configure(e.now, e.settings, e.routes)
+		n.pump()
+	}
+}
