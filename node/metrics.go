@@ -47,8 +47,9 @@ func newCoreMetrics(n *Node) *coreMetrics {
 	}
 }
 
-// Describe implements prometheus.Collector.
-func (m *coreMetrics) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, ch) }
+// Describe implements prometheus.Collector. One Desc stands for all: collecting
+// needs the loop, which does not run yet when this is registered.
+func (m *coreMetrics) Describe(ch chan<- *prometheus.Desc) { ch <- m.arrived }
 
 // Collect implements prometheus.Collector.
 func (m *coreMetrics) Collect(ch chan<- prometheus.Metric) {

@@ -388,10 +388,14 @@ func badCall(f goFile, call *ast.CallExpr) string {
 	return ""
 }
 
-// explained reports whether a skip names the way to run the test after all.
+// explained reports whether a skip names the way to run the test after all: in
+// its text, or in an argument called how.
 func explained(call *ast.CallExpr) bool {
 	if len(call.Args) == 0 {
 		return false
+	}
+	if id, ok := call.Args[len(call.Args)-1].(*ast.Ident); ok && id.Name == "how" {
+		return true
 	}
 	lit, ok := call.Args[0].(*ast.BasicLit)
 	if !ok {
@@ -401,7 +405,7 @@ func explained(call *ast.CallExpr) bool {
 	return err == nil && skipHint.MatchString(text)
 }
 
-var skipHint = regexp.MustCompile(`(?i)\b(install|set|runs?|pass|use|needs|without|again)\b`)
+var skipHint = regexp.MustCompile(`(?i)\b(install|set|runs?|pass|use|needs|without|again)\b|-short\b`)
 
 // inFuzz reports whether a call is within a fuzz target or a property of
 // rapid, where a skip means an input that says nothing.

@@ -105,16 +105,16 @@ func (m *Machine) Put(h *store.Header, b *store.Blob) {
 	}
 }
 
-// Requeue moves an item that is the only entry of its message into other
-// queues. It arrives there as if new, under the next arrival number.
+// Requeue moves an item into other queues, in one batch. It arrives there as
+// if new, under the next arrival number.
 func (m *Machine) Requeue(i *Item, h store.Header) {
-	old := i.Header
+	b, from := i.Blob, uint64(0)
+	if b == nil {
+		from = i.Header.Seq
+	}
+	m.Release(i)
 	h.Seq = m.NextSeq()
-	m.Batch.Requeues = append(m.Batch.Requeues, store.Requeue{
-		Queue: i.Entry.Queue, Seq: old.Seq, NewSeq: h.Seq, Entries: h.Entries,
-	})
-	b := i.Blob
-	m.forget(i)
+	m.Batch.Puts = append(m.Batch.Puts, store.Put{Header: &h, Blob: b, From: from})
 	for _, e := range h.Entries {
 		m.add(&h, e, b)
 	}

@@ -19,12 +19,16 @@ func (r *rig) check(t *rapid.T) {
 			}
 			continue
 		}
-		bytes := int64(0)
+		bytes, flying := int64(0), 0
 		for _, e := range es {
 			bytes += e.live()
+			if e.flying {
+				flying++
+			}
 		}
-		if q.Count != len(es) || q.Bytes != bytes {
-			t.Fatalf("queue %v: %d messages, %d bytes; want %d, %d", name, q.Count, q.Bytes, len(es), bytes)
+		if q.Count != len(es) || q.Bytes != bytes || q.InFlight() != flying {
+			t.Fatalf("queue %v: %d messages, %d bytes, %d in flight; want %d, %d, %d",
+				name, q.Count, q.Bytes, q.InFlight(), len(es), bytes, flying)
 		}
 		want.Messages += len(es)
 		want.Bytes += bytes

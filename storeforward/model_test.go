@@ -83,7 +83,7 @@ const (
 	testClass2 = bundle.Bulk
 )
 
-// bench holds a Machine, its store, and the model it has to agree with.
+// rig holds a Machine, its store, and the model it has to agree with.
 type rig struct {
 	m       *Machine
 	st      *memstore.Store
@@ -383,39 +383,44 @@ func (r *rig) crash() {
 	r.boot()
 }
 
+// actions are what happens to a machine, in any order.
+func (r *rig) actions() map[string]func(*rapid.T) {
+	return map[string]func(*rapid.T){
+		"put":      r.put,
+		"put more": r.put,
+		"cut":      func(*rapid.T) { r.cut() },
+		"sync":     func(*rapid.T) { r.sync() },
+		"load":     r.ask,
+		"loaded":   func(*rapid.T) { r.answer() },
+		"next": func(t *rapid.T) {
+			r.next(t, rapid.IntRange(0, 2).Draw(t, "outlet"), rapid.SampledFrom([]bundle.Class{testClass1, testClass2}).Draw(t, "most"))
+		},
+		"return": func(t *rapid.T) {
+			i := r.land(t)
+			r.model.queues[i.Entry.Queue][r.model.at(i.Entry.Queue, i.Header.Seq)].flying = false
+			r.m.Return(i)
+		},
+		"release": func(t *rapid.T) {
+			i := r.land(t)
+			r.release(i)
+			r.m.Release(i) // a second time changes nothing
+		},
+		"end": func(t *rapid.T) { r.release(r.waiting(t, func(*Item) bool { return true })) },
+		"bury": func(t *rapid.T) {
+			r.bury(r.waiting(t, func(i *Item) bool { return i.Entry.Queue.Kind == store.ToNode }))
+		},
+		"retire":  func(t *rapid.T) { r.m.Retire(rapid.SampledFrom(testQueues).Draw(t, "queue")) },
+		"time":    r.due,
+		"reroute": r.reroute,
+		"crash":   func(*rapid.T) { r.crash() },
+		"":        r.check,
+	}
+}
+
 func TestMachineAgainstModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r := newRig()
-		t.Repeat(map[string]func(*rapid.T){
-			"put":      r.put,
-			"put more": r.put,
-			"cut":      func(*rapid.T) { r.cut() },
-			"sync":     func(*rapid.T) { r.sync() },
-			"load":     r.ask,
-			"loaded":   func(*rapid.T) { r.answer() },
-			"next": func(t *rapid.T) {
-				r.next(t, rapid.IntRange(0, 2).Draw(t, "outlet"), rapid.SampledFrom([]bundle.Class{testClass1, testClass2}).Draw(t, "most"))
-			},
-			"return": func(t *rapid.T) {
-				i := r.land(t)
-				r.model.queues[i.Entry.Queue][r.model.at(i.Entry.Queue, i.Header.Seq)].flying = false
-				r.m.Return(i)
-			},
-			"release": func(t *rapid.T) {
-				i := r.land(t)
-				r.release(i)
-				r.m.Release(i) // a second time changes nothing
-			},
-			"end": func(t *rapid.T) { r.release(r.waiting(t, func(*Item) bool { return true })) },
-			"bury": func(t *rapid.T) {
-				r.bury(r.waiting(t, func(i *Item) bool { return i.Entry.Queue.Kind == store.ToNode }))
-			},
-			"requeue": r.requeue,
-			"time":    r.due,
-			"reroute": r.reroute,
-			"crash":   func(*rapid.T) { r.crash() },
-			"":        r.check,
-		})
+		t.Repeat(r.actions())
 		r.drain(t)
 	})
 }

@@ -116,7 +116,7 @@ func (a *app) printFleet(s admin.FleetStatus) error {
 	}
 	pushed := ""
 	if !s.Pushed.IsZero() {
-		pushed = ", pushed " + s.Pushed.Local().Format(time.DateTime)
+		pushed = ", pushed " + s.Pushed.UTC().Format(time.RFC3339)
 	}
 	fmt.Fprintf(a.out, "revision %d%s: in force on %d of %s\n\n", s.Revision, pushed, done, count(len(s.Nodes), "node", "nodes"))
 	return t.print(a.out)

@@ -47,7 +47,7 @@ it is the one on which farhop init was run.`,
 			if err != nil {
 				return a.inviteOffline(err)
 			}
-			a.note("a ticket for one node of region %s, good until %s", got.Region, got.Expires.Local().Format(time.RFC1123))
+			a.note("a ticket for one node of region %s, good until %s", got.Region, got.Expires.UTC().Format(time.RFC3339))
 			a.note("on the new machine: farhop join TICKET")
 			_, err = fmt.Fprintln(a.out, got.Ticket)
 			return err

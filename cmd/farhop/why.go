@@ -63,8 +63,8 @@ func (a *app) printWhy(w admin.Why) error {
 		fmt.Fprintf(a.out, "for      %s, class %s\n", clean(p.Queue, 0), clean(p.Class, 0))
 		fmt.Fprintf(a.out, "state    %s%s\n", clean(p.State, 0), sent)
 		fmt.Fprintf(a.out, "waits    for %s\n", clean(p.Waits, 0))
-		fmt.Fprintf(a.out, "arrived  %s\n", p.Arrived.Local().Format(time.DateTime))
-		if _, err := fmt.Fprintf(a.out, "expires  %s\n", p.Expires.Local().Format(time.DateTime)); err != nil {
+		fmt.Fprintf(a.out, "arrived  %s\n", p.Arrived.UTC().Format(time.RFC3339))
+		if _, err := fmt.Fprintf(a.out, "expires  %s\n", p.Expires.UTC().Format(time.RFC3339)); err != nil {
 			return err
 		}
 	}

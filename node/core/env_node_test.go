@@ -206,6 +206,9 @@ func (e *env) cmdCrash() {
 		}
 	}
 	n.store = n.store.Crash()
+	if e.flag("wipe") {
+		n.store = memstore.New(memstore.Config{Incarnation: n.store.Incarnation() + 100})
+	}
 	for _, d := range n.devices {
 		d.todo, d.conn = nil, 0
 	}
@@ -320,8 +323,13 @@ func (e *env) cmdSend() {
 
 func (e *env) cmdSettle() {
 	n := e.node(e.arg(0))
-	d := n.device(e.arg(1))
-	n.settle(d, e.number("n", 1), e.flag("received"))
+	d := *n.device(e.arg(1))
+	if e.flag("old") { // as the connection before this one
+		d.conn--
+		n.settle(&d, e.number("n", 1), false)
+		return
+	}
+	n.settle(n.device(d.client), e.number("n", 1), e.flag("received"))
 }
 
 func (e *env) cmdPubrel() {

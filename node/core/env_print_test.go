@@ -69,13 +69,6 @@ func (e *env) batchText(b *store.Batch) string {
 		}
 		parts = append(parts, fmt.Sprintf("put %s for %s", e.label(p.Header.Message), strings.Join(to, ", ")))
 	}
-	for _, r := range b.Requeues {
-		var to []string
-		for _, q := range r.Entries {
-			to = append(to, core.QueueText(q.Queue))
-		}
-		parts = append(parts, fmt.Sprintf("requeue %d from %s to %s as %d", r.Seq, core.QueueText(r.Queue), strings.Join(to, ", "), r.NewSeq))
-	}
 	for _, m := range b.Marks {
 		state := map[store.EntryState]string{store.Received: "received", store.Ended: "ended"}[m.State]
 		parts = append(parts, fmt.Sprintf("mark %d of %s %s", m.Seq, core.QueueText(m.Queue), state))

@@ -65,7 +65,7 @@ var commands = map[string]func(*env){
 	"unsubscribe": (*env).cmdUnsubscribe, // NODE CLIENT FILTER
 	"publish":     (*env).cmdPublish,     // NODE TOPIC LABEL [qos=N] [ttl=D] [class=C] [retain] [client=C] [packet=N] [n=COUNT] [size=N]
 	"send":        (*env).cmdSend,        // NODE TO SERVICE LABEL: a bundle for a service of a node
-	"settle":      (*env).cmdSettle,      // NODE CLIENT [received] [n=COUNT]: the device answers its oldest deliveries
+	"settle":      (*env).cmdSettle,      // NODE CLIENT [received|old] [n=COUNT]: the device answers its oldest deliveries
 	"pubrel":      (*env).cmdPubrel,      // NODE CLIENT PACKET
 	"deliver":     (*env).cmdDeliver,     // [FROM TO] [n=COUNT]: frames under way arrive
 	"sync":        (*env).cmdSync,        // NODE
@@ -73,7 +73,7 @@ var commands = map[string]func(*env){
 	"load":        (*env).cmdLoad,        // NODE: what it asked to read is read
 	"stabilize":   (*env).cmdStabilize,   // all of these until nothing is left, in no time
 	"tick":        (*env).cmdTick,        // DURATION: the world runs
-	"crash":       (*env).cmdCrash,       // NODE: and boots on what was synced
+	"crash":       (*env).cmdCrash,       // NODE [wipe]: and boots on what was synced, or on a new store
 	"routes":      (*env).cmdRoutes,      // lines: TOPIC to=R,R [unreachable=drop] [class=C] [ttl=D]
 	"settings":    (*env).cmdSettings,    // order-wait=D
 	"why":         (*env).cmdWhy,         // NODE LABEL
@@ -104,6 +104,25 @@ func (e *env) run(d *datadriven.TestData) string {
 		return ""
 	}
 	return e.out.String()
+}
+
+// do runs one command outside of a golden and returns what it printed.
+func (e *env) do(line string, args ...any) string {
+	cmd, a, err := datadriven.ParseLine(fmt.Sprintf(line, args...))
+	if err != nil {
+		panic(err)
+	}
+	return e.run(&datadriven.TestData{Cmd: cmd, CmdArgs: a})
+}
+
+// script runs commands, one a line, and returns what the last one printed.
+func (e *env) script(lines string) (out string) {
+	for line := range strings.Lines(lines) {
+		if line = strings.TrimSpace(line); line != "" {
+			out = e.do("%s", line)
+		}
+	}
+	return out
 }
 
 func (e *env) printf(format string, args ...any) { fmt.Fprintf(&e.out, format+"\n", args...) }

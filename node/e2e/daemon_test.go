@@ -25,7 +25,7 @@ import (
 type daemon struct {
 	t                 *testing.T
 	name, dir         string
-	mqtt, mesh, admin string // HOST:PORT
+	mqtt, mesh, admin string   // HOST:PORT
 	prefix            []string // what runs the binary: the binary alone, or an emulator before it
 	logs              string   // file that all its processes write to
 

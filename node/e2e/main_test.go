@@ -60,7 +60,7 @@ func testMain(m *testing.M) (code int, err error) {
 
 // build compiles farhop, for another platform if variables say so.
 func build(out string, platform ...string) error {
-	cmd := exec.Command("go", "build", "-trimpath", "-o", out, "github.com/farhop/farhop/cmd/farhop")
+	cmd := exec.Command("go", "build", "-o", out, "github.com/farhop/farhop/cmd/farhop")
 	cmd.Env = append(append(os.Environ(), "CGO_ENABLED=0"), platform...)
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w\n%s", err, text)

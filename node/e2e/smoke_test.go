@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -34,7 +35,9 @@ func TestTwoNodes(t *testing.T) {
 	earth.empty()
 
 	luna.stop()
-	earth.wait("the link to be down", func(s admin.Status) bool { return len(s.Peers) == 1 && s.Peers[0].State != admin.PeerUp })
+	earth.wait("the link to be down", func(s admin.Status) bool {
+		return !slices.ContainsFunc(s.Peers, func(p admin.Peer) bool { return p.State == admin.PeerUp })
+	})
 	earth.stop()
 	for _, d := range []*daemon{earth, luna} {
 		for _, level := range []string{"level=ERROR", "panic"} {

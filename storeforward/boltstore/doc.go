@@ -22,7 +22,7 @@
 // apart, so that recovery and scans never read a payload.
 //
 //	farhop    "file": magic, schema, incarnation, creation; "seq": highest arrival number ever used
-//	messages  seq -> header and entries, immutable but for a requeue
+//	messages  seq -> header and entries, immutable
 //	marks     seq -> two bits per entry, once one of them was dropped or changed
 //	payloads  seq -> payload block
 //	state     key -> value

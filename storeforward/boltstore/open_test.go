@@ -246,6 +246,39 @@ func survives(t *testing.T, file []byte, payloads map[uint64][]byte, what string
 	return good && err == nil
 }
 
+// Keys out of order make bbolt panic in a goroutine of its own, sometimes:
+// the page check must see them every time.
+func TestKeyOrder(t *testing.T) {
+	file, _ := sample(t, false)
+	key := []byte{0, 0, 0, 0, 0, 0, 0, 20, 1} // of message 20, and the version of its record
+	seen := 0
+	for at := 0; ; at++ {
+		n := bytes.Index(file[at:], key)
+		if n < 0 {
+			break
+		}
+		at += n
+		damaged := bytes.Clone(file)
+		damaged[at+6] = 1 // beyond its neighbours
+		dir := fastDir(t)
+		if err := os.WriteFile(filepath.Join(dir, boltstore.FileName), damaged, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := boltstore.Open(boltstore.Config{Dir: dir})
+		if err == nil { // a page that is free
+			_ = s.Close()
+			continue
+		}
+		if !errors.Is(err, boltstore.ErrDamaged) || !strings.Contains(err.Error(), "out of place") {
+			t.Errorf("byte %d: %v, want the page check to refuse it", at, err)
+		}
+		seen++
+	}
+	if seen == 0 {
+		t.Error("no key was found in use")
+	}
+}
+
 func TestCutShort(t *testing.T) {
 	file, payloads := sample(t, false)
 	used := len(bytes.TrimRight(file, "\x00"))

@@ -29,7 +29,6 @@ type plan struct {
 	tx      *bolt.Tx
 	path    string
 	work    map[uint64]*work
-	loaded  map[uint64]*work // headers read for the requeues of the batch at hand
 	deltas  []delta
 	sets    map[string]*store.Set
 	touched []*queueIndex
@@ -49,9 +48,6 @@ type work struct {
 	need       int  // entries that need the payload
 	freed      bool // no entry needed it for a moment: it is gone for good
 	header     *store.Header
-	entries    []store.Entry // parallel to slots, when header is known
-	owned      bool          // entries is ours to append to
-	rewrite    bool          // the header record must be written
 	blob       *store.Blob
 }
 
@@ -101,33 +97,6 @@ func (p *plan) check(b *store.Batch) error {
 			return fmt.Errorf("state key of %d bytes, the most is %d", n, maxKey)
 		}
 	}
-	return p.checkRequeues(b)
-}
-
-// checkRequeues also reads the headers the requeues will change: a damaged
-// one must refuse the batch before any of it is applied.
-func (p *plan) checkRequeues(b *store.Batch) error {
-	p.loaded = nil
-	for i := range b.Requeues {
-		rq := &b.Requeues[i]
-		if err := checkEntries(rq.Entries); err != nil {
-			return fmt.Errorf("requeue of message %d: %w", rq.Seq, err)
-		}
-		if p.work[rq.Seq] != nil && p.work[rq.Seq].header != nil || p.loaded[rq.Seq] != nil {
-			continue
-		}
-		w := p.find(rq.Queue, rq.Seq)
-		if w == nil {
-			continue
-		}
-		if err := p.readHeader(w); err != nil {
-			return err
-		}
-		if p.loaded == nil {
-			p.loaded = map[uint64]*work{}
-		}
-		p.loaded[rq.Seq] = w
-	}
 	return nil
 }
 
@@ -173,9 +142,6 @@ func (p *plan) apply(b *store.Batch) {
 	for i := range b.Puts {
 		p.put(&b.Puts[i])
 	}
-	for i := range b.Requeues {
-		p.requeue(&b.Requeues[i])
-	}
 	for i := range b.Marks {
 		p.mark(&b.Marks[i])
 	}
@@ -194,7 +160,7 @@ func (p *plan) put(put *store.Put) {
 		return // no queue waits for it; the number stays used
 	}
 	w := &work{
-		seq: h.Seq, fresh: true, rewrite: true, header: h, entries: h.Entries, blob: put.Blob,
+		seq: h.Seq, fresh: true, header: h, blob: p.payload(put),
 		shape: shape{size: h.Size, slots: make([]slot, len(h.Entries))},
 	}
 	p.work[h.Seq] = w
@@ -204,6 +170,24 @@ func (p *plan) put(put *store.Put) {
 		p.place(w, w.slots[i])
 	}
 	w.settle()
+}
+
+// payload returns what a put brings, or copies it from the message it names.
+// A damaged one is left behind: reading it later says so.
+func (p *plan) payload(put *store.Put) *store.Blob {
+	if put.Blob != nil || put.From == 0 {
+		return put.Blob
+	}
+	if w := p.work[put.From]; w != nil && !w.keeps() {
+		return nil // ended by an earlier batch of the group
+	} else if w != nil && w.fresh {
+		return w.blob
+	}
+	b, err := getValue(p.tx.Bucket(bucketPayloads), seqKey(put.From))
+	if err != nil || b == nil {
+		return nil
+	}
+	return &store.Blob{B: slices.Clone(b)}
 }
 
 // place and displace record what the index does after the commit.
@@ -234,9 +218,6 @@ func (w *work) keeps() bool { return w.need > 0 && !w.freed }
 // it part of the group.
 func (p *plan) find(q store.Queue, seq uint64) *work {
 	if w := p.work[seq]; w != nil {
-		return w
-	}
-	if w := p.loaded[seq]; w != nil {
 		return w
 	}
 	if s := p.ix.odd[seq]; s != nil {
@@ -293,52 +274,6 @@ func (p *plan) mark(m *store.Mark) {
 	w.need-- // counted again by place
 	p.place(w, w.slots[i])
 	w.settle()
-}
-
-// requeue replaces one entry by others. An entry that waits in one of the new
-// queues already gives way to the new one.
-func (p *plan) requeue(rq *store.Requeue) {
-	w, i := p.take(rq.Queue, rq.Seq)
-	if w == nil {
-		return
-	}
-	p.displace(w, i)
-	defer w.settle()
-	if len(rq.Entries) == 0 {
-		return
-	}
-	w.rewrite = true
-	if !w.owned {
-		w.owned = true
-		w.entries = slices.Clone(w.entries)
-	}
-	for k := range rq.Entries {
-		e := rq.Entries[k]
-		if _, j := p.take(e.Queue, rq.Seq); j >= 0 {
-			p.displace(w, j)
-		}
-		s := slot{p.ix.queue(e.Queue), e.State}
-		w.slots = append(w.slots, s)
-		w.entries = append(w.entries, e)
-		p.place(w, s)
-	}
-}
-
-// readHeader loads the header record of a message on disk.
-func (p *plan) readHeader(w *work) error {
-	key := seqKey(w.seq)
-	body, err := getValue(p.tx.Bucket(bucketMessages), key)
-	if err == nil {
-		w.header, _, err = decodeHeader(w.seq, body)
-	}
-	if err == nil && len(w.header.Entries) != len(w.slots) {
-		err = fmt.Errorf("%d entries, expected %d", len(w.header.Entries), len(w.slots))
-	}
-	if err != nil {
-		return damagedRecord(p.path, bucketMessages, key, err)
-	}
-	w.entries = w.header.Entries
-	return nil
 }
 
 // commitIndex brings the index up to what was written. It must run after the

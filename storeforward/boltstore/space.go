@@ -85,23 +85,21 @@ type cost struct {
 	grows bool  // it stores payloads; such a batch must leave the reserve alone
 }
 
-// costOf estimates a batch on the high side. Small state, marks and requeues
+// costOf estimates a batch on the high side. Small state and marks
 // count as bytes but do not make a batch grow the file: they come along with
 // drops, which must pass when the disk is full.
 func costOf(b *store.Batch) cost {
-	c := cost{ops: len(b.Puts) + len(b.Requeues) + len(b.Marks) + len(b.Drops) + len(b.Sets)}
+	c := cost{ops: len(b.Puts) + len(b.Marks) + len(b.Drops) + len(b.Sets)}
 	for i := range b.Puts {
 		p := &b.Puts[i]
 		if p.Blob != nil {
 			c.bytes += int64(len(p.Blob.B))
 		}
 		if p.Header != nil {
+			if p.From != 0 && p.Blob == nil {
+				c.bytes += int64(p.Header.Size)
+			}
 			c.bytes += int64(headerRoom(p.Header, p.Header.Entries)) + 3*32
-		}
-	}
-	for i := range b.Requeues {
-		for k := range b.Requeues[i].Entries {
-			c.bytes += int64(len(b.Requeues[i].Entries[k].Frozen)) + 96
 		}
 	}
 	values := int64(0)

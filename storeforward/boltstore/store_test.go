@@ -330,12 +330,17 @@ func TestConcurrentReaders(t *testing.T) {
 	}
 	const n = 150
 	for i := range uint64(n) {
-		b := &store.Batch{LSN: store.LSN(i + 1), Puts: []store.Put{put(2*i+1, 3000), put(2*i+2, 50)}}
+		// Each batch stores two messages and moves one of the batch before.
+		b := &store.Batch{LSN: store.LSN(i + 1), Puts: []store.Put{put(3*i+1, 3000), put(3*i+2, 50)}}
 		if i > 0 {
-			b.Requeues = []store.Requeue{{Queue: queue, Seq: 2*i - 1, Entries: []store.Entry{{Queue: other}}}}
+			moved := put(3*i+3, 3000)
+			moved.Blob, moved.From = nil, 3*i-2
+			moved.Header.Entries = []store.Entry{{Queue: other}}
+			b.Puts = append(b.Puts, moved)
+			b.Drops = []store.Drop{{Queue: queue, Seq: 3*i - 2}}
 		}
 		if i > 20 {
-			b.Drops = []store.Drop{{Queue: other, Seq: 2*(i-20) - 1}, {Queue: queue, Seq: 2 * (i - 20)}}
+			b.Drops = append(b.Drops, store.Drop{Queue: other, Seq: 3*(i-20) + 3}, store.Drop{Queue: queue, Seq: 3*(i-20) + 2})
 		}
 		s.Append(b)
 	}

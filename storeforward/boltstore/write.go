@@ -63,7 +63,7 @@ func (p *plan) writeWork(w *work, messages, payloads, marks *bolt.Bucket) error 
 			return err
 		}
 	}
-	if w.hadMarks && (live == 0 || w.rewrite) {
+	if w.hadMarks && live == 0 {
 		w.marks = false
 		if err := deleteValue(marks, key); err != nil {
 			return err
@@ -72,10 +72,10 @@ func (p *plan) writeWork(w *work, messages, payloads, marks *bolt.Bucket) error 
 	switch {
 	case live == 0:
 		return deleteValue(messages, key)
-	case w.rewrite:
-		p.scratch = appendHeader(p.scratch[:0], w.header, w.entries, w.slots, w.payload)
+	case w.fresh:
+		p.scratch = appendHeader(p.scratch[:0], w.header, w.header.Entries, w.slots, w.payload)
 		w.slots = slices.DeleteFunc(w.slots, func(s slot) bool { return s.state == gone })
-		return putValue(messages, p.arena, key, p.scratch, w.fresh)
+		return putValue(messages, p.arena, key, p.scratch, true)
 	case w.marked:
 		w.marks = true
 		p.scratch = appendMarks(p.scratch[:0], w.slots)

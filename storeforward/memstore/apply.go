@@ -102,9 +102,6 @@ func (s *Store) apply(b *store.Batch) {
 	for i := range b.Puts {
 		s.put(&b.Puts[i])
 	}
-	for i := range b.Requeues {
-		s.requeue(&b.Requeues[i])
-	}
 	for i := range b.Marks {
 		s.mark(&b.Marks[i])
 	}
@@ -122,6 +119,9 @@ func (s *Store) put(p *store.Put) {
 		return // no queue waits for it; the number stays used
 	}
 	m := &message{header: p.Header, blob: p.Blob, entries: p.Header.Entries}
+	if old := s.messages[p.From]; m.blob == nil && old != nil {
+		m.blob = old.blob
+	}
 	s.messages[m.header.Seq] = m
 	if m.blob != nil {
 		s.bytes += int64(m.header.Size)
@@ -199,25 +199,6 @@ func (s *Store) mark(mk *store.Mark) {
 	q.bytes -= m.liveSize(e)
 	e.State = mk.State
 	q.bytes += m.liveSize(e)
-	s.settle(m)
-}
-
-// requeue replaces one entry by others. An entry that waits in one of the new
-// queues already gives way to the new one.
-func (s *Store) requeue(rq *store.Requeue) {
-	m, i := s.take(rq.Queue, rq.Seq)
-	if i < 0 {
-		return
-	}
-	s.displace(m, i)
-	for k := range rq.Entries {
-		if j := m.find(rq.Entries[k].Queue); j >= 0 {
-			s.displace(m, j)
-		}
-		m.own()
-		m.entries = append(m.entries, rq.Entries[k])
-		s.place(m, &rq.Entries[k])
-	}
 	s.settle(m)
 }
 

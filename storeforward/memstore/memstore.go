@@ -129,7 +129,7 @@ func (s *Store) Crash() *Store {
 }
 
 // SetFull refuses every batch that stores a message with store.ErrFull, until
-// it is called with false. Drops, marks, requeues and state pass.
+// it is called with false. Drops, marks and state pass.
 func (s *Store) SetFull(full bool) { s.full = full }
 
 // FailAt makes the n-th batch from now, 1 being the next to be synced, fail
@@ -173,11 +173,7 @@ func (s *Store) check(b *store.Batch) error {
 			return fmt.Errorf("put of message %d: %w", h.Seq, err)
 		}
 	}
-	for i := range b.Requeues {
-		if err := checkEntries(b.Requeues[i].Entries); err != nil {
-			return fmt.Errorf("requeue of message %d: %w", b.Requeues[i].Seq, err)
-		}
-	}
+
 	for i := range b.Marks {
 		if b.Marks[i].State > store.Ended {
 			return fmt.Errorf("mark of message %d: no entry state %d", b.Marks[i].Seq, b.Marks[i].State)

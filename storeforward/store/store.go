@@ -81,33 +81,29 @@ type Header struct {
 // Blob is an encoded payload block. The core passes it through unread.
 type Blob struct{ B []byte }
 
-// Put stores a message and its entries.
+// Put stores a message and its entries. Seq rises strictly from Put to Put,
+// and no two entries name one queue. Without a Blob, From names an older
+// message whose payload is copied: so a message moves to other queues, under a
+// new number, with its old one dropped in the same batch.
 type Put struct {
 	Header *Header
 	Blob   *Blob
+	From   uint64
 }
 
 // Drop ends custody of message Seq in Queue. The last Drop frees the payload.
+// Dropping or marking what is not there does nothing.
 type Drop struct {
 	Queue Queue
 	Seq   uint64
 }
 
-// Mark changes the state of one entry. Ended frees the payload if no other
-// entry needs it.
+// Mark changes the state of one entry. Ended is final, and frees the payload
+// if no other entry needs it.
 type Mark struct {
 	Queue Queue
 	Seq   uint64
 	State EntryState
-}
-
-// Requeue moves message Seq, whose only entry is Queue, into other queues,
-// atomically and under a new arrival number: it queues up there as if new.
-type Requeue struct {
-	Queue   Queue
-	Seq     uint64
-	NewSeq  uint64
-	Entries []Entry
 }
 
 // Set writes one key of the State; a nil Value and a nil Blob delete it.
@@ -118,19 +114,19 @@ type Set struct {
 	Blob  *Blob
 }
 
-// Batch is one atomic write. Its parts apply in the order of the fields.
+// Batch is one atomic write. Its parts apply in the order of the fields. It is
+// not changed after Append.
 type Batch struct {
-	LSN      LSN
-	Puts     []Put
-	Requeues []Requeue
-	Marks    []Mark
-	Drops    []Drop
-	Sets     []Set
+	LSN   LSN
+	Puts  []Put
+	Marks []Mark
+	Drops []Drop
+	Sets  []Set
 }
 
 // Empty reports whether b writes nothing.
 func (b *Batch) Empty() bool {
-	return len(b.Puts)+len(b.Requeues)+len(b.Marks)+len(b.Drops)+len(b.Sets) == 0
+	return len(b.Puts)+len(b.Marks)+len(b.Drops)+len(b.Sets) == 0
 }
 
 // Item is one message as one queue sees it.
@@ -143,7 +139,7 @@ type Item struct {
 type QueueSummary struct {
 	Queue Queue
 	Count int
-	Bytes int64
+	Bytes int64  // of payloads; an Ended entry has none
 	First uint64 // lowest Seq
 }
 
@@ -166,7 +162,8 @@ type Store interface {
 	// Append queues one batch. The engine reports its end, in LSN order,
 	// through the done function it was opened with.
 	Append(*Batch)
-	// Read returns the payload block of a message, or ErrNotFound.
+	// Read returns the payload block of a message, or ErrNotFound. Reads see
+	// only what is persisted.
 	Read(seq uint64) ([]byte, error)
 	// Scan returns up to n items of a queue with Seq > after, in Seq order.
 	Scan(q Queue, after uint64, n int) ([]Item, error)

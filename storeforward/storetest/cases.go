@@ -3,7 +3,6 @@ package storetest
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"math"
 	"slices"
 	"testing"
@@ -23,8 +22,7 @@ var cases = [...]struct {
 	{"ended entries free the payload", testEnded},
 	{"marks survive a reopen", testMarks},
 	{"ended is final", testEndedFinal},
-	{"requeue moves within one batch", testRequeue},
-	{"requeue to nowhere is a drop", testRequeueNowhere},
+	{"a message moves to other queues", testMove},
 	{"parts of a batch apply in order", testPartOrder},
 	{"what is not there is passed over", testUnknown},
 	{"scan keeps order and honours its cursor", testScan},
@@ -209,55 +207,42 @@ func testEndedFinal(t *testing.T, d *driver) {
 	}
 }
 
-func testRequeue(t *testing.T, d *driver) {
-	p := newPut(1, 10, in("region"), in("other"))
-	d.must(puts(p))
-	moved := in("node")
-	moved.DSeq, moved.Frozen = 99, []byte("new blocks")
-	replaced := in("other")
-	replaced.DSeq = 77
-	d.must(&store.Batch{Requeues: []store.Requeue{
-		{Queue: queueOf("region"), Seq: 1, Entries: []store.Entry{moved, replaced, in("third")}},
-	}})
-	for range 2 {
-		wantSeqs(t, d.s, queueOf("region"))
-		for _, e := range []store.Entry{moved, replaced, in("third")} {
-			items, err := d.s.Scan(e.Queue, 0, 2)
-			if err != nil || len(items) != 1 || fmt.Sprint(items[0].Entry) != fmt.Sprint(e) {
-				t.Fatalf("entry %+v, %v; want %+v", items, err, e)
-			}
-			if n := len(items[0].Header.Entries); n != 3 {
-				t.Fatalf("header has %d entries, want 3", n)
-			}
-		}
-		wantPayload(t, d.s, p)
-		d.reopen()
-	}
-	if len(p.Header.Entries) != 2 || p.Header.Entries[0].Queue != queueOf("region") {
-		t.Fatalf("the header that was put has changed: %+v", p.Header.Entries)
-	}
-	for _, name := range []string{"node", "other", "third"} {
-		d.must(&store.Batch{Drops: []store.Drop{{Queue: queueOf(name), Seq: 1}}})
-	}
-	wantNoPayload(t, d.s, 1)
-}
-
-func testRequeueNowhere(t *testing.T, d *driver) {
-	d.must(puts(newPut(1, 10, in("a"))))
-	d.must(&store.Batch{Requeues: []store.Requeue{{Queue: queueOf("a"), Seq: 1}}})
+// testMove puts a message under a new number with the payload of the old one,
+// which goes in the same batch.
+func testMove(t *testing.T, d *driver) {
+	old := newPut(1, 5000, in("region"))
+	d.must(puts(old))
+	moved := newPut(2, 5000, in("node"), in("third"))
+	moved.Blob, moved.From = nil, 1
+	d.must(&store.Batch{Puts: []store.Put{moved}, Drops: []store.Drop{{Queue: queueOf("region"), Seq: 1}}})
+	again := newPut(3, 5000, in("last"))
+	again.Blob, again.From = nil, 2
+	both := newPut(4, 5000, in("late"))
+	both.Blob, both.From = nil, 3
+	d.must(&store.Batch{ // both within one batch, and from a message of that batch
+		Puts: []store.Put{again, both}, Drops: []store.Drop{{Queue: queueOf("node"), Seq: 2}, {Queue: queueOf("third"), Seq: 2}},
+	})
 	d.reopen()
+	wantSeqs(t, d.s, queueOf("region"))
+	wantSeqs(t, d.s, queueOf("node"))
+	wantSeqs(t, d.s, queueOf("last"), 3)
 	wantNoPayload(t, d.s, 1)
-	wantSeqs(t, d.s, queueOf("a"))
+	wantNoPayload(t, d.s, 2)
+	for _, seq := range []uint64{3, 4} {
+		b, err := d.s.Read(seq)
+		if err != nil || !bytes.Equal(b, old.Blob.B) {
+			t.Fatalf("payload of message %d: %d bytes, %v; want that of message 1", seq, len(b), err)
+		}
+	}
 }
 
 func testPartOrder(t *testing.T, d *driver) {
-	keep := newPut(2, 10, in("a"))
+	keep := newPut(2, 10, in("b"))
 	d.must(&store.Batch{
-		Puts:     []store.Put{newPut(1, 10, in("a")), keep},
-		Requeues: []store.Requeue{{Queue: queueOf("a"), Seq: 1, Entries: []store.Entry{in("b")}}, {Queue: queueOf("a"), Seq: 2, Entries: []store.Entry{in("b")}}},
-		Marks:    []store.Mark{{Queue: queueOf("b"), Seq: 2, State: store.Received}},
-		Drops:    []store.Drop{{Queue: queueOf("b"), Seq: 1}},
-		Sets:     []store.Set{{Key: "k", Value: []byte("first")}, {Key: "k", Value: []byte("last")}},
+		Puts:  []store.Put{newPut(1, 10, in("b")), keep},
+		Marks: []store.Mark{{Queue: queueOf("b"), Seq: 2, State: store.Received}},
+		Drops: []store.Drop{{Queue: queueOf("b"), Seq: 1}},
+		Sets:  []store.Set{{Key: "k", Value: []byte("first")}, {Key: "k", Value: []byte("last")}},
 	})
 	for range 2 {
 		wantSeqs(t, d.s, queueOf("a"))
@@ -279,7 +264,6 @@ func testUnknown(t *testing.T, d *driver) {
 	for _, b := range []*store.Batch{
 		{Drops: []store.Drop{{Queue: queueOf("b"), Seq: 1}, {Queue: queueOf("a"), Seq: 2}}},
 		{Marks: []store.Mark{{Queue: queueOf("b"), Seq: 1, State: store.Ended}, {Queue: queueOf("a"), Seq: 9}}},
-		{Requeues: []store.Requeue{{Queue: queueOf("b"), Seq: 1, Entries: []store.Entry{in("c")}}}},
 		{Sets: []store.Set{{Key: "nothing"}}},
 	} {
 		d.must(b)

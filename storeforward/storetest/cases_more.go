@@ -116,7 +116,6 @@ func testMalformed(t *testing.T, d *driver) {
 		"class":        {Puts: []store.Put{newPut(1, 1, class)}},
 		"state":        {Puts: []store.Put{newPut(1, 1, state)}},
 		"same queue":   {Puts: []store.Put{newPut(1, 1, in("x"), in("x"))}},
-		"in a requeue": {Requeues: []store.Requeue{{Queue: queueOf("a"), Seq: 1, Entries: []store.Entry{kind}}}},
 		"in a mark":    {Marks: []store.Mark{{Queue: queueOf("a"), Seq: 1, State: 3}}},
 	} {
 		b.Sets = append(b.Sets, good)
@@ -245,24 +244,27 @@ func testManyEntries(t *testing.T, d *driver) {
 	}
 }
 
+// testLateQueue moves a long queue to another one, bit by bit.
 func testLateQueue(t *testing.T, d *driver) {
-	const n = 2500
+	const n, step = 2500, 100
 	var b store.Batch
 	for i := range uint64(n) {
 		b.Puts = append(b.Puts, newPut(i+1, 5, in("region")))
 	}
 	d.must(&b)
-	// The new queue gets its messages in disorder.
-	for _, part := range []uint64{1, 0, 2} {
-		var rq store.Batch
-		for i := part; i < n; i += 3 {
-			rq.Requeues = append(rq.Requeues, store.Requeue{Queue: queueOf("region"), Seq: n - i, Entries: []store.Entry{in("node")}})
+	for i := uint64(0); i < n; i += step {
+		var moves store.Batch
+		for seq := i + 1; seq <= i+step; seq++ {
+			p := newPut(n+seq, 5, in("node"))
+			p.Blob, p.From = nil, seq
+			moves.Puts = append(moves.Puts, p)
+			moves.Drops = append(moves.Drops, store.Drop{Queue: queueOf("region"), Seq: seq})
 		}
-		d.must(&rq)
+		d.must(&moves)
 	}
 	for range 2 {
 		got := seqs(t, d.s, queueOf("node"))
-		if len(got) != n || !slices.IsSorted(got) || got[0] != 1 || got[n-1] != n {
+		if len(got) != n || !slices.IsSorted(got) || got[0] != n+1 || got[n-1] != 2*n {
 			t.Fatalf("%d messages in the new queue, want %d in order", len(got), n)
 		}
 		wantSeqs(t, d.s, queueOf("region"))

@@ -134,23 +134,14 @@ func (m *model) apply(b *store.Batch) {
 		msg := modelMessage{header: *p.Header, entries: map[store.Queue]store.Entry{}}
 		if p.Blob != nil {
 			msg.payload, msg.has = p.Blob.B, true
+		} else if p.From != 0 {
+			msg.payload, msg.has = m.messages[p.From].payload, m.messages[p.From].has
 		}
 		for _, e := range p.Header.Entries {
 			msg.entries[e.Queue] = e
 		}
 		m.next = p.Header.Seq + 1
 		m.keep(p.Header.Seq, msg)
-	}
-	for _, rq := range b.Requeues {
-		msg := m.messages[rq.Seq]
-		if _, ok := msg.entries[rq.Queue]; !ok {
-			continue
-		}
-		delete(msg.entries, rq.Queue)
-		for _, e := range rq.Entries {
-			msg.entries[e.Queue] = e
-		}
-		m.keep(rq.Seq, msg)
 	}
 	for _, mk := range b.Marks {
 		msg := m.messages[mk.Seq]

@@ -150,9 +150,13 @@ func (m *modelRun) draw() *store.Batch {
 		next++
 	}
 	targets := m.targets(b.Puts)
-	for range rapid.IntRange(0, 2).Draw(rt, "requeues") {
+	for range rapid.IntRange(0, 2).Draw(rt, "moves") {
 		d := m.drawTarget(targets, next)
-		b.Requeues = append(b.Requeues, store.Requeue{Queue: d.Queue, Seq: d.Seq, Entries: m.drawEntries(2)})
+		p := newPut(next, 30, m.drawEntries(2)...)
+		p.Blob, p.From = nil, d.Seq
+		b.Puts = append(b.Puts, p)
+		b.Drops = append(b.Drops, d)
+		next++
 	}
 	for range rapid.IntRange(0, 2).Draw(rt, "marks") {
 		d := m.drawTarget(targets, next)
