@@ -20,7 +20,7 @@ RUN    ?= .
 
 # Packages with goroutines, and the drivers of the core.
 CONCURRENT = ./broker/... ./cmd/... ./node ./node/admin/... ./node/link/... ./node/stream/... \
-             ./sim/demo/... ./sim/emulator/... ./storeforward/boltstore/... ./storeforward/memstore/...
+             ./sim/bench/... ./sim/demo/... ./sim/emulator/... ./storeforward/boltstore/... ./storeforward/memstore/...
 
 # The linter is built once per version, by the Go toolchain itself.
 LINT_VERSION := v2.15.0

@@ -71,6 +71,7 @@ var table = []row{
 	{"sim", "node/core routing routing/addr routing/contact routing/interest routing/policy sim/scenario storeforward storeforward/bundle storeforward/memstore storeforward/store", "a virtual world that touched the I/O side would not be repeatable"},
 	{"sim/emulator", "", "it stands between any two programs and looks into nothing"},
 	{"sim/demo", "node node/admin node/config routing/addr routing/policy sim/emulator", "it plays the product from outside, with what every user has"},
+	{"sim/bench", "", "it measures nodes and other brokers alike, from outside"},
 	{"node/e2e", "", "its tests use the program alone, from outside"},
 	{"cmd/farhop", "all", "nothing stands above it"},
 }
@@ -109,7 +110,7 @@ var pure = []string{
 }
 
 // impureOn are packages among the pure ones that are not, on purpose.
-var impureOn = []string{"storeforward/boltstore", "storeforward/storetest", "sim/emulator", "sim/demo"}
+var impureOn = []string{"storeforward/boltstore", "storeforward/storetest", "sim/bench", "sim/demo", "sim/emulator"}
 
 // clockless packages do I/O but take the time as an argument.
 var clockless = []string{"crypto/identity", "crypto/pki", "node/config", "node/fleet"}

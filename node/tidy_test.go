@@ -39,7 +39,7 @@ func (f goFile) test() bool { return strings.HasSuffix(f.path, "_test.go") }
 func (f goFile) line(p token.Pos) int { return f.fset.Position(p).Line }
 
 // walk calls f for every file of the repository that could be text: not what
-// git keeps or what is built.
+// git keeps, what is built, or a data directory at the top.
 func walk(t *testing.T, f func(rel string, src []byte)) {
 	t.Helper()
 	top := root(t)
@@ -50,7 +50,7 @@ func walk(t *testing.T, f func(rel string, src []byte)) {
 		rel, _ := filepath.Rel(top, p)
 		rel = filepath.ToSlash(rel)
 		if d.IsDir() {
-			if rel == ".git" || rel == "bin" || rel == "dist" {
+			if slices.Contains([]string{".git", "bin", "dist", "farhop"}, rel) {
 				return fs.SkipDir
 			}
 			return nil
@@ -445,8 +445,8 @@ func takesRapid(fn *ast.FuncType) bool {
 // no path of the machine it was written on.
 func TestText(t *testing.T) {
 	walk(t, func(rel string, src []byte) {
-		if bytes.IndexByte(src, 0) >= 0 {
-			return // no text
+		if bytes.IndexByte(src, 0) >= 0 || !suspicious(src) {
+			return // no text, or none of the words
 		}
 		for i, line := range bytes.Split(src, []byte("\n")) {
 			if why := badText(string(line)); why != "" {
@@ -454,6 +454,12 @@ func TestText(t *testing.T) {
 			}
 		}
 	})
+}
+
+// suspicious spares most files the search by line.
+func suspicious(src []byte) bool {
+	words := []string{"TO" + "DO", "FIX" + "ME", "X" + "XX", "/wo" + "rk/", "/ro" + "ot/", "/tm" + "p/", "/ho" + "me/"}
+	return slices.ContainsFunc(words, func(w string) bool { return bytes.Contains(src, []byte(w)) })
 }
 
 var (

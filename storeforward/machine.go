@@ -24,6 +24,9 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// OrderWindow is how many items of a ToOrder queue are windowed at least.
+const OrderWindow = 4096
+
 // Load asks for the items of a queue that arrived after a given one.
 type Load struct {
 	Queue store.Queue
@@ -142,6 +145,7 @@ func (m *Machine) MarkReceived(i *Item) { m.mark(i, store.Received) }
 
 func (m *Machine) mark(i *Item, s store.EntryState) {
 	i.Entry.State = s
+	i.lsn = m.Batch.LSN // offered again only when the mark is durable
 	m.Batch.Marks = append(m.Batch.Marks, store.Mark{Queue: i.Entry.Queue, Seq: i.Header.Seq, State: s})
 }
 
@@ -177,20 +181,36 @@ func (m *Machine) Persisted(lsn store.LSN) {
 // Durable reports whether an item may leave: its batch is persisted.
 func (m *Machine) Durable(i *Item) bool { return i.lsn <= m.persisted }
 
-// Next takes the next item for an outlet, nil when none is ready. Only
-// classes up to and including max are served.
-func (m *Machine) Next(o *Outlet, max bundle.Class) *Item {
-	for c := range max + 1 {
+// Classes is a set of classes.
+type Classes uint8
+
+// AllClasses holds every class.
+const AllClasses Classes = 1<<bundle.NumClasses - 1
+
+// Has reports whether c is in the set.
+func (s Classes) Has(c bundle.Class) bool { return s>>c&1 == 1 }
+
+// With returns the set with c in it.
+func (s Classes) With(c bundle.Class) Classes { return s | 1<<c }
+
+// Next takes the next item of some classes for an outlet. Without one that is
+// ready it returns nil, and storing tells whether one is on its way to disk.
+func (m *Machine) Next(o *Outlet, of Classes) (i *Item, storing bool) {
+	for c := range bundle.Class(bundle.NumClasses) {
 		q := o.oldest(c)
-		if q == nil || !m.Durable(q.cursor) {
+		if q == nil || !of.Has(c) {
+			continue
+		}
+		if !m.Durable(q.cursor) {
+			storing = true
 			continue
 		}
 		i := q.take()
 		o.fix(q)
 		m.want(q)
-		return i
+		return i, false
 	}
-	return nil
+	return nil, storing
 }
 
 // Peek returns what Next would take of one class without taking it.
@@ -207,7 +227,7 @@ func (m *Machine) Loads() []Load {
 	for _, q := range m.wants {
 		if q.loading && !q.complete() {
 			q.asked = m.persisted
-			out = append(out, Load{Queue: q.Name, After: q.last, N: m.cfg.Window - q.windowed})
+			out = append(out, Load{Queue: q.Name, After: q.last, N: m.room(q) - q.windowed})
 		}
 	}
 	m.wants = m.wants[:0]
@@ -283,7 +303,7 @@ func (m *Machine) Stats() Stats { return m.stats }
 // add counts a new item of a queue, and windows it when there is room.
 func (m *Machine) add(h *store.Header, e store.Entry, b *store.Blob) {
 	q := m.queue(e.Queue)
-	full := !q.complete() || q.windowed >= m.cfg.Window
+	full := !q.complete() || q.windowed >= m.room(q)
 	i := &Item{Header: h, Entry: e, lsn: m.Batch.LSN, expiry: -1}
 	q.Count++
 	q.Bytes += i.size()
@@ -299,6 +319,15 @@ func (m *Machine) add(h *store.Header, e store.Entry, b *store.Blob) {
 	}
 	m.window(q, i)
 	m.ready(q)
+}
+
+// room is how many items of a queue are windowed. What is held back for the
+// sake of order is looked up by number, so all of it is.
+func (m *Machine) room(q *Queue) int {
+	if q.Name.Kind == store.ToOrder {
+		return max(m.cfg.Window, OrderWindow)
+	}
+	return m.cfg.Window
 }
 
 func (m *Machine) window(q *Queue, i *Item) {
@@ -355,7 +384,7 @@ func (m *Machine) TakeHot(into []*Outlet) []*Outlet {
 
 // want notes that a queue's window ran low while the store has more.
 func (m *Machine) want(q *Queue) {
-	if q.complete() || q.loading || q.windowed > m.cfg.Window/2 {
+	if q.complete() || q.loading || q.windowed > m.room(q)/2 {
 		return
 	}
 	q.loading = true

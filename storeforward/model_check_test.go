@@ -126,6 +126,9 @@ func (r *rig) checkStore(t *rapid.T) {
 		bytes := int64(0)
 		for n, it := range items {
 			bytes += es[n].live()
+			if b, err := r.st.Read(it.Header.Seq); !es[n].ended && (err != nil || len(b) != int(it.Header.Size)) {
+				t.Fatalf("message %d lost its payload: %d bytes, %v", it.Header.Seq, len(b), err)
+			}
 			if it.Header.Seq != es[n].seq || (it.Entry.State == store.Ended) != es[n].ended {
 				t.Fatalf("the store has message %d state %d for %v, want %+v", it.Header.Seq, it.Entry.State, s.Queue, es[n])
 			}

@@ -28,7 +28,7 @@ seconds more if they are needed.
 
 Exit code 0: every acknowledged message arrived exactly once and in the order of
 its publisher, the TCP bytes are equal, and the revision is applied everywhere.
-Exit code 6: not so; the report says what broke, and --keep keeps the evidence.
+Exit code 1: not so; the report says what broke, and --keep keeps the evidence.
 
 Nothing outside a temporary directory is touched, and only ports of loopback
 are used.`,
@@ -63,7 +63,7 @@ are used.`,
 			err = report.Text(a.out)
 		}
 		if err == nil && !report.OK {
-			err = &failure{exitBroken, fmt.Errorf("%s", report.Broken[0]), "farhop demo --keep DIR keeps data and logs of the nodes"}
+			err = failed("farhop demo --keep DIR keeps data and logs of the nodes", "%s", report.Broken[0])
 		}
 		return err
 	}

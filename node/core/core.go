@@ -213,17 +213,17 @@ func (c *Core) at(now time.Time) { c.now = max(c.now, now.UnixMilli()) }
 func (c *Core) dispatch() {
 	c.hot = c.m.TakeHot(c.hot)
 	for _, o := range c.hot {
-		blocked := false
+		storing := false
 		switch owner := o.Owner.(type) {
 		case addr.Node:
-			blocked = c.serveLink(o, c.byNode[owner])
+			storing = c.serveLink(o, c.byNode[owner])
 		case *session:
-			blocked = c.serveSession(owner)
+			storing = c.serveSession(owner)
 		case *server:
-			blocked = c.serveService(owner)
+			storing = c.serveService(owner)
 		}
-		if !blocked && !o.Empty() {
-			c.m.Hot(o) // what waits is not durable yet
+		if storing {
+			c.m.Hot(o)
 		}
 	}
 }

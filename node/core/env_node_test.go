@@ -70,7 +70,9 @@ func (n *enode) run(eff *core.Effects) {
 	e := n.e
 	if eff.Write != nil {
 		for _, p := range eff.Write.Puts {
-			e.labels[p.Header.Message] = labelOf(p.Blob)
+			if p.Blob != nil {
+				e.labels[p.Header.Message] = labelOf(p.Blob)
+			}
 		}
 		if e.show["write"] {
 			e.printf("%s writes %d: %s", n.name, eff.Write.LSN, e.batchText(eff.Write))
@@ -91,6 +93,9 @@ func (n *enode) run(eff *core.Effects) {
 	for _, r := range eff.Replies {
 		if what := n.tokens[r.Token]; what != "" {
 			e.printf("%s replies %s: %s", n.name, what, r.Reason)
+			if e.onReply != nil {
+				e.onReply(what, r.Reason)
+			}
 		}
 	}
 	for _, d := range eff.Deliver {
@@ -135,6 +140,9 @@ func (n *enode) deliver(d core.Delivery) {
 		return
 	}
 	dev.todo = append(dev.todo, d)
+	if e := n.e; e.onDeliver != nil && !d.Release {
+		e.onDeliver(dev.client, e.label(d.Header.Message), d)
+	}
 }
 
 func (n *enode) device(client string) *edevice {

@@ -28,6 +28,10 @@ type env struct {
 	out      strings.Builder
 	show     map[string]bool
 	cmd      *datadriven.TestData
+
+	// Told of replies and of deliveries, when set.
+	onReply   func(what string, r bundle.Reason)
+	onDeliver func(client, label string, d core.Delivery)
 }
 
 func newEnv() *env {

@@ -17,7 +17,9 @@ func (c *Core) expire() {
 		if i == nil {
 			return
 		}
-		if i.State == storeforward.InFlight || i.Entry.State == store.Ended {
+		// In flight: judged when it returns. Ended: it is its own obituary.
+		// Received: the device has it, and still has to hear PUBREL.
+		if i.State == storeforward.InFlight || i.Entry.State != store.Pending {
 			c.m.Outlive(i)
 			continue
 		}
@@ -35,13 +37,9 @@ func (c *Core) end(i *storeforward.Item, reason bundle.Reason) {
 	case q.Kind == store.ToNode && i.Entry.DSeq > 0 && i.Queue().Count <= maxObituaries && reason != bundle.HopLimit:
 		c.m.Outlive(i)
 		c.m.Bury(i)
-	case q.Kind == store.ToOrder:
-		if key, ok := parseOrigin(q.Name, q.Class); ok {
-			if g := c.legs[key]; g != nil && g.waiting[i.Entry.DSeq] == i {
-				g.waiting[i.Entry.DSeq] = nil
-			}
-		}
-		c.m.Release(i)
+	case q.Kind == store.ToOrder: // drain passes over it
+		c.m.Outlive(i)
+		c.m.Bury(i)
 	case q.Kind == store.ToSession:
 		c.forgetDelivery(i)
 		c.m.Release(i)

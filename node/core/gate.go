@@ -1,6 +1,9 @@
 package core
 
-import "github.com/farhop/farhop/storeforward/store"
+import (
+	"github.com/farhop/farhop/storeforward/bundle"
+	"github.com/farhop/farhop/storeforward/store"
+)
 
 // gate holds effects back until the batch they rest on is persisted. Tags
 // never decrease within one list, so each list is served from its head.
@@ -34,6 +37,10 @@ type gatedAck struct {
 }
 
 func (c *Core) reply(r Reply) {
+	if c.halted {
+		c.cur.Replies = append(c.cur.Replies, Reply{Token: r.Token, Reason: bundle.DiskFailed})
+		return
+	}
 	c.gate.replies = append(c.gate.replies, gatedReply{c.m.Batch.LSN, r})
 }
 

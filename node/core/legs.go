@@ -1,6 +1,8 @@
 package core
 
 import (
+	"slices"
+
 	"github.com/farhop/farhop/storeforward"
 	"github.com/farhop/farhop/storeforward/bundle"
 	"github.com/farhop/farhop/storeforward/store"
@@ -8,23 +10,24 @@ import (
 
 // leg is the stream of bundles of one origin and class to this node. Their
 // DSeq is contiguous, so the leg knows what is missing, restores the order in
-// which the origin sent them, and drops every repeat.
+// which the origin sent them, and drops every repeat, however late.
 //
-//	next-1 and below: passed on (seen) or given up and still missing
-//	next:             due
-//	above:            held back on disk until what is due arrives
+//	below next: passed on, or given up and still missing
+//	next:       due
+//	above:      held back on disk until what is due arrives
 type leg struct {
 	key     originKey
 	next    uint64
-	seen    storeforward.Window
-	waiting map[uint64]*storeforward.Item // held back, by DSeq; nil: only its obituary came
+	missing spans                         // given up; passed on when they come after all
+	waiting map[uint64]*storeforward.Item // held back, by DSeq
 	since   int64                         // ms, when the oldest gap opened
+	watched bool                          // in Core.held
 	loading bool                          // held messages of before a restart are not all back
 }
 
 // maxHeld bounds what one leg holds back. Beyond it custody is refused, and
 // the sender keeps the bundles.
-const maxHeld = 4096
+const maxHeld = storeforward.OrderWindow
 
 // queue names where messages wait that came too early.
 func (g *leg) queue() store.Queue {
@@ -37,24 +40,24 @@ func (c *Core) consume(h *store.Header, in *Incoming) bundle.Reason {
 		return bundle.Malformed
 	}
 	g := c.leg(originKey{in.Origin, in.Bundle.Incarnation(), in.Class}, in.DSeq)
-	if g.seen.Seen(in.DSeq) {
+	late := in.DSeq < g.next
+	if late && !g.missing.has(in.DSeq) || g.waiting[in.DSeq] != nil {
 		return bundle.Duplicate
 	}
 	if reason := c.m.Room(in.Size, 1); reason != bundle.OK {
 		return reason
 	}
-	early := in.DSeq > g.next
-	if early && len(g.waiting) >= maxHeld {
-		return bundle.QuotaExceeded
-	}
-	g.seen.Add(in.DSeq)
-	c.dirty.add(dirtyKey{kind: dirtyLeg, origin: g.key})
-	if early {
+	if in.DSeq > g.next {
+		if q := c.m.Lookup(g.queue()); q != nil && q.Count >= maxHeld {
+			return bundle.QuotaExceeded
+		}
 		c.holdBack(g, h, in)
 		return bundle.OK
 	}
-	if in.DSeq < g.next {
-		c.stats.OutOfOrder++ // it was given up, and came after all
+	c.dirty.add(dirtyKey{kind: dirtyLeg, origin: g.key})
+	if late {
+		g.missing.remove(in.DSeq)
+		c.stats.OutOfOrder++
 	} else {
 		g.next++
 	}
@@ -67,11 +70,15 @@ func (c *Core) consume(h *store.Header, in *Incoming) bundle.Reason {
 	return bundle.OK
 }
 
-// leg returns the leg of a key. One that is unknown begins at the first DSeq
-// seen: what came before that was for another life of this node's store.
+// leg returns the leg of a key. An unknown one begins at 1, so that order
+// holds from the first message on; but a number that no new leg can have
+// reached tells that this node lost its store, and begins there.
 func (c *Core) leg(key originKey, first uint64) *leg {
 	g := c.legs[key]
 	if g == nil {
+		if first <= maxHeld {
+			first = 1
+		}
 		g = &leg{key: key, next: first, waiting: map[uint64]*storeforward.Item{}}
 		c.legs[key] = g
 	}
@@ -93,38 +100,45 @@ func (c *Core) arrive(h *store.Header, b *store.Blob) {
 	c.deliver(h, r, b)
 }
 
-// holdBack keeps a message until what was sent before it has come.
+// holdBack keeps a message, or the obituary of one, until what was sent before
+// it has come.
 func (c *Core) holdBack(g *leg, h *store.Header, in *Incoming) {
-	if len(g.waiting) == 0 {
-		g.since = c.now
-		c.held = append(c.held, g)
-	}
+	c.watch(g)
+	e := store.Entry{Queue: g.queue(), Bundle: in.Bundle, DSeq: in.DSeq, QoS: in.QoS}
 	if in.Ended {
-		g.waiting[in.DSeq] = nil
-		return
+		e.State = store.Ended
 	}
-	c.put(h, []store.Entry{{Queue: g.queue(), Bundle: in.Bundle, DSeq: in.DSeq, QoS: in.QoS}}, in.Blob)
+	c.put(h, []store.Entry{e}, in.Blob)
 	if i := c.m.Lookup(g.queue()).Tail(); i != nil && i.Header == h {
 		g.waiting[in.DSeq] = i
 	} // else it lies behind what is still being read back, and comes with that
 	c.stats.HeldBack++
 }
 
+// watch begins to wait for a gap to fill.
+func (c *Core) watch(g *leg) {
+	if len(g.waiting) == 0 {
+		g.since = c.now
+	}
+	if !g.watched {
+		g.watched = true
+		c.held = append(c.held, g)
+	}
+}
+
 // drain passes on what is due now.
 func (c *Core) drain(g *leg) {
 	for {
-		i, ok := g.waiting[g.next]
-		if !ok {
-			break
+		i := g.waiting[g.next]
+		if i == nil {
+			return
 		}
 		delete(g.waiting, g.next)
 		g.next++
 		g.since = c.now
-		if i != nil {
-			c.moveOn(i)
-		}
+		c.dirty.add(dirtyKey{kind: dirtyLeg, origin: g.key})
+		c.moveOn(i)
 	}
-	c.dirty.add(dirtyKey{kind: dirtyLeg, origin: g.key})
 }
 
 // moveOn hands a stored message that waited here to its recipients. Live
@@ -133,6 +147,10 @@ func (c *Core) moveOn(i *storeforward.Item) {
 	h := *i.Header
 	var r recipients
 	switch {
+	case i.Entry.State == store.Ended:
+		c.stats.Ended[bundle.Expired]++
+		c.m.Release(i)
+		return
 	case h.Service != ServiceMQTT:
 		r.entries = []store.Entry{{Queue: store.Queue{Kind: store.ToService, Name: h.Service, Class: h.Class}}}
 	case h.Message.Node != h.Origin && !c.firstSight(h.Message):
@@ -162,20 +180,27 @@ func (c *Core) tickLegs() {
 	keep := c.held[:0]
 	for _, g := range c.held {
 		for len(g.waiting) > 0 && !g.loading && c.now >= g.since+c.settings.OrderWait.Milliseconds() {
-			first := ^uint64(0)
-			for d := range g.waiting {
-				first = min(first, d)
-			}
-			c.stats.GapsGivenUp += first - g.next
-			g.next = first
-			c.drain(g)
+			c.giveUp(g)
 		}
-		if len(g.waiting) > 0 {
+		if g.watched = len(g.waiting) > 0; g.watched {
 			keep = append(keep, g)
 		}
 	}
 	clear(c.held[len(keep):])
 	c.held = keep
+}
+
+// giveUp stops waiting for what comes before the first message held back.
+func (c *Core) giveUp(g *leg) {
+	first := ^uint64(0)
+	for d := range g.waiting {
+		first = min(first, d)
+	}
+	c.stats.GapsGivenUp += first - g.next
+	g.missing.add(g.next, first)
+	g.next = first
+	c.dirty.add(dirtyKey{kind: dirtyLeg, origin: g.key})
+	c.drain(g)
 }
 
 func (c *Core) wakeLegs(w *wake) {
@@ -186,30 +211,83 @@ func (c *Core) wakeLegs(w *wake) {
 	}
 }
 
-// restoreHeld takes back messages that were held before a restart.
+// restoreHeld takes back messages that were held before a restart. One may be
+// there twice: while they are read back a repeat is not noticed.
 func (c *Core) restoreHeld(q store.Queue) {
 	key, ok := parseOrigin(q.Name, q.Class)
 	if !ok {
 		return
 	}
 	g := c.leg(key, 1)
-	if len(g.waiting) == 0 {
-		g.since = c.now
-		c.held = append(c.held, g)
-	}
+	c.watch(g)
 	sq := c.m.Lookup(q)
-	for i := sq.Head(); i != nil; i = i.Next() {
-		if i.Entry.DSeq >= g.next {
-			g.waiting[i.Entry.DSeq] = i
-		}
-	}
-	g.loading = sq.Windowed() < sq.Count
 	for i := sq.Head(); i != nil; {
 		next := i.Next()
-		if i.Entry.DSeq < g.next {
+		switch d := i.Entry.DSeq; {
+		case g.waiting[d] == i:
+		case g.waiting[d] != nil || d < g.next && !g.missing.has(d):
+			c.stats.Duplicates++
+			c.m.Release(i)
+		case d >= g.next:
+			g.waiting[d] = i
+		default:
+			g.missing.remove(d)
+			c.dirty.add(dirtyKey{kind: dirtyLeg, origin: g.key})
+			c.stats.OutOfOrder++
 			c.moveOn(i)
 		}
 		i = next
 	}
+	g.loading = sq.Windowed() < sq.Count
 	c.drain(g)
+}
+
+// spans is a set of numbers as ranges [lo, hi), oldest first.
+type spans []span
+
+type span struct{ lo, hi uint64 }
+
+// maxSpans bounds what a leg remembers to be missing, 4096 gaps that were all
+// waited for in vain; beyond it the oldest is forgotten, and what still comes
+// of it is taken for a repeat.
+const maxSpans = 4096
+
+func (s spans) has(n uint64) bool {
+	for _, r := range s {
+		if n >= r.lo && n < r.hi {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *spans) add(lo, hi uint64) {
+	if lo >= hi {
+		return
+	}
+	if n := len(*s); n > 0 && (*s)[n-1].hi == lo {
+		(*s)[n-1].hi = hi
+		return
+	}
+	if len(*s) >= maxSpans {
+		*s = slices.Delete(*s, 0, 1)
+	}
+	*s = append(*s, span{lo, hi})
+}
+
+func (s *spans) remove(n uint64) {
+	for i, r := range *s {
+		if n < r.lo || n >= r.hi {
+			continue
+		}
+		var rest []span
+		if r.lo < n {
+			rest = append(rest, span{r.lo, n})
+		}
+		if n+1 < r.hi {
+			rest = append(rest, span{n + 1, r.hi})
+		}
+		*s = slices.Replace(*s, i, i+1, rest...)
+		return
+	}
 }

@@ -82,7 +82,9 @@ func (c *Core) LinkUp(now time.Time, l Link) {
 	at, _ := slices.BinarySearchFunc(c.linkOrder, l.ID, func(l *link, id uint64) int { return cmp.Compare(l.ID, id) })
 	c.linkOrder = slices.Insert(c.linkOrder, at, n)
 	for _, node := range c.table.Nodes() {
-		if a := c.table.Advert(node); node != c.cfg.Self && node != l.Node {
+		// Its own advert too: a node that lost its store learns from it which
+		// number it has to speak with to be believed.
+		if a := c.table.Advert(node); node != c.cfg.Self {
 			c.send(n, a)
 		}
 	}
@@ -140,23 +142,23 @@ func (c *Core) ackLater(l *link, class bundle.Class, xid uint64) {
 	}
 }
 
-// serveLink offers what waits for a neighbour. It reports whether the link,
-// and not the store, is what keeps the rest back.
-func (c *Core) serveLink(o *storeforward.Outlet, l *link) (blocked bool) {
+// serveLink offers what waits for a neighbour, as far as the link takes it,
+// and reports whether something waits for the store alone.
+func (c *Core) serveLink(o *storeforward.Outlet, l *link) (storing bool) {
 	if l == nil || !l.usable() || l.paused > c.now {
-		return true
+		return false
 	}
 	for {
-		most := bundle.Class(bundle.NumClasses - 1)
-		if l.bytes >= l.Window {
-			most = bundle.Control // control never waits behind data
+		var of storeforward.Classes
+		for class := range bundle.Class(bundle.NumClasses) {
+			// Control never waits behind data.
+			if len(l.out[class].flights) < maxFlights && (class == bundle.Control || l.bytes < l.Window) {
+				of = of.With(class)
+			}
 		}
-		for most > 0 && len(l.out[most].flights) >= maxFlights {
-			most--
-		}
-		i := c.m.Next(o, most)
+		i, storing := c.m.Next(o, of)
 		if i == nil {
-			return most < bundle.NumClasses-1
+			return storing
 		}
 		c.transfer(l, i)
 	}
@@ -221,7 +223,11 @@ func (c *Core) refused(l *link, r Refuse) {
 	switch r.Reason {
 	case bundle.Malformed, bundle.TooLarge, bundle.HopLimit, bundle.NotAllowed:
 		c.m.Return(i)
-		c.end(i, r.Reason)
+		if i.Entry.State == store.Ended {
+			c.m.Release(i) // not even its obituary is wanted
+		} else {
+			c.end(i, r.Reason)
+		}
 	default:
 		c.giveBack(i)
 		l.paused = c.now + max(4*l.rtt, 1000)
@@ -231,7 +237,7 @@ func (c *Core) refused(l *link, r Refuse) {
 // giveBack makes an unacknowledged item wait again, unless its life is over.
 func (c *Core) giveBack(i *storeforward.Item) {
 	c.m.Return(i)
-	if i.Header.Expires <= c.now && i.Entry.State != store.Ended && i.State == storeforward.Waiting {
+	if i.Header.Expires <= c.now && i.Entry.State == store.Pending && i.State == storeforward.Waiting {
 		c.expireItem(i)
 	}
 }

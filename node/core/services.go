@@ -2,7 +2,6 @@ package core
 
 import (
 	"github.com/farhop/farhop/storeforward"
-	"github.com/farhop/farhop/storeforward/bundle"
 )
 
 // ServiceLive is the queue of stored messages that are for live subscribers.
@@ -25,18 +24,18 @@ func (c *Core) server(name string) *server {
 	return s
 }
 
-func (c *Core) serveService(s *server) (blocked bool) {
+func (c *Core) serveService(s *server) (storing bool) {
 	for len(s.flying) < serviceWindow {
-		i := c.m.Next(s.outlet, bundle.NumClasses-1)
+		i, storing := c.m.Next(s.outlet, storeforward.AllClasses)
 		if i == nil {
-			return false
+			return storing
 		}
 		s.flying[i.Header.Seq] = i
 		c.cur.Deliver = append(c.cur.Deliver, Delivery{
 			Service: s.name, Header: i.Header, Entry: i.Entry, Dup: i.Sent > 1, Blob: i.Blob, Life: i.Header.Expires - c.now,
 		})
 	}
-	return true
+	return false
 }
 
 func (c *Core) settleService(t Settlement) {

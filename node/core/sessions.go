@@ -247,14 +247,14 @@ func (c *Core) unsubscribe(s *session, filters []string) {
 }
 
 // serveSession offers a device what waits for it, as far as its window goes.
-func (c *Core) serveSession(s *session) (blocked bool) {
+func (c *Core) serveSession(s *session) (storing bool) {
 	if s.conn == 0 {
-		return true
+		return false
 	}
 	for len(s.flying) < s.window {
-		i := c.m.Next(s.outlet, bundle.NumClasses-1)
+		i, storing := c.m.Next(s.outlet, storeforward.AllClasses)
 		if i == nil {
-			return false
+			return storing
 		}
 		if i.Header.Expires <= c.now && i.Entry.State == store.Pending {
 			c.m.Return(i)
@@ -264,16 +264,20 @@ func (c *Core) serveSession(s *session) (blocked bool) {
 		id := packetID(i.Entry)
 		if s.packets[id] {
 			c.m.Return(i) // 65,535 younger deliveries overtook it
-			return true
+			return false
 		}
 		s.flying[i.Header.Seq], s.packets[id] = i, true
+		if i.Entry.State == store.Received {
+			c.cur.Deliver = append(c.cur.Deliver, s.release(i))
+			continue
+		}
 		c.cur.Deliver = append(c.cur.Deliver, Delivery{
 			Session: s.id, Conn: s.conn, Header: i.Header, Entry: i.Entry, PacketID: id,
-			Dup: i.Sent > 1 || i.Header.Seq <= c.bootSeq, Release: i.Entry.State == store.Received, SubIDs: s.subIDs(i.Header.Topic),
+			Dup: i.Sent > 1 || i.Header.Seq <= c.bootSeq, SubIDs: s.subIDs(i.Header.Topic),
 			Retain: s.keepsRetain(i.Header), Blob: i.Blob, Life: i.Header.Expires - c.now,
 		})
 	}
-	return true
+	return false
 }
 
 // Settle takes in what devices and services said of their deliveries.
@@ -324,9 +328,13 @@ func (c *Core) received(s *session, i *storeforward.Item) {
 	if i.Entry.State != store.Received {
 		c.m.MarkReceived(i)
 	}
-	c.gate.releases = append(c.gate.releases, gatedRelease{c.m.Batch.LSN, Delivery{
-		Session: s.id, Conn: s.conn, Header: i.Header, Entry: i.Entry, PacketID: packetID(i.Entry), Release: true,
-	}})
+	c.gate.releases = append(c.gate.releases, gatedRelease{c.m.Batch.LSN, s.release(i)})
+}
+
+// release is a PUBREL. It leaves only when it is durable that the device has
+// the message: then its packet id may be used again.
+func (s *session) release(i *storeforward.Item) Delivery {
+	return Delivery{Session: s.id, Conn: s.conn, Header: i.Header, Entry: i.Entry, PacketID: packetID(i.Entry), Release: true}
 }
 
 // forgetDelivery frees the packet id of an item that ends.

@@ -97,7 +97,11 @@ func (c *Core) encode(k dirtyKey) (key string, value []byte) {
 		return messagePrefix + originText(k.origin), c.messages[k.origin].AppendBinary(nil)
 	case dirtyLeg:
 		g := c.legs[k.origin]
-		return legPrefix + originText(k.origin), g.seen.AppendBinary(binary.AppendUvarint(nil, g.next))
+		value = binary.AppendUvarint(nil, g.next)
+		for _, r := range g.missing {
+			value = binary.AppendUvarint(binary.AppendUvarint(value, r.lo), r.hi)
+		}
+		return legPrefix + originText(k.origin), value
 	case dirtySession:
 		if s := c.sessions[k.name]; s != nil && s.durable() {
 			value = s.save()
@@ -217,14 +221,7 @@ func (c *Core) restoreKey(prefix, rest string, value []byte) error {
 		}
 		c.messages[o] = w
 	case legPrefix:
-		o, err := parseOriginText(rest)
-		next, n := binary.Uvarint(value)
-		w, err2 := storeforward.ParseWindow(value[max(n, 0):])
-		if n <= 0 || cmp.Or(err, err2) != nil {
-			return errDamaged
-		}
-		g := c.leg(o, next)
-		g.seen = *w
+		return c.restoreLeg(rest, value)
 	case sessionPrefix:
 		return c.restoreSession(rest, value)
 	case advertPrefix:
@@ -246,6 +243,27 @@ func (c *Core) restoreNumbers(value []byte) error {
 			}
 			*dst, value = v, value[n:]
 		}
+	}
+	return nil
+}
+
+func (c *Core) restoreLeg(rest string, value []byte) error {
+	o, err := parseOriginText(rest)
+	var numbers []uint64
+	for len(value) > 0 {
+		v, n := binary.Uvarint(value)
+		if n <= 0 {
+			return errDamaged
+		}
+		numbers, value = append(numbers, v), value[n:]
+	}
+	if err != nil || len(numbers)%2 == 0 {
+		return errDamaged
+	}
+	g := c.leg(o, 1)
+	g.next = numbers[0]
+	for i := 1; i < len(numbers); i += 2 {
+		g.missing.add(numbers[i], numbers[i+1])
 	}
 	return nil
 }

@@ -289,3 +289,17 @@ func (d *daemon) logged(words ...string) bool {
 	}
 	return false
 }
+
+// memory is the resident memory of the daemon, in kB.
+func (d *daemon) memory(t *testing.T) (kb int) {
+	t.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(data), "VmRSS:")
+	if _, err := fmt.Sscan(rest, &kb); err != nil {
+		t.Fatal(err)
+	}
+	return kb
+}

@@ -5,6 +5,7 @@ package e2e
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -27,7 +28,7 @@ type client struct {
 	errs  bytes.Buffer // read only after ended
 }
 
-func mosquitto(t *testing.T, program string, d *daemon, stdin []byte, args ...string) *client {
+func mosquitto(t *testing.T, program string, d *daemon, stdin io.Reader, args ...string) *client {
 	t.Helper()
 	path := need(t, program, installMosquitto)
 	host, port, _ := net.SplitHostPort(d.mqtt)
@@ -40,7 +41,7 @@ func mosquitto(t *testing.T, program string, d *daemon, stdin []byte, args ...st
 	c.cmd = exec.Command(path, append([]string{"-h", host, "-p", port}, args...)...)
 	c.cmd.Stdout, c.cmd.Stderr = f, &c.errs
 	if stdin != nil {
-		c.cmd.Stdin = bytes.NewReader(stdin)
+		c.cmd.Stdin = stdin
 	}
 	if err := start(c.cmd); err != nil {
 		t.Fatal(err)
@@ -91,18 +92,36 @@ func subscribe(d *daemon, id, filter string, qos int) *client {
 // acknowledged.
 func publish(d *daemon, topic string, qos int, messages ...string) {
 	d.t.Helper()
-	stream(d, "", topic, qos, messages...).done()
+	stream(d, "", topic, qos, 0, messages...).done()
 }
 
-// stream starts a publisher; with an id, one with a session that outlives its
-// connection.
-func stream(d *daemon, id, topic string, qos int, messages ...string) *client {
+// stream starts a publisher that pauses after each message; with an id, one
+// with a session that outlives its connection.
+func stream(d *daemon, id, topic string, qos int, pause time.Duration, messages ...string) *client {
 	d.t.Helper()
 	args := []string{"-l", "-t", topic, "-q", fmt.Sprint(qos)}
 	if id != "" {
 		args = append(args, "-c", "-i", id)
 	}
-	return mosquitto(d.t, "mosquitto_pub", d, []byte(strings.Join(messages, "\n")+"\n"), args...)
+	// The pipe is fed line by line: a publisher on which a node dies must have
+	// more to say afterwards.
+	r, w, err := os.Pipe()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer r.Close()
+	go func() {
+		defer w.Close()
+		for _, m := range messages {
+			if _, err := fmt.Fprintln(w, m); err != nil {
+				return // the publisher has ended
+			}
+			if pause > 0 {
+				time.Sleep(pause)
+			}
+		}
+	}()
+	return mosquitto(d.t, "mosquitto_pub", d, r, args...)
 }
 
 // numbered makes n messages.

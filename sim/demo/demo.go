@@ -34,8 +34,8 @@ import (
 // the Moon take five seconds each, and there are two.
 const MinDuration = 20 * time.Second
 
-// MaxDuration bounds what is remembered of single messages: about 1.5 million.
-const MaxDuration = 24 * time.Hour
+// MaxDuration bounds what is remembered of single messages: about 100,000.
+const MaxDuration = 2 * time.Hour
 
 // Config is what Run needs.
 type Config struct {
@@ -119,8 +119,11 @@ type plan struct {
 // planFor fits the events into a run. Shares of the duration keep their order;
 // limits keep outages of long runs within what drains in them.
 func planFor(d time.Duration) plan {
-	at := func(share float64) time.Duration { return time.Duration(share * float64(d)).Round(10 * time.Millisecond) }
-	p := plan{length: d, publish: at(0.60), grace: 14 * time.Second, lead: 2*d + time.Hour}
+	at := func(share float64) time.Duration {
+		return time.Duration(share * float64(d)).Round(10 * time.Millisecond)
+	}
+	p := plan{length: d, publish: at(0.60), lead: 2*d + time.Hour}
+	p.grace = 14*time.Second + max(40*time.Second-d, 0)/2 // the handshakes of a short run take as long
 	p.gap = at(0.26)
 	p.back = p.gap + min(at(0.12), 30*time.Second)
 	p.push = (p.gap + p.back) / 2

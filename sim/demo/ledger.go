@@ -95,8 +95,8 @@ func (l *ledger) arrived(topic string, payload []byte, now time.Time) {
 // tally is the sum over some flows.
 type tally struct {
 	published, acked, delivered, duplicates, late, strange int
-	lost int // acknowledged and not arrived: while it runs, under way
-	latencies                                                    []time.Duration // of what was delivered, sorted
+	lost                                                   int             // acknowledged and not arrived: while it runs, under way
+	latencies                                              []time.Duration // of what was delivered, sorted
 }
 
 // p returns a quantile of the latencies, 0 when there are none.

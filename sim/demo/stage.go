@@ -90,7 +90,7 @@ func (s *stage) play(ctx context.Context) (err error) {
 	if err := w.start(ctx, lost); err != nil {
 		return cause(ctx, err)
 	}
-	s.say("luna is on the Moon now: light is on its way, %s each way; a handshake takes two round trips", seconds(moonLight))
+	s.say("luna is on the Moon now: light is on its way, %s each way; a handshake takes four", seconds(moonLight))
 	return cause(ctx, s.perform(ctx, w, lost))
 }
 
@@ -148,7 +148,9 @@ func (s *stage) perform(ctx context.Context, w *world, lost context.CancelCauseF
 }
 
 // at waits for a moment of the plan.
-func (s *stage) at(ctx context.Context, d time.Duration) error { return sleepUntil(ctx, s.start.Add(d)) }
+func (s *stage) at(ctx context.Context, d time.Duration) error {
+	return sleepUntil(ctx, s.start.Add(d))
+}
 
 // now is the time since the start.
 func (s *stage) now() time.Duration { return time.Since(s.start) }
@@ -188,7 +190,7 @@ func (s *stage) revise(ctx context.Context, w *world) error {
 		return fmt.Errorf("push a revision: %w", err)
 	}
 	s.set(func() { s.pushed = out.Revision })
-	s.say("fleet revision %d is pushed on the relay; luna is cut off and gets it when it is back", out.Revision)
+	s.say("fleet revision %d is pushed on the relay; luna, cut off, gets it later", out.Revision)
 	return nil
 }
 
@@ -232,7 +234,7 @@ func (s *stage) restart(ctx context.Context, w *world) error {
 		return err
 	}
 	s.set(func() { s.restarts++ })
-	s.say("the relay runs again, with what its disk kept; luna notices at the speed of light")
+	s.say("the relay runs again, with what its disk kept; the news travels at the speed of light")
 	return nil
 }
 

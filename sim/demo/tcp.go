@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"strings"
@@ -123,11 +124,27 @@ func (s *survey) seen() surveyed {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := s.surveyed
-	out.done = map[string]int{}
-	for k, v := range s.done {
-		out.done[k] = v
-	}
+	out.done = maps.Clone(s.done)
 	return out
+}
+
+func (s *survey) set(change func(*surveyed)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change(&s.surveyed)
+}
+
+// add counts an exchange in which who sent back what came of blob.
+func (s *surveyed) add(who string, blob, back []byte) {
+	s.bytes += int64(len(blob)) + int64(len(back))
+	if sha256.Sum256(back) != sha256.Sum256(blob) {
+		s.unequal++
+	}
+	if s.last != "" && s.last != who {
+		s.failovers++
+	}
+	s.last = who
+	s.done[who]++
 }
 
 // complete reports whether both servers have answered.
@@ -145,25 +162,17 @@ func (s *survey) run(ctx context.Context, pause time.Duration, over func(surveye
 		if context.Cause(ctx) != nil {
 			return context.Cause(ctx)
 		}
-		s.mu.Lock()
-		switch {
-		case err != nil:
-			s.broken++
+		if err != nil {
+			s.set(func(seen *surveyed) { seen.broken++ })
 			say("TCP: a connection broke (%v); the client tries again", err)
-		default:
-			s.bytes += 2 * int64(len(blob))
-			if sha256.Sum256(back) != sha256.Sum256(blob) {
-				s.unequal++
+		} else {
+			before := s.seen().last
+			s.set(func(seen *surveyed) { seen.add(who, blob, back) })
+			if before != "" && before != who {
+				say("TCP: the service has failed over from %s to %s", before, who)
 			}
-			if s.last != "" && s.last != who {
-				s.failovers++
-				say("TCP: the service has failed over from %s to %s", s.last, who)
-			}
-			s.last = who
-			s.done[who]++
 			say("TCP: %d bytes from luna to %s and back in %s", len(blob), who, seconds(time.Since(from)))
 		}
-		s.mu.Unlock()
 		if err := sleep(ctx, pause); err != nil {
 			return err
 		}

@@ -161,7 +161,7 @@ func (p picture) lines() []string {
 		"",
 	}
 	moon := fmt.Sprintf("%s, loss %g %%, %s", seconds(moonLight), 100*moonLoss, p.moon(now))
-	ground := fmt.Sprintf("%s, %s", groundLight, p.ground())
+	ground := fmt.Sprintf("%d ms, %s", groundLight.Milliseconds(), p.ground())
 	out = append(out, fmt.Sprintf("  luna ──── %s ──── relay ──── %s ──── earth", moon, ground), "")
 	for _, n := range names() {
 		out = append(out, "  "+p.node(n))
@@ -226,10 +226,8 @@ func (p picture) node(name string) string {
 	}
 	var queued, flying int
 	for _, q := range o.Queues {
-		queued += q.Bundles
-	}
-	for _, peer := range o.Peers {
-		flying += peer.InFlight
+		queued += q.Bundles - q.InFlight // what is offered to a peer or a client is in flight
+		flying += q.InFlight
 	}
 	return fmt.Sprintf("%-6s queued %4d   in flight %4d   handed on %5d   delivered %5d   on disk %d B",
 		name, queued, flying, o.Counters.HandedOn, o.Counters.Delivered, o.Store.Bytes)

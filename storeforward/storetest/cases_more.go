@@ -112,11 +112,11 @@ func testMalformed(t *testing.T, d *driver) {
 	kind.Queue.Kind, class.Queue.Class, state.State = 0, bundle.NumClasses, 3
 	good := store.Set{Key: "trace", Value: []byte("left behind")}
 	for name, b := range map[string]*store.Batch{
-		"kind":         {Puts: []store.Put{newPut(1, 1, kind)}},
-		"class":        {Puts: []store.Put{newPut(1, 1, class)}},
-		"state":        {Puts: []store.Put{newPut(1, 1, state)}},
-		"same queue":   {Puts: []store.Put{newPut(1, 1, in("x"), in("x"))}},
-		"in a mark":    {Marks: []store.Mark{{Queue: queueOf("a"), Seq: 1, State: 3}}},
+		"kind":       {Puts: []store.Put{newPut(1, 1, kind)}},
+		"class":      {Puts: []store.Put{newPut(1, 1, class)}},
+		"state":      {Puts: []store.Put{newPut(1, 1, state)}},
+		"same queue": {Puts: []store.Put{newPut(1, 1, in("x"), in("x"))}},
+		"in a mark":  {Marks: []store.Mark{{Queue: queueOf("a"), Seq: 1, State: 3}}},
 	} {
 		b.Sets = append(b.Sets, good)
 		if err := d.write(b); err == nil || errors.Is(err, store.ErrPoisoned) {

@@ -1,0 +1,118 @@
+//go:build linux
+
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/farhop/farhop/node/admin"
+)
+
+// TestOutage publishes while the way is cut: everything arrives once, in
+// order, after it is whole again.
+func TestOutage(t *testing.T) {
+	full(t)
+	m := newMesh(t)
+	sub := subscribe(m.earth, "historian", "plant/#", 1)
+	m.luna.knows(m.earth, "plant/#")
+
+	before, during := numbered("before", 20), numbered("during", 1000)
+	publish(m.luna, "plant/1/temp", 1, before...)
+	sub.once(before)
+
+	m.toLuna.Cut(true)
+	publish(m.luna, "plant/1/temp", 1, during...)
+	if n := m.luna.status().Store.Messages; n < len(during) {
+		t.Errorf("luna keeps %d messages during the outage, want %d", n, len(during))
+	}
+	if got := len(sub.lines()); got != len(before) {
+		t.Errorf("%d messages have arrived during the outage, want those %d of before", got, len(before))
+	}
+	m.toLuna.Cut(false)
+	sub.once(append(before, during...))
+	for _, d := range []*daemon{m.luna, m.relay, m.earth} {
+		d.empty()
+	}
+}
+
+// victim is the node of a mesh that is killed.
+type victim func(*mesh) *daemon
+
+func relay(m *mesh) *daemon     { return m.relay }
+func receiver(m *mesh) *daemon  { return m.earth }
+func publisher(m *mesh) *daemon { return m.luna }
+
+// window is how many messages the mosquitto clients have in flight. MQTT lets
+// a QoS 1 sender repeat that many when its connection is lost (MQTT 3.1.1,
+// 4.4), once for each loss.
+const window = 20
+
+// TestKill kills a node twice with SIGKILL while messages flow. Nothing is
+// lost whoever dies. Nothing is repeated either, but by a QoS 1 sender next to
+// the node that died.
+func TestKill(t *testing.T) {
+	full(t)
+	for _, c := range []struct {
+		name    string
+		who     victim
+		qos     int
+		repeats int // allowed for each kill
+	}{
+		{"relay qos 1", relay, 1, 0},
+		{"relay qos 2", relay, 2, 0},
+		{"receiver qos 1", receiver, 1, window},
+		{"receiver qos 2", receiver, 2, 0},
+		{"publisher qos 1", publisher, 1, window},
+		{"publisher qos 2", publisher, 2, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) { killing(t, c.who, c.qos, c.repeats) })
+	}
+}
+
+func killing(t *testing.T, who victim, qos, repeats int) {
+	const kills, n = 2, 900
+	m := newMesh(t)
+	sub := subscribe(m.earth, "historian", "plant/#", qos)
+	m.luna.knows(m.earth, "plant/#")
+	sent := numbered("m", n)
+	pub := stream(m.luna, "sensor", "plant/1/temp", qos, 3*time.Millisecond, sent...)
+	for i := range kills {
+		target := (i + 1) * n / (kills + 2)
+		until(t, func() string {
+			return fmt.Sprintf("%d of %d messages before a kill, have %d", target, n, len(sub.lines()))
+		},
+			func() bool { return len(sub.lines()) >= target })
+		if len(sub.lines()) == n {
+			t.Error("all messages came before the kill, this tests nothing")
+		}
+		who(m).kill()
+		who(m).run()
+	}
+	pub.done()
+	r := sub.receive(sent)
+	for _, d := range []*daemon{m.luna, m.relay, m.earth} {
+		d.empty()
+	}
+	r = compare(sent, sub.lines()) // copies that came late
+	if f := os.Getenv("DUMP"); f != "" {
+		os.WriteFile(f, []byte(strings.Join(sub.lines(), "\n")), 0o600)
+	}
+	t.Logf("%d kills: %s", kills, r)
+	if r.repeats > repeats*kills || len(r.foreign) > 0 {
+		t.Errorf("got %s; at most %d repeats are MQTT's", r, repeats*kills)
+	}
+	if !r.ordered && repeats == 0 {
+		t.Error("first copies are out of order")
+	}
+	for _, d := range []*daemon{m.luna, m.relay, m.earth} {
+		d.wait("counters", func(admin.Status) bool { return true })
+		c := d.status().Counters
+		if c.GapsGivenUp > 0 || c.OutOfOrder > 0 {
+			t.Errorf("%s: %+v", d.name, c)
+		}
+	}
+}
