@@ -291,7 +291,7 @@ func (r *rig) waiting(t *rapid.T, ok func(*Item) bool) *Item {
 
 func (r *rig) bury(i *Item) {
 	e := &r.model.queues[i.Entry.Queue][r.model.at(i.Entry.Queue, i.Header.Seq)]
-	e.ended, e.outlived = true, true
+	e.ended, e.outlived, e.lsn = true, true, r.m.Batch.LSN
 	r.m.Outlive(i)
 	r.m.Bury(i)
 }

@@ -80,7 +80,7 @@ func (a *app) commands() []*cobra.Command {
 		a.statusCmd(), a.peersCmd(), a.linksCmd(), a.nodesCmd(), a.routesCmd(), a.queueCmd(), a.whyCmd(),
 		a.pubCmd(), a.subCmd(),
 		a.fleetCmd(),
-		a.simCmd(),
+		a.demoCmd(), a.simCmd(), a.benchCmd(),
 		a.versionCmd(), exitCodesTopic(),
 	}
 }
