@@ -2,6 +2,7 @@ package storeforward
 
 import (
 	"slices"
+	"testing"
 
 	"github.com/farhop/farhop/storeforward/bundle"
 	"github.com/farhop/farhop/storeforward/store"
@@ -174,5 +175,21 @@ func (r *rig) drain(t *rapid.T) {
 	}
 	if s := r.m.Stats(); s != (Stats{}) {
 		t.Fatalf("stuck in the machine: %+v", s)
+	}
+}
+
+// What is read twice is in the window once.
+func TestLoadedTwice(t *testing.T) {
+	q := testQueues[0]
+	m := New(Config{Window: testWindow}, func(store.Queue) *Outlet { return nil })
+	m.Restore(store.Summary{NextSeq: 4, Queues: []store.QueueSummary{{Queue: q, Count: 3, Bytes: 3, First: 1}}})
+	var items []store.Item
+	for seq := range uint64(3) {
+		items = append(items, store.Item{Header: &store.Header{Seq: seq + 1, Size: 1}, Entry: store.Entry{Queue: q}})
+	}
+	m.Loaded(q, items)
+	m.Loaded(q, items)
+	if n := m.Lookup(q).Windowed(); n != 3 {
+		t.Errorf("%d items in the window, want 3", n)
 	}
 }

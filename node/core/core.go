@@ -45,7 +45,10 @@ type Core struct {
 	m        *storeforward.Machine
 	now      int64 // ms, of the event being handled
 
-	counts   map[store.Queue]uint64 // last DSeq per destination and class
+	dests    map[store.Queue]*dest
+	changed  []*dest // whose numbers are not in a batch yet
+	drawn    bool    // bundles or msgs are not in a batch yet
+	source   addr.EID
 	bundles  [bundle.NumClasses]uint64
 	msgs     [bundle.NumClasses]uint64
 	dirty    dirtySet
@@ -82,7 +85,7 @@ type Core struct {
 func New(cfg Config) *Core {
 	c := &Core{
 		cfg: cfg, table: routing.NewTable(cfg.Self), routes: &policy.Table{},
-		counts: map[store.Queue]uint64{}, hops: map[hopKey]*storeforward.Window{},
+		dests: map[store.Queue]*dest{}, source: addr.NodeEID(cfg.Self, ServiceMQTT), hops: map[hopKey]*storeforward.Window{},
 		messages: map[originKey]*storeforward.Window{}, legs: map[originKey]*leg{},
 		sessions: map[string]*session{}, services: map[string]*server{},
 		links: map[uint64]*link{}, byNode: map[addr.Node]*link{}, outlets: map[addr.Node]*storeforward.Outlet{},

@@ -44,7 +44,8 @@ func (c *Core) consume(h *store.Header, in *Incoming) bundle.Reason {
 	if late && !g.missing.has(in.DSeq) || g.waiting[in.DSeq] != nil {
 		return bundle.Duplicate
 	}
-	if reason := c.m.Room(in.Size, 1); reason != bundle.OK {
+	// What others wait for is always taken: it lets them go.
+	if reason := c.m.Room(in.Size, 1); reason != bundle.OK && (in.DSeq > g.next || len(g.waiting) == 0) {
 		return reason
 	}
 	if in.DSeq > g.next {

@@ -68,34 +68,73 @@ func (c *Core) matchLocal(h *store.Header, client string, r *recipients) {
 	}
 	// Numbers are drawn last, one per session, in a fixed order of matching.
 	for i := first; i < len(r.entries); i++ {
-		r.entries[i].DSeq = c.nextDSeq(store.Queue{Kind: store.ToSession, Name: r.entries[i].Queue.Name})
+		r.entries[i].DSeq = c.nextDSeq(c.dest(store.Queue{Kind: store.ToSession, Name: r.entries[i].Queue.Name}))
 	}
+}
+
+// dest is what this node keeps of a destination it numbers bundles for, per
+// class; of a session, for all classes together.
+type dest struct {
+	queue   store.Queue
+	last    uint64 // DSeq
+	changed bool   // last is not in a batch yet
+	node    addr.Node
+	region  addr.Region
+	mqtt    addr.EID
+}
+
+func (c *Core) dest(q store.Queue) *dest {
+	d := c.dests[q]
+	if d == nil {
+		d = &dest{queue: q}
+		switch q.Kind {
+		case store.ToNode:
+			d.node, _ = addr.ParseNode(q.Name)
+			d.mqtt = addr.NodeEID(d.node, ServiceMQTT)
+		case store.ToRegion:
+			d.region, _ = addr.ParseRegion(q.Name)
+			d.mqtt = addr.RegionEID(d.region, ServiceMQTT)
+		case store.ToSession, store.ToService, store.ToOrder:
+		}
+		c.dests[q] = d
+	}
+	return d
+}
+
+// eid is the endpoint of a service there.
+func (d *dest) eid(service string) addr.EID {
+	switch {
+	case service == ServiceMQTT:
+		return d.mqtt
+	case d.queue.Kind == store.ToRegion:
+		return addr.RegionEID(d.region, service)
+	}
+	return addr.NodeEID(d.node, service)
 }
 
 // outbound makes the entry of a bundle that starts here: it draws its
 // sequence numbers and encodes what will never change about it.
 func (c *Core) outbound(h *store.Header, q store.Queue) store.Entry {
-	return c.freeze(h, q, c.nextDSeq(q))
+	d := c.dest(q)
+	return c.freeze(h, d, c.nextDSeq(d))
 }
 
 // unordered makes the entry of a bundle that is never repeated, ordered or
 // missed.
-func (c *Core) unordered(h *store.Header, q store.Queue) store.Entry { return c.freeze(h, q, 0) }
+func (c *Core) unordered(h *store.Header, q store.Queue) store.Entry {
+	return c.freeze(h, c.dest(q), 0)
+}
 
-func (c *Core) freeze(h *store.Header, q store.Queue, dseq uint64) store.Entry {
+func (c *Core) freeze(h *store.Header, d *dest, dseq uint64) store.Entry {
 	c.bundles[h.Class]++
-	c.dirty.add(dirtyKey{kind: dirtyNumbers})
-	e := store.Entry{Queue: q, QoS: h.QoS, DSeq: dseq, Bundle: bundle.NewSequence(c.cfg.Incarnation, h.Class, c.bundles[h.Class])}
-	var dest addr.EID
-	if q.Kind == store.ToNode {
-		n, _ := addr.ParseNode(q.Name)
-		dest = addr.NodeEID(n, h.Service)
-	} else {
-		r, _ := addr.ParseRegion(q.Name)
-		dest = addr.RegionEID(r, h.Service)
+	c.drawn = true
+	e := store.Entry{Queue: d.queue, QoS: h.QoS, DSeq: dseq, Bundle: bundle.NewSequence(c.cfg.Incarnation, h.Class, c.bundles[h.Class])}
+	source := c.source
+	if h.Service != ServiceMQTT {
+		source = addr.NodeEID(c.cfg.Self, h.Service)
 	}
 	p := bundle.Primary{
-		Dest: dest, Source: addr.NodeEID(c.cfg.Self, h.Service), ReportTo: addr.None,
+		Dest: d.eid(h.Service), Source: source, ReportTo: addr.None,
 		Created:  bundle.Timestamp{Seq: uint64(e.Bundle)},
 		Lifetime: uint64(max(h.Expires-c.now, 0)),
 	}
@@ -115,13 +154,16 @@ func (c *Core) undraw(entries []store.Entry) {
 			if q.Kind == store.ToSession {
 				q.Class = 0
 			}
-			c.counts[q]--
+			c.dest(q).last--
 		}
 	}
 }
 
-func (c *Core) nextDSeq(q store.Queue) uint64 {
-	c.counts[q]++
-	c.dirty.add(dirtyKey{kind: dirtyCount, queue: q})
-	return c.counts[q]
+func (c *Core) nextDSeq(d *dest) uint64 {
+	d.last++
+	if !d.changed {
+		d.changed = true
+		c.changed = append(c.changed, d)
+	}
+	return d.last
 }

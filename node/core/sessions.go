@@ -168,8 +168,11 @@ func (c *Core) endSession(s *session) {
 		c.purge(q)
 	}
 	numbers := store.Queue{Kind: store.ToSession, Name: s.id}
-	delete(c.counts, numbers)
-	c.dirty.add(dirtyKey{kind: dirtyCount, queue: numbers})
+	if d := c.dests[numbers]; d != nil {
+		d.last = 0
+		c.nextDSeq(d)
+		d.last = 0 // encodeDirty drops it
+	}
 	c.dirty.add(dirtyKey{kind: dirtySession, name: s.id})
 	c.dirty.add(dirtyKey{kind: dirtyInbound, name: s.id})
 }

@@ -43,9 +43,7 @@ type dirtySet struct {
 type dirtyKind uint8
 
 const (
-	dirtyNumbers dirtyKind = iota
-	dirtyCount
-	dirtyHops
+	dirtyHops dirtyKind = iota
 	dirtyMessages
 	dirtyLeg
 	dirtySession
@@ -55,7 +53,6 @@ const (
 type dirtyKey struct {
 	kind   dirtyKind
 	name   string
-	queue  store.Queue
 	hop    hopKey
 	origin originKey
 }
@@ -75,21 +72,34 @@ func (c *Core) encodeDirty() {
 	}
 	clear(c.dirty.set)
 	c.dirty.order = c.dirty.order[:0]
+	c.encodeNumbers()
+}
+
+// encodeNumbers writes the counters that were drawn from.
+func (c *Core) encodeNumbers() {
+	if c.drawn {
+		c.drawn = false
+		var value []byte
+		for i := range c.bundles {
+			value = binary.AppendUvarint(binary.AppendUvarint(value, c.bundles[i]), c.msgs[i])
+		}
+		c.m.Batch.Sets = append(c.m.Batch.Sets, store.Set{Key: numbersKey, Value: value})
+	}
+	for _, d := range c.changed {
+		set := store.Set{Key: fmt.Sprintf("%s%d/%d/%s", countPrefix, d.queue.Kind, d.queue.Class, d.queue.Name)}
+		if d.changed = false; d.last > 0 {
+			set.Value = binary.AppendUvarint(nil, d.last)
+		} else {
+			delete(c.dests, d.queue) // a session that ended
+		}
+		c.m.Batch.Sets = append(c.m.Batch.Sets, set)
+	}
+	clear(c.changed)
+	c.changed = c.changed[:0]
 }
 
 func (c *Core) encode(k dirtyKey) (key string, value []byte) {
 	switch k.kind {
-	case dirtyNumbers:
-		for i := range c.bundles {
-			value = binary.AppendUvarint(binary.AppendUvarint(value, c.bundles[i]), c.msgs[i])
-		}
-		return numbersKey, value
-	case dirtyCount:
-		key = fmt.Sprintf("%s%d/%d/%s", countPrefix, k.queue.Kind, k.queue.Class, k.queue.Name)
-		if n, ok := c.counts[k.queue]; ok {
-			value = binary.AppendUvarint(nil, n)
-		}
-		return key, value
 	case dirtyHops:
 		o := originKey{k.hop.node, k.hop.inc, k.hop.class}
 		return hopsPrefix + originText(o) + "/" + strconv.Itoa(int(k.hop.hops)), c.hops[k.hop].AppendBinary(nil)
@@ -277,7 +287,7 @@ func (c *Core) restoreCount(rest string, value []byte) error {
 	if !ok1 || !ok2 || cmp.Or(err1, err2, err3) != nil {
 		return errDamaged
 	}
-	c.counts[store.Queue{Kind: store.Kind(k), Name: name, Class: bundle.Class(cl)}] = v
+	c.dest(store.Queue{Kind: store.Kind(k), Name: name, Class: bundle.Class(cl)}).last = v
 	return nil
 }
 

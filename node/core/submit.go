@@ -64,7 +64,7 @@ func (c *Core) addressees(h *store.Header, s *Submission, route policy.Route) (r
 		if ses := c.sessions[s.Session]; ses != nil && ses.durable() {
 			r.entries = []store.Entry{{
 				Queue: store.Queue{Kind: store.ToSession, Name: s.Session, Class: h.Class}, QoS: s.QoS,
-				DSeq: c.nextDSeq(store.Queue{Kind: store.ToSession, Name: s.Session}),
+				DSeq: c.nextDSeq(c.dest(store.Queue{Kind: store.ToSession, Name: s.Session})),
 			}}
 		}
 	case !s.To.IsZero():
@@ -138,7 +138,7 @@ func (c *Core) accept(h *store.Header, s *Submission, r recipients, reason bundl
 
 func (c *Core) nextMessage(class bundle.Class) bundle.ID {
 	c.msgs[class]++
-	c.dirty.add(dirtyKey{kind: dirtyNumbers})
+	c.drawn = true
 	return bundle.ID{Node: c.cfg.Self, Seq: bundle.NewSequence(c.cfg.Incarnation, class, c.msgs[class])}
 }
 
