@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/cobra"
+
 	"github.com/farhop/farhop/sim/bench"
 )
 
@@ -24,14 +26,13 @@ func TestBenchUsage(t *testing.T) {
 		t.Run(c.args, func(t *testing.T) {
 			var out, errs bytes.Buffer
 			a := &app{in: strings.NewReader(""), out: &out, err: &errs}
+			root := &cobra.Command{Use: "farhop", SilenceErrors: true, SilenceUsage: true}
+			root.SetFlagErrorFunc(a.root().FlagErrorFunc())
 			cmd := a.benchCmd()
-			cmd.Use = "farhop bench" // it stands alone here
-			cmd.GroupID, cmd.SilenceErrors, cmd.SilenceUsage = "", true, true
-			cmd.SetFlagErrorFunc(a.root().FlagErrorFunc())
-			cmd.SetArgs(append([]string{"mqtt", "--mosquitto", "none"}, strings.Fields(c.args)...))
-			cmd.SetOut(&out)
-			cmd.SetErr(&errs)
-			err := cmd.ExecuteContext(t.Context())
+			cmd.GroupID = "" // the groups are those of the real root
+			root.AddCommand(cmd)
+			root.SetArgs(append([]string{"bench", "mqtt", "--mosquitto", "none"}, strings.Fields(c.args)...))
+			err := root.ExecuteContext(t.Context())
 			if code := a.report(t.Context(), err); code != exitUsage || !strings.Contains(errs.String(), c.want) {
 				t.Errorf("exit code %d, %q; want %d and %q", code, errs.String(), exitUsage, c.want)
 			}
@@ -80,11 +81,5 @@ func TestBenchReport(t *testing.T) {
 	if err := printBench(&out, r); err != nil {
 		t.Fatal(err)
 	}
-	want, err := os.ReadFile(filepath.Join("testdata", "bench.txt"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if out.String() != string(want) {
-		t.Errorf("got\n%s\nwant\n%s", out.String(), want)
-	}
+	golden(t, "bench.txt", out.String())
 }

@@ -32,7 +32,7 @@ Exit code 1: not so; the report says what broke, and --keep keeps the evidence.
 
 Nothing outside a temporary directory is touched, and only ports of loopback
 are used.`,
-		Example: "  farhop demo\n  farhop demo --json --duration 40s --seed 7\n  farhop demo --duration 5m --keep /tmp/moon",
+		Example: "  farhop demo\n  farhop demo --json --duration 40s --seed 7\n  farhop demo --duration 5m --keep moon",
 		Args:    args(0, 0, ""),
 	}
 	f := c.Flags()

@@ -6,6 +6,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"sync"
 	"text/tabwriter"
 	"time"
 	"unicode"
@@ -13,6 +14,20 @@ import (
 
 	"github.com/spf13/cobra"
 )
+
+// lockedWriter lets goroutines of one command write whole lines: receipts come
+// while messages are still being published.
+type lockedWriter struct {
+	mu sync.Mutex
+	w  io.Writer // guarded by mu
+}
+
+// Write implements io.Writer.
+func (l *lockedWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
+}
 
 // jsonFlag adds --json to a command.
 func jsonFlag(c *cobra.Command) *bool { return c.Flags().Bool("json", false, "print one JSON value") }

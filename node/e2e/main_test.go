@@ -16,7 +16,7 @@ import (
 
 // patience bounds every wait for a condition. It is far beyond what a loaded
 // machine needs; a test that reaches it has found something that never comes.
-const patience = 90 * time.Second
+const patience = 20 * time.Second
 
 // env is what all tests share: made by TestMain, never changed.
 var env struct {

@@ -115,6 +115,7 @@ routes:
 	})
 	m.toEarth.Cut(true)
 	m.earth.kill()
+	m.relay.linked(false, m.earth)
 	until(t, text("leo to answer while earth is cut off"), func() bool {
 		conn, who := dial(t, listen)
 		conn.Close()

@@ -13,6 +13,7 @@ import (
 // receive window.
 const (
 	firstHandshake = 5 * time.Second // distance unknown, first attempt
+	knownHandshake = 1 * time.Second // distance seen before, first attempt
 	lastHandshake  = 5 * time.Minute // the adaptive ceiling: 2.5 min of light
 	minHandshake   = 2 * time.Second // distance known
 	minIdle        = 10 * time.Minute
@@ -36,11 +37,12 @@ func (p Properties) handshakeTimeout(attempt int, seen time.Duration) time.Durat
 	if p.OWLT > 0 {
 		return max(5*p.rtt(), minHandshake)
 	}
-	ceiling := lastHandshake
+	first, ceiling := firstHandshake, lastHandshake
 	if seen > 0 { // a peer at a known distance that returns is found soon
+		first = min(max(10*seen, knownHandshake), firstHandshake)
 		ceiling = min(max(20*seen, 4*firstHandshake), lastHandshake)
 	}
-	return min(firstHandshake<<min(attempt, 10), ceiling)
+	return min(first<<min(attempt, 10), ceiling)
 }
 
 // idleTimeout is offered to the peer; the smaller of both offers counts (RFC

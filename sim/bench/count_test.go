@@ -75,20 +75,22 @@ func TestMedian(t *testing.T) {
 func TestReport(t *testing.T) {
 	round := Load{PerSecond: 50, Drain: Drain{Lost: 1, Repeated: 2, OutOfOrder: 3}}
 	kill := Drain{Acked: 10, Arrived: 7, Lost: 3, Repeated: 5, OutOfOrder: 1}
-	r := Report{Floors: []Floor{{Natural: 100, Served: 80}}, Servers: []Server{
-		{Name: "farhop", Rounds: []Load{round}, Kills: []Drain{kill, kill}},
+	slow := round
+	slow.PerSecond = 5
+	r := Report{Floors: []Floor{{Natural: 100, Served: 80}, {Natural: 50, Served: 8}, {Natural: 10, Served: 8}}, Servers: []Server{
+		{Name: "farhop", Rounds: []Load{round, slow, slow}, Kills: []Drain{kill, kill}},
 		{Name: "mosquitto", Rounds: []Load{{PerSecond: 200}, round, round}, Kills: []Drain{kill}},
 	}}
 	r.finish()
 	n, m := r.Servers[0], r.Servers[1]
-	if n.OfNatural != 0.5 || n.OfServed != 0.625 || n.OfNode != 1 || m.Load.PerSecond != 50 {
-		t.Errorf("ratios %v %v %v, median %v", n.OfNatural, n.OfServed, n.OfNode, m.Load.PerSecond)
+	if n.OfNatural != 0.5 || n.OfServed != 0.625 || n.OfNode != 1 || n.Load.PerSecond != 5 || m.OfNode != 10 || m.Load.PerSecond != 50 {
+		t.Errorf("ratios %v %v %v %v, medians %v %v", n.OfNatural, n.OfServed, n.OfNode, m.OfNode, n.Load.PerSecond, m.Load.PerSecond)
 	}
 	if acked, arrived := n.Kept(); acked != 20 || arrived != 14 {
 		t.Errorf("kept %d of %d, want 14 of 20", arrived, acked)
 	}
-	if l, rep, o := n.Broken(); l != 7 || rep != 2 || o != 5 {
-		t.Errorf("node: %d lost, %d repeated, %d out of order; want 7, 2, 5", l, rep, o)
+	if l, rep, o := n.Broken(); l != 9 || rep != 6 || o != 11 {
+		t.Errorf("node: %d lost, %d repeated, %d out of order; want 9, 6, 11", l, rep, o)
 	}
 	if l, _, o := m.Broken(); l != 2 || o != 6 {
 		t.Errorf("another: %d lost, %d out of order; want 2, 6: a kill is not held against it", l, o)

@@ -19,8 +19,8 @@ type Floor struct {
 	SyncsPerSecond float64 `json:"syncsPerSecond"` // fdatasync after each message
 	SyncMicros     float64 `json:"syncMicros"`     // what one takes
 	Grouped        float64 `json:"grouped"`        // fdatasync after as many messages as there are clients
-	// Natural has clients x window messages waiting at any time, and syncs
-	// whatever waits: no server can acknowledge faster with the same file.
+	// Natural has clients x window messages under way, as the servers have, and
+	// syncs whatever waits (group commit).
 	Natural float64 `json:"natural"`
 	// Served is the same behind sockets: a server that does nothing but take
 	// the publishes of the same clients, append, sync and acknowledge.

@@ -30,7 +30,7 @@ type Server struct {
 	Setting string `json:"setting"`
 	Promise string `json:"promise"`
 	Load    Load   `json:"load"` // medians of the rounds
-	// Ratios of the medians.
+	// Medians of the ratios within each round, whose parts met the same machine.
 	OfNatural float64 `json:"ofNatural"` // rate over Floor.Natural
 	OfServed  float64 `json:"ofServed"`  // rate over Floor.Served
 	OfNode    float64 `json:"ofNode"`    // rate over the node's
@@ -104,9 +104,9 @@ func (r *Report) finish() {
 	for i := range r.Servers {
 		s := &r.Servers[i]
 		s.Load = medianLoad(s.Rounds)
-		s.OfNatural = ratio(s.Load.PerSecond, r.Floor.Natural)
-		s.OfServed = ratio(s.Load.PerSecond, r.Floor.Served)
-		s.OfNode = ratio(s.Load.PerSecond, r.Servers[0].Load.PerSecond)
+		s.OfNatural = paired(s.Rounds, func(i int) float64 { return r.Floors[i].Natural })
+		s.OfServed = paired(s.Rounds, func(i int) float64 { return r.Floors[i].Served })
+		s.OfNode = paired(s.Rounds, func(i int) float64 { return r.Servers[0].Rounds[i].PerSecond })
 	}
 }
 
@@ -152,6 +152,15 @@ func median[T any](all []T, figure func(T) float64) float64 {
 	}
 	slices.SortFunc(v, cmp.Compare[float64])
 	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
+}
+
+// paired is the median over rounds of a rate beside another of the same round.
+func paired(rounds []Load, other func(round int) float64) float64 {
+	var all []float64
+	for i, l := range rounds {
+		all = append(all, ratio(l.PerSecond, other(i)))
+	}
+	return median(all, func(v float64) float64 { return v })
 }
 
 func ratio(a, b float64) float64 {

@@ -127,8 +127,10 @@ func (s *stage) perform(ctx context.Context, w *world, lost context.CancelCauseF
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		err := t.publish(clients, lost)
-		s.set(func() { s.phase = "draining" })
-		s.say("publishing has stopped; what is stored drains")
+		if err == nil {
+			s.set(func() { s.phase = "draining" })
+			s.say("publishing has stopped; what is stored drains")
+		}
 		return err
 	})
 	g.Go(func() error { return s.survey.run(gctx, s.plan.length/40, s.surveyed, s.say) })
