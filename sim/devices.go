@@ -235,5 +235,5 @@ func (s *subscriber) deliver(d core.Delivery) {
 func (s *subscriber) take(b []byte, dup bool) {
 	publisher, n := identity(b)
 	s.w.note('M', s.spec.Client, uint64(publisher), n)
-	s.w.ledger.delivered(s.index, publisher, n, dup, s.w.now)
+	s.w.ledger.delivered(s.index, publisher, n, dup)
 }

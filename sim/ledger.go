@@ -2,7 +2,6 @@ package sim
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/farhop/farhop/node/core"
 	"github.com/farhop/farhop/routing/interest"
@@ -31,15 +30,14 @@ type Report struct {
 	OutOfOrder       uint64 `json:"out_of_order"`
 	Expired          uint64 `json:"expired"`
 
-	Crashes        uint64  `json:"crashes"`
-	Cuts           uint64  `json:"cuts"`
-	Transfers      uint64  `json:"transfers"`
-	WireDuplicates uint64  `json:"wire_duplicates"` // copies that nodes dropped
-	HeldBack       uint64  `json:"held_back"`
-	GapsGivenUp    uint64  `json:"gaps_given_up"`
-	LinkBytes      uint64  `json:"link_bytes"`
-	Stored         int     `json:"stored"` // entries in stores at the end
-	MeanLatency    float64 `json:"mean_latency_seconds"`
+	Crashes        uint64 `json:"crashes"`
+	Cuts           uint64 `json:"cuts"`
+	Transfers      uint64 `json:"transfers"`
+	WireDuplicates uint64 `json:"wire_duplicates"` // copies that nodes dropped
+	HeldBack       uint64 `json:"held_back"`
+	GapsGivenUp    uint64 `json:"gaps_given_up"`
+	LinkBytes      uint64 `json:"link_bytes"`
+	Stored         int    `json:"stored"` // entries in stores at the end
 
 	err error
 }
@@ -60,15 +58,13 @@ func (r *Report) Violations() []string {
 
 // ledger knows what every device was promised and what it got.
 type ledger struct {
-	acked    map[msgKey]time.Duration
+	acked    map[msgKey]bool
 	resent   map[msgKey]bool
 	got      map[delKey]bool
 	lastSeen map[pairKey]uint64
 	dups     uint64
 	redel    uint64
 	disorder uint64
-	latency  time.Duration
-	timed    uint64
 }
 
 type msgKey struct {
@@ -85,7 +81,7 @@ type pairKey struct{ subscriber, publisher int }
 
 func (l *ledger) init() {
 	if l.acked == nil {
-		l.acked, l.resent = map[msgKey]time.Duration{}, map[msgKey]bool{}
+		l.acked, l.resent = map[msgKey]bool{}, map[msgKey]bool{}
 		l.got, l.lastSeen = map[delKey]bool{}, map[pairKey]uint64{}
 	}
 }
@@ -97,10 +93,10 @@ func (l *ledger) repeated(publisher int, n uint64) {
 
 func (l *ledger) acknowledged(publisher int, n uint64) {
 	l.init()
-	l.acked[msgKey{publisher, n}] = 0
+	l.acked[msgKey{publisher, n}] = true
 }
 
-func (l *ledger) delivered(subscriber, publisher int, n uint64, dup bool, _ time.Duration) {
+func (l *ledger) delivered(subscriber, publisher int, n uint64, dup bool) {
 	l.init()
 	msg := msgKey{publisher, n}
 	key, pair := delKey{subscriber, msg}, pairKey{subscriber, publisher}

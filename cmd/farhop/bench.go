@@ -46,8 +46,8 @@ counted that it had acknowledged and still has. A kill is no power cut: what a
 program wrote without fdatasync survives the one and not the other.
 
 Medians of the rounds are printed. Servers and load share the machine, so the
-ratios of one run say more than its rates. With the defaults it takes about five
-minutes with Mosquitto, a minute without.`,
+ratios of one run say more than its rates. With the defaults it takes about three
+minutes with Mosquitto, one without.`,
 		Example: "  farhop bench mqtt\n  farhop bench mqtt --clients 64 --size 1024 --messages 50000 --dir /srv --mosquitto none",
 		Args:    args(0, 0, ""),
 	}

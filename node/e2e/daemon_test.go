@@ -259,6 +259,20 @@ func (d *daemon) knows(peer *daemon, filter string) {
 	})
 }
 
+// reaches waits until the node believes that the way to peer is up, or not.
+func (d *daemon) reaches(peer *daemon, up bool) {
+	d.t.Helper()
+	until(d.t, text(fmt.Sprintf("%s to know that the way to %s is up: %t", d.name, peer.name, up)), func() bool {
+		nodes, _ := ask(d, (*admin.Client).Nodes)
+		for _, n := range nodes {
+			if n.Node.String() == peer.name {
+				return n.Up == up
+			}
+		}
+		return false
+	})
+}
+
 // empty waits until nothing is kept for anybody.
 func (d *daemon) empty() {
 	d.t.Helper()

@@ -5,6 +5,7 @@ package e2e
 import (
 	"flag"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -120,3 +121,5 @@ func until(t *testing.T, what func() string, ok func() bool) {
 }
 
 func text(s string) func() string { return func() string { return s } }
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }

@@ -125,7 +125,7 @@ func planFor(d time.Duration) plan {
 	p := plan{length: d, publish: at(0.60), lead: 2*d + time.Hour}
 	p.grace = 14*time.Second + max(40*time.Second-d, 0)/2 // the handshakes of a short run take as long
 	p.gap = at(0.26)
-	p.back = p.gap + min(at(0.12), 30*time.Second)
+	p.back = p.gap + min(at(0.12), 20*time.Second)
 	p.push = (p.gap + p.back) / 2
 	p.cut = at(0.40)
 	p.heal = p.cut + min(at(0.05), 15*time.Second)

@@ -266,7 +266,7 @@ func TestBothNetworksShareAPort(t *testing.T) {
 	at := dst.Addr().(*net.TCPAddr)
 	udp, err := net.ListenUDP("udp", &net.UDPAddr{IP: at.IP, Port: at.Port})
 	if err != nil {
-		t.Skipf("port %d is free for TCP only", at.Port)
+		t.Skipf("port %d is free for TCP only; run with -count=1 again for another port", at.Port)
 	}
 	guard(t, udp)
 	l := openLink(t, Config{Network: "both", To: at.String()})

@@ -164,78 +164,98 @@ func Parse(name string, data []byte) (*World, error) {
 
 // Validate reports all faults.
 func (w *World) Validate() error {
-	var errs []error
-	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	v := &validator{known: map[string]bool{}}
 	if w.Duration <= 0 {
-		bad("duration: must be more than 0, such as 2h")
+		v.bad("duration: must be more than 0, such as 2h")
 	}
-	known := map[string]bool{}
-	for _, n := range w.Nodes {
-		if _, err := addr.ParseNode(n.Name); err != nil {
-			bad("nodes: %w", err)
-		}
-		if _, err := addr.ParseRegion(n.Region); err != nil {
-			bad("nodes: %s: %w", n.Name, err)
-		}
-		if known[n.Name] {
-			bad("nodes: %s is there twice", n.Name)
-		}
-		known[n.Name] = true
-	}
-	if g := w.Grid; g != nil {
-		if g.Nodes < 2 || g.Nodes > MaxNodes || g.Degree < 1 || g.Regions < 1 {
-			bad("grid: want nodes 2 to %d, degree and regions at least 1", MaxNodes)
-		}
-		for i := range min(g.Nodes, MaxNodes) {
-			known[GridName(i)] = true
-		}
-	}
-	if len(known) == 0 || len(known) > MaxNodes || len(w.Links) > MaxLinks {
-		bad("nodes: want 1 to %d, and at most %d links", MaxNodes, MaxLinks)
-	}
-	check := func(where, node string) {
-		if !known[node] {
-			bad("%s: no node is called %q", where, node)
-		}
-	}
+	v.nodes(w)
 	for i, l := range w.Links {
-		check(fmt.Sprintf("links[%d]", i), l.Between[0])
-		check(fmt.Sprintf("links[%d]", i), l.Between[1])
+		at := fmt.Sprintf("links[%d]", i)
+		v.node(at, l.Between[0])
+		v.node(at, l.Between[1])
 		if l.Between[0] == l.Between[1] {
-			bad("links[%d]: joins %s with itself", i, l.Between[0])
+			v.bad("%s: joins %s with itself", at, l.Between[0])
 		}
 		if l.Loss < 0 || l.Loss >= 1 {
-			bad("links[%d]: loss must be 0%% or more and less than 100%%", i)
+			v.bad("%s: loss must be 0%% or more and less than 100%%", at)
 		}
 		if err := l.Contacts.Schedule(time.Time{}).Validate(); err != nil {
-			bad("links[%d]: contacts: %w", i, err)
+			v.bad("%s: contacts: %w", at, err)
 		}
 	}
+	v.devices(w)
+	for i, c := range w.Crashes {
+		v.node(fmt.Sprintf("crashes[%d]", i), c.Node)
+	}
+	if _, err := w.Policy(); err != nil {
+		v.bad("routes: %w", err)
+	}
+	return errors.Join(v.errs...)
+}
+
+// validator collects faults.
+type validator struct {
+	errs  []error
+	known map[string]bool
+}
+
+func (v *validator) bad(format string, args ...any) {
+	v.errs = append(v.errs, fmt.Errorf(format, args...))
+}
+
+func (v *validator) node(where, name string) {
+	if !v.known[name] {
+		v.bad("%s: no node is called %q", where, name)
+	}
+}
+
+func (v *validator) nodes(w *World) {
+	for _, n := range w.Nodes {
+		if _, err := addr.ParseNode(n.Name); err != nil {
+			v.bad("nodes: %w", err)
+		}
+		if _, err := addr.ParseRegion(n.Region); err != nil {
+			v.bad("nodes: %s: %w", n.Name, err)
+		}
+		if v.known[n.Name] {
+			v.bad("nodes: %s is there twice", n.Name)
+		}
+		v.known[n.Name] = true
+	}
+	if g := w.Grid; g != nil {
+		if g.Nodes < 2 || g.Nodes > MaxNodes || g.Degree < 1 || g.Regions < 1 || g.Delay <= 0 {
+			v.bad("grid: want nodes 2 to %d, degree and regions at least 1, and a delay", MaxNodes)
+		}
+		for i := range min(g.Nodes, MaxNodes) {
+			v.known[GridName(i)] = true
+		}
+	}
+	if len(v.known) == 0 || len(v.known) > MaxNodes || len(w.Links) > MaxLinks {
+		v.bad("nodes: want 1 to %d, and at most %d links", MaxNodes, MaxLinks)
+	}
+}
+
+func (v *validator) devices(w *World) {
 	for i, s := range w.Subscribers {
-		check(fmt.Sprintf("subscribers[%d]", i), s.Node)
+		at := fmt.Sprintf("subscribers[%d]", i)
+		v.node(at, s.Node)
 		if err := interest.ValidFilter(s.Filter); err != nil {
-			bad("subscribers[%d]: %w", i, err)
+			v.bad("%s: %w", at, err)
 		}
 		if s.Client == "" || s.QoS > 2 {
-			bad("subscribers[%d]: want a client and a qos of 0 to 2", i)
+			v.bad("%s: want a client and a qos of 0 to 2", at)
 		}
 	}
 	for i, p := range w.Publishers {
-		check(fmt.Sprintf("publishers[%d]", i), p.Node)
+		at := fmt.Sprintf("publishers[%d]", i)
+		v.node(at, p.Node)
 		if err := interest.ValidTopic(p.Topic); err != nil {
-			bad("publishers[%d]: %w", i, err)
+			v.bad("%s: %w", at, err)
 		}
 		if p.Client == "" || p.QoS > 2 || p.Every <= 0 {
-			bad("publishers[%d]: want a client, a qos of 0 to 2 and an interval, such as every: 1s", i)
+			v.bad("%s: want a client, a qos of 0 to 2 and an interval, such as every: 1s", at)
 		}
 	}
-	for i, c := range w.Crashes {
-		check(fmt.Sprintf("crashes[%d]", i), c.Node)
-	}
-	if _, err := w.Policy(); err != nil {
-		bad("routes: %w", err)
-	}
-	return errors.Join(errs...)
 }
 
 // GridName names the i-th node of a Grid.

@@ -10,6 +10,9 @@ import (
 // Duration is a time.Duration with its unit: 1.28s, 20m, 72h.
 type Duration time.Duration
 
+// String returns the duration as Go writes it.
+func (d Duration) String() string { return time.Duration(d).String() }
+
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (d *Duration) UnmarshalText(b []byte) error {
 	v, err := time.ParseDuration(string(b))

@@ -25,7 +25,7 @@ func TestVectors(t *testing.T) {
 	}
 	data, err := os.ReadFile(vectorFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		t.Skipf("SKIPPED: no bundles of other implementations to test with: %s is absent", vectorFile)
+		t.Skipf("no bundles of other implementations to test with; to run this, install them as %s", vectorFile)
 	}
 	if err != nil {
 		t.Fatal(err)

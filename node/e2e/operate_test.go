@@ -1,0 +1,145 @@
+//go:build linux
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/farhop/farhop/node/admin"
+	"github.com/farhop/farhop/node/core"
+	"github.com/farhop/farhop/storeforward/boltstore"
+	"github.com/farhop/farhop/storeforward/store"
+)
+
+// TestObserve asks a node the way monitoring and scripts do.
+func TestObserve(t *testing.T) {
+	d := newDaemon(t, "earth-1")
+	d.init("earth")
+	d.run()
+	sub := subscribe(d, "historian", "plant/#", 1)
+	sent := numbered("m", 7)
+	publish(d, "plant/1/temp", 1, sent...)
+	sub.once(sent)
+	d.wait("all deliveries acknowledged", func(s admin.Status) bool { return s.Counters.Delivered == 7 })
+
+	for _, path := range []string{"/healthz", "/readyz"} {
+		if code, body := d.get(path); code != 200 {
+			t.Errorf("%s: %d %s", path, code, body)
+		}
+	}
+	code, body := d.get("/metrics")
+	for _, line := range []string{
+		`farhop_submitted_total{reason="ok"} 7`, "farhop_delivered_total 7", "farhop_store_messages 0",
+		"farhop_mqtt_clients 1", `farhop_mqtt_publishes_total{qos="1"} 7`, "process_resident_memory_bytes ", "go_goroutines ",
+	} {
+		if code != 200 || !strings.Contains(body, "\n"+line) {
+			t.Errorf("/metrics (%d) has no line %q", code, line)
+		}
+	}
+	if code, _ := d.get("/api/v1/status"); code != 401 {
+		t.Errorf("the API without a token answers %d, want 401", code)
+	}
+
+	var status map[string]any
+	if err := json.Unmarshal([]byte(d.do("status", "--json")), &status); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"node", "region", "mesh", "version", "now", "uptime_s", "clock_ok", "store", "mqtt", "peers", "queues", "counters"} {
+		if _, ok := status[key]; !ok {
+			t.Errorf("status --json has no %s", key)
+		}
+	}
+	for _, key := range []string{"peers", "queues"} {
+		if _, list := status[key].([]any); !list {
+			t.Errorf("%s is %v, want a list even when it is empty", key, status[key])
+		}
+	}
+	for _, command := range []string{"peers", "links", "nodes", "routes", "queue"} {
+		if out := d.do(command, "--json"); !json.Valid([]byte(out)) {
+			t.Errorf("%s --json is no JSON: %s", command, out)
+		}
+		if out := d.do(command); out == "" {
+			t.Errorf("%s says nothing", command)
+		}
+	}
+}
+
+// TestTerm stops a node with SIGTERM while devices are connected and publish.
+// It ends by itself, and what it acknowledged is there afterwards.
+func TestTerm(t *testing.T) {
+	d := newDaemon(t, "earth-1")
+	d.init("earth")
+	d.run()
+	sub := subscribe(d, "historian", "plant/#", 2)
+	sent := numbered("m", 400)
+	pub := stream(d, "sensor", "plant/1/temp", 2, 2*time.Millisecond, sent...)
+	for i := range 2 {
+		until(t, text("messages to flow"), func() bool { return len(sub.lines()) > 50+100*i })
+		d.stop()
+		if d.logged("level=ERROR") || d.logged("panic") {
+			t.Errorf("stopped with errors:\n%s", tail(d.logs, 30))
+		}
+		d.run()
+	}
+	pub.done()
+	sub.once(sent)
+	if d.logged("was not closed cleanly") {
+		t.Errorf("the store was not closed:\n%s", tail(d.logs, 30))
+	}
+}
+
+// TestClockBehind runs a node whose clock is behind the time it was sure of,
+// as after a battery is lost: it says so, and works.
+func TestClockBehind(t *testing.T) {
+	earth, luna := newDaemon(t, "earth-1"), newDaemon(t, "luna-1")
+	earth.init("earth")
+	earth.run()
+	luna.join(earth.invite("luna", earth.mesh))
+	luna.run()
+	luna.linked(true, earth)
+	luna.stop()
+	// A clock cannot be turned back for one process. To a node it is the same
+	// when the time it kept is turned forward.
+	floor, err := time.Now().Add(24 * time.Hour).UTC().MarshalText()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	s, err := boltstore.Open(boltstore.Config{
+		Dir: filepath.Join(luna.dir, "store"), Log: quiet(), Done: func(_ store.LSN, err error) { ended <- err },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Append(&store.Batch{LSN: 1, Sets: []store.Set{{Key: core.StatePrefix + "floor", Value: floor}}})
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	luna.run()
+	luna.linked(true, earth)
+	if got := luna.status(); got.ClockOK || got.Now.Before(time.Now().Add(23*time.Hour)) {
+		t.Errorf("clock ok: %t, now %s; want the kept time and a warning", got.ClockOK, got.Now)
+	}
+	if !luna.logged("level=WARN", "clock") {
+		t.Error("no warning in the log")
+	}
+	if out := luna.do("status"); !strings.Contains(out, "clock not trusted") {
+		t.Errorf("status does not tell of the clock:\n%s", out)
+	}
+	for i, way := range []struct{ from, to *daemon }{{luna, earth}, {earth, luna}} {
+		topic := fmt.Sprintf("way/%d", i)
+		sub := subscribe(way.to, "historian", topic, 1)
+		way.from.knows(way.to, topic)
+		sent := numbered("m", 10)
+		publish(way.from, topic, 1, sent...)
+		sub.once(sent)
+	}
+}

@@ -1,0 +1,46 @@
+package scenario
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestFaultsAreNamed(t *testing.T) {
+	for _, c := range []struct{ name, text, want string }{
+		{"empty", "", "the file is empty"},
+		{"unknown key", "duration: 1h\nnodes: [{name: a, region: a, colour: red}]", "colour"},
+		{"second document", "duration: 1h\nnodes: [{name: a, region: a}]\n---\nname: b", "second YAML document"},
+		{"bare number", "duration: 60", "write a number with its unit"},
+		{"unknown node", "duration: 1h\nnodes: [{name: a, region: a}]\nlinks: [{between: [a, b], delay: 1s}]", `no node is called "b"`},
+		{"whole loss", "duration: 1h\nnodes: [{name: a, region: a}, {name: b, region: b}]\nlinks: [{between: [a, b], loss: 100%}]", "less than 100%"},
+		{"bad filter", "duration: 1h\nnodes: [{name: a, region: a}]\nsubscribers: [{node: a, client: c, filter: 'a/#/b'}]", "subscribers[0]"},
+		{"no interval", "duration: 1h\nnodes: [{name: a, region: a}]\npublishers: [{node: a, client: c, topic: x}]", "every: 1s"},
+		{"route to nowhere", "duration: 1h\nnodes: [{name: a, region: a}]\nroutes: [{name: r, topic: x, to: [A]}]", "routes"},
+	} {
+		_, err := Parse("world.yaml", []byte(c.text))
+		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(err.Error(), "world.yaml") {
+			t.Errorf("%s: %v, want a fault with %q", c.name, err, c.want)
+		}
+	}
+}
+
+func TestUnits(t *testing.T) {
+	w, err := Parse("world.yaml", []byte(`{duration: 1.5h, nodes: [{name: a, region: a}, {name: b, region: b}],
+		links: [{between: [a, b], delay: 1.28s, loss: 1%, rate: 9600bit, contacts: {every: 2h, for: 40m}}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := w.Links[0]
+	if l.Loss != 0.01 || l.Rate != 9600 || l.Contacts.For.String() != "40m0s" {
+		t.Errorf("read as %+v", l)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte("{duration: 1h, nodes: [{name: a, region: a}], random: {crashes: 3}}"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if w, err := Parse("world.yaml", b); err == nil && w.Duration <= 0 {
+			t.Errorf("accepted a world of %v", w.Duration)
+		}
+	})
+}
