@@ -90,6 +90,7 @@ func (p *publisher) tick() {
 		return
 	}
 	p.next++
+	p.w.ledger.published(p.index, p.next, p.w.now)
 	p.publish(p.next, false)
 	p.w.after(time.Duration(p.spec.Every), p.tick)
 }
@@ -235,5 +236,5 @@ func (s *subscriber) deliver(d core.Delivery) {
 func (s *subscriber) take(b []byte, dup bool) {
 	publisher, n := identity(b)
 	s.w.note('M', s.spec.Client, uint64(publisher), n)
-	s.w.ledger.delivered(s.index, publisher, n, dup)
+	s.w.ledger.delivered(s.index, publisher, n, dup, s.w.now)
 }

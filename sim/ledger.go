@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/farhop/farhop/node/core"
 	"github.com/farhop/farhop/routing/interest"
@@ -65,6 +66,8 @@ type ledger struct {
 	dups     uint64
 	redel    uint64
 	disorder uint64
+	sent     map[msgKey]time.Duration // first published
+	latency  time.Duration            // sum over all first deliveries
 }
 
 type msgKey struct {
@@ -82,8 +85,13 @@ type pairKey struct{ subscriber, publisher int }
 func (l *ledger) init() {
 	if l.acked == nil {
 		l.acked, l.resent = map[msgKey]bool{}, map[msgKey]bool{}
-		l.got, l.lastSeen = map[delKey]bool{}, map[pairKey]uint64{}
+		l.got, l.lastSeen, l.sent = map[delKey]bool{}, map[pairKey]uint64{}, map[msgKey]time.Duration{}
 	}
+}
+
+func (l *ledger) published(publisher int, n uint64, at time.Duration) {
+	l.init()
+	l.sent[msgKey{publisher, n}] = at
 }
 
 func (l *ledger) repeated(publisher int, n uint64) {
@@ -96,7 +104,7 @@ func (l *ledger) acknowledged(publisher int, n uint64) {
 	l.acked[msgKey{publisher, n}] = true
 }
 
-func (l *ledger) delivered(subscriber, publisher int, n uint64, dup bool) {
+func (l *ledger) delivered(subscriber, publisher int, n uint64, dup bool, at time.Duration) {
 	l.init()
 	msg := msgKey{publisher, n}
 	key, pair := delKey{subscriber, msg}, pairKey{subscriber, publisher}
@@ -109,6 +117,7 @@ func (l *ledger) delivered(subscriber, publisher int, n uint64, dup bool) {
 		return
 	}
 	l.got[key] = true
+	l.latency += at - l.sent[msg]
 	if n < l.lastSeen[pair] {
 		l.disorder++
 	}
@@ -120,6 +129,9 @@ func (l *ledger) judge(w *world, r *Report) {
 	l.init()
 	r.Acknowledged = uint64(len(l.acked))
 	r.Duplicates, r.Redelivered, r.OutOfOrder = l.dups, l.redel, l.disorder
+	if n := len(l.got); n > 0 {
+		r.MeanLatency = (l.latency / time.Duration(n)).Seconds()
+	}
 	stored := map[msgKey]bool{}
 	for _, n := range w.nodes {
 		n.stored(stored)

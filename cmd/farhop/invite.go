@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -39,11 +40,7 @@ it is the one on which farhop init was run.`,
 			if err != nil {
 				return err
 			}
-			cl, err := a.client()
-			if err != nil {
-				return a.inviteOffline(err)
-			}
-			got, err := cl.Invite(c.Context(), req)
+			got, err := a.inviteSoon(c.Context(), req)
 			if err != nil {
 				return a.inviteOffline(err)
 			}
@@ -58,6 +55,27 @@ it is the one on which farhop init was run.`,
 	f.StringArrayVar(&advertise, "advertise", nil, "HOST:PORT at which the new node reaches this one")
 	f.StringVar(&life, "life", "24h", "how long the ticket is good, such as 90m, 24h or 30d")
 	return c
+}
+
+// inviteSoon asks the daemon, and asks again for a moment when it does not
+// answer yet: "farhop run &" and "farhop invite" often follow each other.
+func (a *app) inviteSoon(ctx context.Context, req admin.InviteRequest) (got admin.Invite, err error) {
+	for range 25 {
+		var cl *admin.Client
+		if cl, err = a.client(); err == nil {
+			got, err = cl.Invite(ctx, req)
+		}
+		var off *admin.NotRunning
+		if !errors.As(err, &off) {
+			return got, err
+		}
+		select {
+		case <-ctx.Done():
+			return got, err
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+	return got, err
 }
 
 func inviteRequest(c *cobra.Command, region, life string, advertise []string) (req admin.InviteRequest, err error) {

@@ -41,7 +41,7 @@ once, which costs nothing but repeated work: what was acknowledged is on disk.`,
 			if err := cfg.Validate(); err != nil {
 				return usage(c, "%v", err)
 			}
-			return a.noNode(dir, runNode(c.Context(), dir, a.logger(cfg.Log), version().Version))
+			return a.noNode(dir, runNode(c.Context(), dir, a.logger(cfg.Log), versionOf().Version))
 		},
 	}
 	c.Flags().StringVar(&level, "log-level", "", "debug, info, warn or error, instead of log.level")

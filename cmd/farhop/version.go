@@ -17,14 +17,17 @@ type build struct {
 	Platform string `json:"platform"`
 }
 
-func version() build {
-	b := build{Version: "unknown", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+// version is set by the Makefile, from git.
+var version = "devel"
+
+func versionOf() build {
+	b := build{Version: version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return b
 	}
-	if b.Version = info.Main.Version; b.Version == "" || b.Version == "(devel)" {
-		b.Version = "devel"
+	if v := info.Main.Version; version == "devel" && v != "" && v != "(devel)" {
+		b.Version = v // installed by go install
 	}
 	for _, s := range info.Settings {
 		switch s.Key {
@@ -46,7 +49,7 @@ func (a *app) versionCmd() *cobra.Command {
 	}
 	asJSON := jsonFlag(c)
 	c.RunE = func(*cobra.Command, []string) error {
-		b := version()
+		b := versionOf()
 		if *asJSON {
 			return printJSON(a.out, b)
 		}

@@ -46,3 +46,51 @@ func TestReceiveGuards(t *testing.T) {
 		})
 	}
 }
+
+// What arrives at a node that has not yet read back what it held before a
+// restart, and the restart after that.
+func TestHeldBackOverTwoRestarts(t *testing.T) {
+	e := newEnv()
+	e.script(stuckAtR)
+	e.script("publish a plant/1 m0\n stabilize\n publish a plant/1 m1" + detain)
+	// b holds m2 to m5 back; its acknowledgement is lost with the crash.
+	e.script("publish a plant/1 m2\n publish a plant/1 m3\n publish a plant/1 m4\n publish a plant/1 m5")
+	e.script("sync a\n deliver a b\n sync b\n crash b")
+	e.script("up a b\n deliver a b\n up r b\n deliver r b\n connect b ops")
+	out := e.do("stabilize")
+	for _, m := range []string{"m1", "m2", "m3", "m4", "m5"} {
+		if n := strings.Count(out, "b delivers "+m+" "); n != 1 {
+			t.Errorf("%s was delivered %d times:\n%s", m, n, out)
+		}
+	}
+	e.script("crash b\n up a b\n stabilize\n connect b ops auto\n stabilize\n publish a plant/1 m6")
+	if out := e.do("stabilize"); !strings.Contains(out, "delivers m6") {
+		t.Errorf("m6 waits for what came long ago:\n%s%s", out, e.do("view b"))
+	}
+}
+
+// A node that lost its store does not wait for what it once had.
+func TestWipedNodeBeginsWhereItsPeersAre(t *testing.T) {
+	e := newEnv()
+	e.script(pair)
+	e.script("publish a plant/1 x n=5000\n stabilize\n crash b wipe\n sync b\n up a b\n stabilize\n subscribe b ops plant/# auto\n stabilize")
+	e.do("publish a plant/1 m1")
+	if out := e.do("stabilize"); !strings.Contains(out, "delivers m1") {
+		t.Errorf("m1 is not delivered:\n%s", out)
+	}
+}
+
+// Sessions leave nothing behind.
+func TestEndedSessionsLeaveNoQueues(t *testing.T) {
+	e := newEnv()
+	e.script("node a\n stabilize")
+	for range 20 {
+		e.script("connect a ops\n subscribe a ops plant/#\n publish a plant/1 m\n stabilize\n disconnect a ops expiry=0\n stabilize")
+	}
+	for k := range 20 {
+		e.script(strings.ReplaceAll("connect a c%\n subscribe a c% plant/#\n publish a plant/1 m\n stabilize\n disconnect a c% expiry=0\n stabilize", "%", string(rune('a'+k))))
+	}
+	if n := e.node("a").core.Queues(); n > 1 {
+		t.Errorf("%d queues are left", n)
+	}
+}
