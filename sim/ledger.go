@@ -31,14 +31,15 @@ type Report struct {
 	OutOfOrder       uint64 `json:"out_of_order"`
 	Expired          uint64 `json:"expired"`
 
-	Crashes        uint64 `json:"crashes"`
-	Cuts           uint64 `json:"cuts"`
-	Transfers      uint64 `json:"transfers"`
-	WireDuplicates uint64 `json:"wire_duplicates"` // copies that nodes dropped
-	HeldBack       uint64 `json:"held_back"`
-	GapsGivenUp    uint64 `json:"gaps_given_up"`
-	LinkBytes      uint64 `json:"link_bytes"`
-	Stored         int    `json:"stored"` // entries in stores at the end
+	Crashes        uint64  `json:"crashes"`
+	Cuts           uint64  `json:"cuts"`
+	Transfers      uint64  `json:"transfers"`
+	WireDuplicates uint64  `json:"wire_duplicates"` // copies that nodes dropped
+	HeldBack       uint64  `json:"held_back"`
+	GapsGivenUp    uint64  `json:"gaps_given_up"`
+	LinkBytes      uint64  `json:"link_bytes"`
+	Stored         int     `json:"stored"` // entries in stores at the end
+	MeanLatency    float64 `json:"mean_latency_seconds"`
 
 	err error
 }

@@ -193,3 +193,23 @@ func TestLoadedTwice(t *testing.T) {
 		t.Errorf("%d items in the window, want 3", n)
 	}
 }
+
+// A load that found nothing, because what it was for was not durable yet, is
+// asked for again when it is.
+func TestStarvedQueueIsReadAgain(t *testing.T) {
+	q := testQueues[0]
+	m := New(Config{Window: testWindow}, func(store.Queue) *Outlet { return nil })
+	m.Restore(store.Summary{NextSeq: 2, Queues: []store.QueueSummary{{Queue: q, Count: 1, Bytes: 1, First: 1}}})
+	first := m.Loads()
+	m.Put(&store.Header{Seq: m.NextSeq(), Size: 1, Entries: []store.Entry{{Queue: q}}}, &store.Blob{})
+	lsn := m.Cut().LSN
+	m.Loaded(q, []store.Item{{Header: &store.Header{Seq: 1, Size: 1}, Entry: store.Entry{Queue: q}}})
+	second := m.Loads()
+	m.Loaded(q, nil) // read before the batch was synced
+	third := m.Loads()
+	m.Persisted(lsn)
+	fourth := m.Loads()
+	if len(first) != 1 || len(second) != 1 || len(third) != 0 || len(fourth) != 1 || fourth[0].After != 1 {
+		t.Errorf("loads %v, %v, %v, %v", first, second, third, fourth)
+	}
+}
