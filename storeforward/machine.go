@@ -165,7 +165,11 @@ func (m *Machine) Cut() *store.Batch {
 		return nil
 	}
 	b := m.Batch
-	m.Batch = &store.Batch{LSN: b.LSN + 1}
+	// The next batch is likely to be as large.
+	m.Batch = &store.Batch{
+		LSN: b.LSN + 1, Puts: make([]store.Put, 0, len(b.Puts)), Drops: make([]store.Drop, 0, len(b.Drops)),
+		Sets: make([]store.Set, 0, len(b.Sets)),
+	}
 	return b
 }
 

@@ -49,6 +49,7 @@ type Core struct {
 	changed  []*dest // whose numbers are not in a batch yet
 	drawn    bool    // bundles or msgs are not in a batch yet
 	source   addr.EID
+	arena    []byte // frozen parts of bundles are cut from it, many to an allocation
 	bundles  [bundle.NumClasses]uint64
 	msgs     [bundle.NumClasses]uint64
 	dirty    dirtySet

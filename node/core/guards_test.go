@@ -63,6 +63,9 @@ func TestHeldBackOverTwoRestarts(t *testing.T) {
 			t.Errorf("%s was delivered %d times:\n%s", m, n, out)
 		}
 	}
+	if out := e.do("view b"); strings.Contains(out, "order") {
+		t.Errorf("something is still held back:\n%s", out)
+	}
 	e.script("crash b\n up a b\n stabilize\n connect b ops auto\n stabilize\n publish a plant/1 m6")
 	if out := e.do("stabilize"); !strings.Contains(out, "delivers m6") {
 		t.Errorf("m6 waits for what came long ago:\n%s%s", out, e.do("view b"))
@@ -92,5 +95,36 @@ func TestEndedSessionsLeaveNoQueues(t *testing.T) {
 	}
 	if n := e.node("a").core.Queues(); n > 1 {
 		t.Errorf("%d queues are left", n)
+	}
+}
+
+// What was given up and comes after all comes once.
+func TestLateMessageComesOnce(t *testing.T) {
+	e := newEnv()
+	e.script(pair)
+	b := e.node("b")
+	receive := func(xid, dseq uint64) string {
+		e.out.Reset()
+		b.core.Receive(e.now, 1, []core.Frame{&core.Incoming{
+			XID: xid, Class: bundle.Telemetry, Origin: addr.MustNode("x"), Bundle: bundle.NewSequence(9, bundle.Telemetry, dseq), DSeq: dseq,
+			Message: bundle.ID{Node: addr.MustNode("x"), Seq: bundle.NewSequence(9, bundle.Telemetry, dseq)}, Node: b.name,
+			Service: core.ServiceMQTT, QoS: 1, Topic: "plant/1", Life: 1 << 40, Blob: blob("m", "plant/1", 0), Size: 10,
+		}})
+		b.pump()
+		b.sync()
+		out := e.out.String()
+		e.do("lose b a") // a knows nothing of these transfers
+		return out
+	}
+	receive(1, 1)
+	receive(2, 4)
+	e.do("tick 11m")
+	for k, dseq := range []uint64{3, 2} {
+		if out := receive(uint64(3+2*k), dseq); !strings.Contains(out, "b delivers") {
+			t.Errorf("number %d is not delivered:\n%s", dseq, out)
+		}
+		if out := receive(uint64(4+2*k), dseq); strings.Contains(out, "b delivers") {
+			t.Errorf("number %d is delivered again:\n%s", dseq, out)
+		}
 	}
 }

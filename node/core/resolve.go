@@ -141,7 +141,12 @@ func (c *Core) freeze(h *store.Header, d *dest, dseq uint64) store.Entry {
 	if c.cfg.Clock {
 		p.Created.Time = bundle.DTNTime(c.now)
 	}
-	e.Frozen = bundle.AppendFrozen(make([]byte, 0, 128), &p, bundle.MeshInfo{DSeq: e.DSeq, Message: h.Message, QoS: h.QoS})
+	if cap(c.arena)-len(c.arena) < 512 {
+		c.arena = make([]byte, 0, 16<<10)
+	}
+	start := len(c.arena)
+	c.arena = bundle.AppendFrozen(c.arena, &p, bundle.MeshInfo{DSeq: e.DSeq, Message: h.Message, QoS: h.QoS})
+	e.Frozen = c.arena[start:len(c.arena):len(c.arena)]
 	return e
 }
 

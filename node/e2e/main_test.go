@@ -5,7 +5,6 @@ package e2e
 import (
 	"flag"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,7 +16,7 @@ import (
 
 // patience bounds every wait for a condition. It is far beyond what a loaded
 // machine needs; a test that reaches it has found something that never comes.
-const patience = 20 * time.Second
+const patience = 90 * time.Second
 
 // env is what all tests share: made by TestMain, never changed.
 var env struct {
@@ -121,5 +120,3 @@ func until(t *testing.T, what func() string, ok func() bool) {
 }
 
 func text(s string) func() string { return func() string { return s } }
-
-func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }

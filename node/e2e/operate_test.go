@@ -3,8 +3,11 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -109,20 +112,7 @@ func TestClockBehind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	s, err := boltstore.Open(boltstore.Config{
-		Dir: filepath.Join(luna.dir, "store"), Log: quiet(), Done: func(_ store.LSN, err error) { ended <- err },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Append(&store.Batch{LSN: 1, Sets: []store.Set{{Key: core.StatePrefix + "floor", Value: floor}}})
-	if err := <-ended; err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	luna.setState("floor", func([]byte) []byte { return floor })
 	luna.run()
 	luna.linked(true, earth)
 	if got := luna.status(); got.ClockOK || got.Now.Before(time.Now().Add(23*time.Hour)) {
@@ -141,5 +131,27 @@ func TestClockBehind(t *testing.T) {
 		sent := numbered("m", 10)
 		publish(way.from, topic, 1, sent...)
 		sub.once(sent)
+	}
+}
+
+// setState changes what a stopped node keeps under one of its own keys.
+func (d *daemon) setState(key string, change func([]byte) []byte) {
+	d.t.Helper()
+	key = core.StatePrefix + key
+	ended := make(chan error, 1)
+	s, err := boltstore.Open(boltstore.Config{
+		Dir: filepath.Join(d.dir, "store"), Log: slog.New(slog.DiscardHandler), Done: func(_ store.LSN, err error) { ended <- err },
+	})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	var old []byte
+	err = s.State(key, func(_ string, value []byte) error { old = bytes.Clone(value); return nil })
+	if err == nil {
+		s.Append(&store.Batch{LSN: 1, Sets: []store.Set{{Key: key, Value: change(old)}}})
+		err = <-ended
+	}
+	if err := errors.Join(err, s.Close()); err != nil {
+		d.t.Fatal(err)
 	}
 }

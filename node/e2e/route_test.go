@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
@@ -125,8 +126,12 @@ func TestFleet(t *testing.T) {
 	m.luna.run()
 	applied(m.luna, m.luna, 2)
 
-	if out := m.relay.do("fleet", "push", file); !strings.Contains(out, "the same") {
+	if out := m.relay.do("fleet", "push", file); !strings.Contains(out, "holds the same already") {
 		t.Errorf("the same again: %s", out)
+	}
+	now, err := ask(m.relay, (*admin.Client).FleetStatus)
+	if err != nil {
+		t.Fatal(err)
 	}
 	write(strings.Replace(telemetryUp, "unreachable: store", "unreachable: stor", 1))
 	m.relay.refused([]string{"plant.yaml:5:", "not one of store, drop"}, "fleet", "push", file)
@@ -134,5 +139,16 @@ func TestFleet(t *testing.T) {
 	m.relay.refused([]string{"plant.yaml:", "tll"}, "fleet", "push", file)
 	write(strings.ReplaceAll(telemetryUp, "telemetry-up", "newer"))
 	m.earth.refused([]string{"authority"}, "fleet", "push", file)
-	applied(m.luna, m.relay, 2)
+	applied(m.luna, m.relay, now.Revision) // and nothing after it
+
+	m.luna.stop()
+	m.luna.setState("fleet", func(signed []byte) []byte {
+		at := bytes.Index(signed, []byte("earth"))
+		if at < 0 {
+			t.Fatalf("the kept revision does not hold its route: %q", signed)
+		}
+		copy(signed[at:], "venus")
+		return signed
+	})
+	m.luna.refused([]string{"revision", "signature"}, "run")
 }

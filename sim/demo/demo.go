@@ -124,12 +124,12 @@ func planFor(d time.Duration) plan {
 	}
 	p := plan{length: d, publish: at(0.60), lead: 2*d + time.Hour}
 	p.grace = 14*time.Second + max(40*time.Second-d, 0)/2 // the handshakes of a short run take as long
-	p.gap = at(0.26)
-	p.back = p.gap + min(at(0.12), 20*time.Second)
+	p.gap = at(0.24)
+	p.back = p.gap + min(at(0.11), 20*time.Second)
 	p.push = (p.gap + p.back) / 2
 	p.cut = at(0.40)
 	p.heal = p.cut + min(at(0.05), 15*time.Second)
-	p.kill = at(0.47)
+	p.kill = at(0.48)
 	p.rise = p.kill + min(max(at(0.025), time.Second), 10*time.Second)
 	p.fail = at(0.55)
 	return p

@@ -183,8 +183,9 @@ func (s *survey) run(ctx context.Context, pause time.Duration, over func(surveye
 // exchange sends a blob and returns who sent what back.
 func (s *survey) exchange(ctx context.Context, blob []byte) (who string, back []byte, err error) {
 	// An application's patience: a dozen round trips, and a long pause.
-	ctx, cancel := context.WithTimeoutCause(ctx, 24*moonLight+30*time.Second, errors.New("no answer for too long"))
+	ctx, cancel := context.WithTimeoutCause(ctx, 24*moonLight+30*time.Second, errors.New("no answer for a minute"))
 	defer cancel()
+	defer func() { err = cause(ctx, err) }() // before cancel
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "tcp", s.addr)
 	if err != nil {
