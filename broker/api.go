@@ -143,8 +143,8 @@ const IDProperty = "farhop-id"
 // Verdict is the node's answer to a Publish.
 type Verdict struct {
 	Reason    bundle.Reason
-	Elsewhere bool   // a route sends it to other regions: live sessions here do not get it
-	Message   string // its identity in the mesh, "" for none
+	Elsewhere bool      // a route sends it to other regions: live sessions here do not get it
+	Message   bundle.ID // its identity in the mesh, zero for none
 }
 
 // Node is what the broker needs from the node.

@@ -192,7 +192,7 @@ func (c *conn) finish(p *pending) {
 // nothing.
 func (p *pending) identity() string {
 	if slices.ContainsFunc(p.m.UserProperties, func(kv KV) bool { return kv.Key == IDProperty }) {
-		return p.verdict.Message
+		return p.verdict.Message.String()
 	}
 	return ""
 }

@@ -121,7 +121,7 @@ func (m *mqtt) Publish(msg *broker.Message, done func(broker.Verdict)) {
 	s := submission(msg)
 	if !m.loop.in.put(func(now time.Time, c *core.Core) {
 		s.Token = m.loop.newToken(func(r core.Reply) {
-			done(broker.Verdict{Reason: r.Reason, Elsewhere: r.Elsewhere, Message: r.Message.String()})
+			done(broker.Verdict{Reason: r.Reason, Elsewhere: r.Elsewhere, Message: r.Message})
 		})
 		c.Submit(now, []core.Submission{s})
 	}) {
@@ -180,8 +180,14 @@ func submission(msg *broker.Message) core.Submission {
 	return core.Submission{
 		Topic: msg.Topic, Service: core.ServiceMQTT, Class: bundle.Telemetry, QoS: msg.QoS, Retain: msg.Retain,
 		Clear: msg.Retain && len(msg.Payload) == 0, TTL: time.Duration(msg.Expiry) * time.Second,
-		Client: msg.Client, Packet: msg.PacketID, Blob: &store.Blob{B: bundle.AppendPayload(nil, w.Append(nil))},
+		Client: msg.Client, Packet: msg.PacketID, Blob: &store.Blob{B: encode(&w, len(msg.Payload)+len(msg.Topic)+len(msg.Client)+128)},
 	}
+}
+
+// encode makes the payload block of a message of about size bytes.
+func encode(w *wire.Message, size int) []byte {
+	data := w.Append(make([]byte, 0, size))
+	return bundle.AppendPayload(make([]byte, 0, len(data)+bundle.PayloadOverhead), data)
 }
 
 // message decodes what submission encoded. life is what is left of it.

@@ -23,6 +23,8 @@ type link struct {
 	pinged int64 // ms, last Ping sent; 0: none is unanswered
 	open   bool  // within a contact
 	silent bool  // nothing heard for longer than the link explains
+	opened int64 // ms, when a contact opened and the peer is not heard since; 0 else
+	mute   int64 // ms, since when silent
 	paused int64 // ms: the peer refused for want of room; no transfers until then
 	acking bool
 }
@@ -271,7 +273,7 @@ func (c *Core) upNow(o *storeforward.Outlet) bool {
 
 // heard notes life. Only what a peer sent counts, never what we sent.
 func (c *Core) heard(l *link) {
-	l.heard = c.now
+	l.heard, l.opened = c.now, 0
 	if l.silent {
 		l.silent = false
 		c.adjacent(l.Node, uint32(l.rtt/2), l.usable())
@@ -293,12 +295,17 @@ func (c *Core) pong(l *link, p Pong) {
 // tickLinks probes, notices silence, and follows the contact plans.
 func (c *Core) tickLinks() {
 	now := time.UnixMilli(c.now)
-	for _, l := range c.linkOrder {
+	for _, l := range slices.Clone(c.linkOrder) {
+		if c.now >= l.stuck() {
+			c.close(l, "no answer from the peer")
+			continue
+		}
 		if open := l.Schedule.Open(now); open != l.open {
 			l.open = open
 			l.heard, l.pinged, l.asked = c.now, 0, 0
 			c.adjacent(l.Node, uint32(l.rtt/2), l.usable())
-			if open {
+			if l.opened = 0; open {
+				l.opened = c.now
 				c.probe(l) // wakes a transport that backed off
 				c.m.Hot(c.outlet(l.Node))
 			}
@@ -311,11 +318,26 @@ func (c *Core) tickLinks() {
 			c.probe(l)
 		}
 		if l.overdue(c.now) {
-			l.silent = true
+			l.silent, l.mute = true, c.now
 			c.adjacent(l.Node, uint32(l.rtt/2), false)
 		}
 	}
 }
+
+// stuck returns when a session is given up, and made anew, because its
+// transport backed off too far: soon after a contact opened and stayed
+// unanswered, and later when a peer fell silent while it owes custody.
+func (l *link) stuck() int64 {
+	switch {
+	case l.opened != 0 && l.open:
+		return l.opened + 2*l.rtt + 1000
+	case l.silent && l.bytes > 0:
+		return l.mute + max(2*l.patience(), 10_000)
+	}
+	return never
+}
+
+const never = int64(^uint64(0) >> 1)
 
 func (c *Core) probe(l *link) {
 	if l.pinged == 0 || l.asked < l.heard {
@@ -329,7 +351,7 @@ func (c *Core) probe(l *link) {
 // quiet. A scheduled link is only probed while it owes an answer.
 func (c *Core) nextProbe(l *link) int64 {
 	if !l.open || (!l.Schedule.Always() && l.bytes == 0 && l.pinged == 0) {
-		return int64(^uint64(0) >> 1)
+		return never
 	}
 	return max(l.heard, l.pinged) + l.interval()
 }
@@ -343,7 +365,7 @@ func (c *Core) wakeLinks(w *wake) {
 		if l.paused != 0 {
 			w.min(l.paused)
 		}
-		if next := c.nextProbe(l); next != int64(^uint64(0)>>1) {
+		if next := min(c.nextProbe(l), l.stuck()); next != never {
 			w.min(next)
 		}
 		if !l.silent && l.open && l.pinged != 0 {

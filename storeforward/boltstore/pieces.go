@@ -84,7 +84,10 @@ func parseStateKey(b []byte) (string, error) {
 // arena holds the records of one commit: bbolt keeps references to values
 // until the commit ends, so they must not move, and a fresh allocation for
 // each would be garbage at once.
-type arena struct{ buf []byte }
+type arena struct {
+	buf  []byte
+	page int // bytes of a page of the file, 0: not asked yet
+}
 
 const arenaBlock = 256 << 10
 
@@ -111,7 +114,10 @@ func putValue(b *bolt.Bucket, a *arena, base, body []byte, fresh bool) error {
 	}
 	var buf [binary.MaxVarintLen64]byte
 	prefix := buf[:binary.PutUvarint(buf[:], uint64(len(body)))]
-	size := pieceLen(b.Tx().DB().Info().PageSize, len(base))
+	if a.page == 0 {
+		a.page = b.Tx().DB().Info().PageSize
+	}
+	size := pieceLen(a.page, len(base))
 	n := 0
 	for key := base; ; key = pieceKey(base, uint32(n)) {
 		piece := body[:min(size, len(body))]

@@ -94,7 +94,13 @@ func (id ID) String() string {
 	if id.IsZero() {
 		return ""
 	}
-	return fmt.Sprintf("%s.%05x.%c%d", id.Node, id.Seq.Incarnation(), id.Seq.Class().String()[0], id.Seq.Count())
+	b := make([]byte, 0, addr.MaxName+32)
+	b = append(append(b, id.Node.String()...), '.')
+	for shift := 16; shift >= 0; shift -= 4 {
+		b = append(b, "0123456789abcdef"[id.Seq.Incarnation()>>shift&15])
+	}
+	b = append(b, '.', id.Seq.Class().String()[0])
+	return string(strconv.AppendUint(b, id.Seq.Count(), 10))
 }
 
 // ParseID reads the text form of an ID.
