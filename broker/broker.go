@@ -117,26 +117,30 @@ func (b *Broker) Run(ctx context.Context) error {
 
 // serve accepts until ctx or the listener ends, and keeps house.
 func (b *Broker) serve(ctx context.Context, l net.Listener) error {
-	accepted := make(chan error, 1)
-	go func() { accepted <- b.accept(ctx, l) }()
+	accepted := make(chan struct{})
+	go func() {
+		defer close(accepted)
+		b.accept(ctx, l)
+	}()
 	sweep := time.NewTicker(sweepEvery)
 	defer sweep.Stop()
 	for {
 		select {
 		case now := <-sweep.C:
 			b.retained.sweep(now)
-		case err := <-accepted:
-			return errors.Join(err, l.Close())
+		case <-accepted:
+			return l.Close()
 		case <-ctx.Done():
 			_ = l.Close()
-			return <-accepted
+			<-accepted
+			return nil
 		}
 	}
 }
 
 // accept serves the listener until it is closed. Running out of descriptors
 // or buffers passes; it must not end the broker.
-func (b *Broker) accept(ctx context.Context, l net.Listener) error {
+func (b *Broker) accept(ctx context.Context, l net.Listener) {
 	for {
 		raw, err := l.Accept()
 		if err == nil {
@@ -144,13 +148,13 @@ func (b *Broker) accept(ctx context.Context, l net.Listener) error {
 			continue
 		}
 		if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
-			return nil
+			return
 		}
 		b.cfg.Log.Warn("mqtt accept failed", "err", err)
 		select {
 		case <-time.After(acceptPause):
 		case <-ctx.Done():
-			return nil
+			return
 		}
 	}
 }

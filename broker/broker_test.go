@@ -194,7 +194,8 @@ func TestPaho(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	c := paho.NewClient(paho.ClientConfig{Conn: conn, OnPublishReceived: []func(paho.PublishReceived) (bool, error){
-		func(p paho.PublishReceived) (bool, error) { got <- p.Packet; return true, nil }}})
+		func(p paho.PublishReceived) (bool, error) { got <- p.Packet; return true, nil },
+	}})
 	if _, err := c.Connect(ctx, &paho.Connect{ClientID: "paho", CleanStart: true, KeepAlive: 30}); err != nil {
 		t.Fatal(err)
 	}
@@ -202,8 +203,10 @@ func TestPaho(t *testing.T) {
 		t.Fatal(err)
 	}
 	for qos := range byte(3) {
-		r, err := c.Publish(ctx, &paho.Publish{Topic: "p/x", QoS: qos, Payload: []byte{qos},
-			Properties: &paho.PublishProperties{ContentType: "t"}})
+		r, err := c.Publish(ctx, &paho.Publish{
+			Topic: "p/x", QoS: qos, Payload: []byte{qos},
+			Properties: &paho.PublishProperties{ContentType: "t"},
+		})
 		if err != nil || qos > 0 && r.ReasonCode != 0 {
 			t.Fatalf("qos %d: %+v, %v", qos, r, err)
 		}

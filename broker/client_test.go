@@ -254,8 +254,10 @@ func (c *client) subscribe(qos byte, filters ...string) []byte {
 }
 
 func publish(topic, payload string, qos byte, id uint16) packets.Packet {
-	return packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: qos}, TopicName: topic,
-		Payload: []byte(payload), PacketID: id}
+	return packets.Packet{
+		FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: qos}, TopicName: topic,
+		Payload: []byte(payload), PacketID: id,
+	}
 }
 
 func ack(typ byte, id uint16) packets.Packet {

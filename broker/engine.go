@@ -228,8 +228,10 @@ func (c *conn) readSubscribe(pk *packets.Packet) error {
 	}
 	subs := make([]Subscription, len(pk.Filters))
 	for i, f := range pk.Filters {
-		subs[i] = Subscription{Filter: f.Filter, QoS: f.Qos, NoLocal: f.NoLocal, RetainAsPublished: f.RetainAsPublished,
-			RetainHandling: f.RetainHandling, ID: id}
+		subs[i] = Subscription{
+			Filter: f.Filter, QoS: f.Qos, NoLocal: f.NoLocal, RetainAsPublished: f.RetainAsPublished,
+			RetainHandling: f.RetainHandling, ID: id,
+		}
 	}
 	return c.onSubscribe(pk.PacketID, subs)
 }

@@ -204,8 +204,10 @@ func (n *fakeNode) pump(client string, s *fakeSession) {
 }
 
 func (n *fakeNode) deliver(client string, s *fakeSession, q *fakeQueued, dup bool) {
-	d := Delivery{Client: client, Conn: s.conn, Seq: q.seq, PacketID: q.id, QoS: q.qos, Dup: dup, Retain: q.retain,
-		SubIDs: q.subIDs, Message: q.m, Release: q.received}
+	d := Delivery{
+		Client: client, Conn: s.conn, Seq: q.seq, PacketID: q.id, QoS: q.qos, Dup: dup, Retain: q.retain,
+		SubIDs: q.subIDs, Message: q.m, Release: q.received,
+	}
 	n.work <- func() { n.b.Deliver(d) }
 }
 

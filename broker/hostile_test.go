@@ -217,8 +217,10 @@ func FuzzPublish(f *testing.F) {
 			t.Skip()
 		}
 		now := time.Now()
-		m := &Message{Topic: topic, Payload: payload, ContentType: content, ResponseTopic: response, CorrelationData: corr,
-			UserProperties: []KV{{k, v}}, Expiry: expiry, Received: now, PayloadFormat: qos & 1}
+		m := &Message{
+			Topic: topic, Payload: payload, ContentType: content, ResponseTopic: response, CorrelationData: corr,
+			UserProperties: []KV{{k, v}}, Expiry: expiry, Received: now, PayloadFormat: qos & 1,
+		}
 		d := delivery{m: m, id: 77, qos: qos % 3, retain: retain, subIDs: []int{1, 268435455}}
 		for _, version := range []byte{4, 5} {
 			b := appendPublish(nil, version, &d, now)

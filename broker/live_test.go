@@ -161,8 +161,10 @@ func TestOverlappingSubscriptions(t *testing.T) {
 	for i, s := range []packets.Subscription{
 		{Filter: "a/#", Qos: 0}, {Filter: "a/+", Qos: 2}, {Filter: "+/b", Qos: 1, NoLocal: true},
 	} {
-		pk := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Subscribe}, PacketID: 1,
-			Filters: packets.Subscriptions{s}}
+		pk := packets.Packet{
+			FixedHeader: packets.FixedHeader{Type: packets.Subscribe}, PacketID: 1,
+			Filters: packets.Subscriptions{s},
+		}
 		pk.Properties.SubscriptionIdentifier = []int{300 + i}
 		c.send(pk)
 		c.next(packets.Suback)
@@ -196,8 +198,10 @@ func TestRetainAsPublished(t *testing.T) {
 	w := start(t, nil)
 	for _, rap := range []bool{false, true} {
 		c := w.connect(fmt.Sprint("s", rap), 5, nil)
-		c.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Subscribe}, PacketID: 1,
-			Filters: packets.Subscriptions{{Filter: "r", RetainAsPublished: rap}}})
+		c.send(packets.Packet{
+			FixedHeader: packets.FixedHeader{Type: packets.Subscribe}, PacketID: 1,
+			Filters: packets.Subscriptions{{Filter: "r", RetainAsPublished: rap}},
+		})
 		c.next(packets.Suback)
 		p := w.connect("p", 4, nil)
 		m := publish("r", "", 1, 1)
@@ -263,9 +267,11 @@ func TestProperties(t *testing.T) {
 	old := w.connect("old", 4, nil)
 	old.subscribe(0, "a")
 	pk := publish("a", "x", 1, 1)
-	pk.Properties = packets.Properties{PayloadFormat: 1, PayloadFormatFlag: true, MessageExpiryInterval: 100,
+	pk.Properties = packets.Properties{
+		PayloadFormat: 1, PayloadFormatFlag: true, MessageExpiryInterval: 100,
 		ContentType: "text/plain", ResponseTopic: "re/ply", CorrelationData: []byte{1, 2},
-		User: []packets.UserProperty{{Key: "k", Val: "v"}, {Key: "k", Val: "w"}}}
+		User: []packets.UserProperty{{Key: "k", Val: "v"}, {Key: "k", Val: "w"}},
+	}
 	p := w.connect("p", 5, nil)
 	p.send(pk)
 	got := sub.next(packets.Publish).Properties

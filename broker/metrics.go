@@ -42,8 +42,10 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		dropped:       vec("deliveries_dropped_total", "Deliveries dropped before they were written.", "cause"),
 		connects:      vec("connects_total", "CONNECT packets by result.", "result"),
 		disconnects:   vec("disconnects_total", "Connections ended, by cause.", "cause"),
-		wills: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "farhop", Subsystem: "mqtt",
-			Name: "wills_total", Help: "Wills published."}),
+		wills: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: "farhop", Subsystem: "mqtt",
+			Name: "wills_total", Help: "Wills published.",
+		}),
 	}
 	for q, name := range []string{"0", "1", "2"} {
 		m.byQoSIn[q] = m.publishes.WithLabelValues(name)
@@ -53,8 +55,10 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		return m, nil
 	}
 	var errs []error
-	for _, c := range []prometheus.Collector{m.clients, m.subscriptions, m.retained, m.retainedBytes, m.publishes,
-		m.deliveries, m.refused, m.dropped, m.connects, m.disconnects, m.wills} {
+	for _, c := range []prometheus.Collector{
+		m.clients, m.subscriptions, m.retained, m.retainedBytes, m.publishes,
+		m.deliveries, m.refused, m.dropped, m.connects, m.disconnects, m.wills,
+	} {
 		errs = append(errs, reg.Register(c))
 	}
 	return m, errors.Join(errs...)

@@ -71,8 +71,10 @@ func TestRetainHandling(t *testing.T) {
 	for handling, want := range [][2]bool{{true, true}, {true, false}, {false, false}} {
 		c := w.connect(fmt.Sprint("c", handling), 5, nil)
 		for _, sent := range want {
-			c.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Subscribe}, PacketID: 1,
-				Filters: packets.Subscriptions{{Filter: "r", RetainHandling: byte(handling)}}})
+			c.send(packets.Packet{
+				FixedHeader: packets.FixedHeader{Type: packets.Subscribe}, PacketID: 1,
+				Filters: packets.Subscriptions{{Filter: "r", RetainHandling: byte(handling)}},
+			})
 			c.next(packets.Suback)
 			if sent {
 				c.next(packets.Publish)
@@ -93,8 +95,14 @@ func TestRetainedLimit(t *testing.T) {
 		topic, payload string
 		code           byte
 	}{
-		{"a", "x", 0x10}, {"b", "x", 0x10}, {"c", "x", 0x97}, {"a", "y", 0x10}, {"a", "", 0x10}, {"c", "x", 0x10},
-		{"d", "x", 0x97}, {"d", "", 0x10},
+		{"a", "x", 0x10},
+		{"b", "x", 0x10},
+		{"c", "x", 0x97},
+		{"a", "y", 0x10},
+		{"a", "", 0x10},
+		{"c", "x", 0x10},
+		{"d", "x", 0x97},
+		{"d", "", 0x10},
 	} {
 		p.send(retain(tt.topic, tt.payload, uint16(i+1)))
 		if pk := p.next(packets.Puback); pk.ReasonCode != tt.code {
@@ -111,8 +119,10 @@ func TestRetainedBurst(t *testing.T) {
 	const n = 5000
 	w := start(t, func(c *Config) { c.MaxQueue, c.Window = 10, 3 })
 	for i := range n {
-		w.b.SetRetained(&Message{Topic: fmt.Sprint("r/", i), Payload: make([]byte, 500), QoS: 1,
-			Received: time.Unix(int64(i), 0)})
+		w.b.SetRetained(&Message{
+			Topic: fmt.Sprint("r/", i), Payload: make([]byte, 500), QoS: 1,
+			Received: time.Unix(int64(i), 0),
+		})
 	}
 	c := w.connect("c", 4, nil)
 	c.subscribe(1, "r/#")

@@ -88,7 +88,8 @@ func (c *conn) openSession(h hello) byte {
 		return code
 	}
 	st, err := c.b.node.OpenSession(c.ctx, SessionOpen{
-		Client: h.client, Conn: c.num, Clean: h.clean, Expiry: c.expiry, ReceiveMax: uint16(c.window)})
+		Client: h.client, Conn: c.num, Clean: h.clean, Expiry: c.expiry, ReceiveMax: uint16(c.window),
+	})
 	if err != nil {
 		c.b.cfg.Log.Warn("open session failed", "client", h.client, "err", err)
 		if errors.Is(err, ErrQuota) {

@@ -73,9 +73,16 @@ func (m *coreMetrics) Collect(ch chan<- prometheus.Metric) {
 		d *prometheus.Desc
 		n uint64
 	}{
-		{m.arrived, s.Arrived}, {m.relayed, s.Relayed}, {m.transfers, s.Transfers}, {m.handedOn, s.HandedOn},
-		{m.delivered, s.Delivered}, {m.duplicates, s.Duplicates}, {m.outOfOrder, s.OutOfOrder}, {m.heldBack, s.HeldBack},
-		{m.gaps, s.GapsGivenUp}, {m.volatile, s.Volatile},
+		{m.arrived, s.Arrived},
+		{m.relayed, s.Relayed},
+		{m.transfers, s.Transfers},
+		{m.handedOn, s.HandedOn},
+		{m.delivered, s.Delivered},
+		{m.duplicates, s.Duplicates},
+		{m.outOfOrder, s.OutOfOrder},
+		{m.heldBack, s.HeldBack},
+		{m.gaps, s.GapsGivenUp},
+		{m.volatile, s.Volatile},
 	} {
 		count(c.d, c.n)
 	}

@@ -4,9 +4,10 @@ import (
 	"slices"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"github.com/farhop/farhop/storeforward/bundle"
 	"github.com/farhop/farhop/storeforward/store"
-	"pgregory.net/rapid"
 )
 
 // check compares all that can be seen of the machine with the model.

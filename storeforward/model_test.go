@@ -3,11 +3,12 @@ package storeforward
 import (
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"github.com/farhop/farhop/routing/addr"
 	"github.com/farhop/farhop/storeforward/bundle"
 	"github.com/farhop/farhop/storeforward/memstore"
 	"github.com/farhop/farhop/storeforward/store"
-	"pgregory.net/rapid"
 )
 
 // The model is what a Machine would be without windows, batches and disks:
@@ -85,7 +86,6 @@ type rig struct {
 	flying  []*Item
 	outlets []*Outlet
 	routes  map[string]int // queue name to outlet, -1 none
-	owed    map[uint64]bool
 	high    uint64
 }
 

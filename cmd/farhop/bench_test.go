@@ -68,8 +68,10 @@ func TestBenchReport(t *testing.T) {
 		Servers: []bench.Server{{
 			Name: "farhop", Setting: "defaults", Promise: "PUBACK after fdatasync", IdleMin: 15 << 20, IdleMedian: 16 << 20,
 			OfNatural: 0.083, OfServed: 0.167, OfNode: 1,
-			Load: bench.Load{PerSecond: 40_000, P50: 26_200, P99: 165_900, ServerCPU: 16.04, Written: 578, Before: 16 << 20, Peak: 40 << 20, Files: 64 << 20,
-				Drain: bench.Drain{PerSecond: 45_000}},
+			Load: bench.Load{
+				PerSecond: 40_000, P50: 26_200, P99: 165_900, ServerCPU: 16.04, Written: 578, Before: 16 << 20, Peak: 40 << 20, Files: 64 << 20,
+				Drain: bench.Drain{PerSecond: 45_000},
+			},
 			Kills: []bench.Drain{{Acked: 10_000, Arrived: 10_000}, {Acked: 10_001, Arrived: 10_001}},
 		}, {
 			Name: "mosquitto", Version: "2.0.11", Setting: "persistence, defaults", Promise: "PUBACK before the disk",

@@ -65,8 +65,7 @@ func (a *app) inviteSoon(ctx context.Context, req admin.InviteRequest) (got admi
 		if cl, err = a.client(); err == nil {
 			got, err = cl.Invite(ctx, req)
 		}
-		var off *admin.NotRunning
-		if !errors.As(err, &off) {
+		if _, ok := errors.AsType[*admin.NotRunning](err); !ok {
 			return got, err
 		}
 		select {

@@ -110,32 +110,32 @@ type connection struct {
 }
 
 // connect speaks MQTT 5 with a broker. The caller must Disconnect.
-func (a *app) connect(ctx context.Context, c *cobra.Command, b *brokerFlags, o connection) (*paho.Client, *paho.Connack, error) {
+func (a *app) connect(ctx context.Context, c *cobra.Command, b *brokerFlags, o connection) (*paho.Client, error) {
 	addr, err := a.address(c, b)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	password, err := a.password(b)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	d := net.Dialer{Timeout: b.timeout}
 	conn, err := d.DialContext(ctx, "tcp", addr)
 	if errors.Is(err, syscall.ECONNREFUSED) {
-		return nil, nil, &failure{exitNotRunning, fmt.Errorf("no MQTT broker answers at %s", addr), "farhop run, or name another broker with --broker"}
+		return nil, &failure{exitNotRunning, fmt.Errorf("no MQTT broker answers at %s", addr), "farhop run, or name another broker with --broker"}
 	}
 	if err != nil {
-		return nil, nil, &failure{exitNotRunning, fmt.Errorf("reach the broker at %s: %w", addr, err), "check --broker or mqtt.listen"}
+		return nil, &failure{exitNotRunning, fmt.Errorf("reach the broker at %s: %w", addr, err), "check --broker or mqtt.listen"}
 	}
 	cl := paho.NewClient(o.config(conn, b.timeout))
 	ack, err := cl.Connect(ctx, o.packet(b.user, password))
 	switch {
 	case err != nil && ack != nil:
-		return nil, nil, failed("check --user, the password, and what the broker allows", "the broker at %s refuses the connection: %s", addr, connackText(ack))
+		return nil, failed("check --user, the password, and what the broker allows", "the broker at %s refuses the connection: %s", addr, connackText(ack))
 	case err != nil:
-		return nil, nil, fmt.Errorf("connect to the broker at %s: %w", addr, err)
+		return nil, fmt.Errorf("connect to the broker at %s: %w", addr, err)
 	}
-	return cl, ack, nil
+	return cl, nil
 }
 
 func (o connection) config(conn net.Conn, timeout time.Duration) paho.ClientConfig {

@@ -134,7 +134,7 @@ func (a *app) pub(c *cobra.Command, p *pubFlags) error {
 	if p.client == "" {
 		p.client = "farhop-pub-" + randomID()
 	}
-	cl, _, err := a.connect(ctx, c, &p.broker, connection{client: p.client, message: r.take, lost: lost})
+	cl, err := a.connect(ctx, c, &p.broker, connection{client: p.client, message: r.take, lost: lost})
 	if err != nil {
 		return err
 	}

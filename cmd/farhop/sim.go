@@ -71,8 +71,10 @@ is a file, or one of these that are built in: ` + names + `.`,
 			err = printReport(a.out, r)
 		}
 		if bad := r.Violations(); err == nil && len(bad) > 0 {
-			err = &failure{exitBroken, fmt.Errorf("world %s with seed %d broke the law: %s", r.Name, r.Seed, strings.Join(bad, "; ")),
-				fmt.Sprintf("farhop sim run %s --seed %d --trace", given[0], seed)}
+			err = &failure{
+				exitBroken, fmt.Errorf("world %s with seed %d broke the law: %s", r.Name, r.Seed, strings.Join(bad, "; ")),
+				fmt.Sprintf("farhop sim run %s --seed %d --trace", given[0], seed),
+			}
 		}
 		return err
 	}

@@ -151,7 +151,7 @@ func (a *app) subOnce(ctx context.Context, c *cobra.Command, s *subFlags, p *pri
 	} else {
 		o.expiry = sessionLife
 	}
-	cl, _, err := a.connect(ctx, c, &s.broker, o)
+	cl, err := a.connect(ctx, c, &s.broker, o)
 	if err != nil {
 		return false, causeOf(ctx, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -117,7 +118,7 @@ func TestForgedTicketForms(t *testing.T) {
 		says string
 	}{
 		{"empty", nil, "fit together"},
-		{"a byte more", append(good[:len(good):len(good)], 0), "fit together"},
+		{"a byte more", append(slices.Clip(good), 0), "fit together"},
 		{"a byte less", good[:len(good)-1], "fit together"},
 		{"no addresses", append(good[:80+11+5:80+11+5], append([]byte{0}, good[len(good)-16:]...)...), "0 addresses"},
 		{"expires before it begins", append(good[:end:end], make([]byte, 8)...), "valid from"},

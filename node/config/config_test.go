@@ -73,12 +73,16 @@ func TestParseEveryKey(t *testing.T) {
 		Store:    Store{4 << 30, 5000},
 		Delivery: Delivery{Duration(90 * day), 0, 64000},
 		Resources: Resources{
-			Services: []Service{{"historian",
+			Services: []Service{{
+				"historian",
 				[]Endpoint{{addr.MustNode("earth-1"), "127.0.0.1:5432"}, {addr.Node{}, "db:5432"}},
-				[]Endpoint{{addr.Node{}, "127.0.0.1:15432"}, {addr.MustNode("mars-1"), ":15432"}}}},
+				[]Endpoint{{addr.Node{}, "127.0.0.1:15432"}, {addr.MustNode("mars-1"), ":15432"}},
+			}},
 			Routes: []Route{
-				{Name: "telemetry-up", Match: Match{Topic: `plant/+/tele "metry" ü/#`}, To: []addr.Region{addr.MustRegion("earth"), addr.MustRegion("mars/base")},
-					Class: "telemetry", TTL: Duration(72 * time.Hour), OnFull: policy.DropOldest},
+				{
+					Name: "telemetry-up", Match: Match{Topic: `plant/+/tele "metry" ü/#`}, To: []addr.Region{addr.MustRegion("earth"), addr.MustRegion("mars/base")},
+					Class: "telemetry", TTL: Duration(72 * time.Hour), OnFull: policy.DropOldest,
+				},
 				{Name: "historian", Match: Match{Service: "historian"}, Unreachable: policy.Drop},
 			},
 		},

@@ -119,7 +119,7 @@ func (d decoder) value(n *yaml.Node, v reflect.Value, path string) {
 }
 
 func implementsText(v reflect.Value) bool {
-	_, ok := v.Addr().Interface().(encoding.TextUnmarshaler)
+	_, ok := reflect.TypeAssert[encoding.TextUnmarshaler](v.Addr())
 	return ok
 }
 
@@ -146,6 +146,7 @@ func kindName(n *yaml.Node) string {
 		return "group of keys"
 	case yaml.SequenceNode:
 		return "list"
+	case yaml.ScalarNode, yaml.AliasNode, yaml.DocumentNode:
 	}
 	return "single value"
 }

@@ -12,13 +12,12 @@ import (
 
 // elink joins two nodes. ways[0] carries frames from a to b.
 type elink struct {
-	e      *env
-	a, b   *enode
-	spec   core.Link
-	id     uint64 // session, 0: none
-	cut    bool
-	window int64
-	ways   [2][]eframe
+	e    *env
+	a, b *enode
+	spec core.Link
+	id   uint64 // session, 0: none
+	cut  bool
+	ways [2][]eframe
 }
 
 type eframe struct {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/datadriven"
+
 	"github.com/farhop/farhop/node/core"
 	"github.com/farhop/farhop/routing/addr"
 	"github.com/farhop/farhop/routing/policy"
@@ -223,7 +224,7 @@ func (e *env) cmdRoutes() {
 		for _, a := range args {
 			switch a.Key {
 			case "to":
-				for _, v := range strings.Split(a.Vals[0], ",") {
+				for v := range strings.SplitSeq(a.Vals[0], ",") {
 					r.To = append(r.To, addr.MustRegion(v))
 				}
 			case "unreachable":

@@ -88,10 +88,9 @@ func identify(state tls.ConnectionState) (Identity, error) {
 
 // event is one call of a Sink.
 type event struct {
-	what   string // up, down
-	s      *Session
-	why    Down
-	frames []wire.Frame
+	what string // up, down
+	s    *Session
+	why  Down
 }
 
 // testNode is a Manager under test; it is its own Sink.

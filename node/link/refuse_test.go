@@ -34,8 +34,12 @@ func TestDialErrorsAreExplained(t *testing.T) {
 		{"wrong node", Peer{Address: b.addr, Node: addr.MustNode("c")}, nil, "b answers, not c"},
 		{"other mesh", Peer{Address: other.addr}, nil, "authority"},
 		{"itself", Peer{Address: "self"}, nil, "this node itself"},
-		{"hello and certificate differ", Peer{Address: b.addr}, func(c *Config) { c.Hello.Region = addr.MustRegion("luna") },
-			"says region luna, its certificate says earth"},
+		{
+			"hello and certificate differ",
+			Peer{Address: b.addr},
+			func(c *Config) { c.Hello.Region = addr.MustRegion("luna") },
+			"says region luna, its certificate says earth",
+		},
 		{"other version", Peer{Address: b.addr}, func(c *Config) { c.Hello.Version = 9 }, "version 9"},
 		{"no such name", Peer{Address: "nowhere.invalid:1"}, nil, "nowhere.invalid"},
 		{"nobody there", Peer{Address: udpPort(t), Link: Properties{OWLT: time.Millisecond}}, nil, "is farhop running there"},
@@ -278,7 +282,8 @@ func TestConfigFaultsAreAllNamed(t *testing.T) {
 	cfg.Listen, cfg.Events = "nonsense", nil
 	cfg.Hello.MaxFrame = 10
 	cfg.Peers = []Peer{{Address: "x"}, {Address: "h:1", Node: cfg.Node}, {Address: "h:1", Link: Properties{
-		OWLT: -1, Contacts: []Window{{Every: time.Hour, For: 2 * time.Hour}}}}}
+		OWLT: -1, Contacts: []Window{{Every: time.Hour, For: 2 * time.Hour}},
+	}}}
 	_, err := New(cfg)
 	for _, want := range []string{"listen", "events", "max frame", "peers[0].address", "peers[1].node", "listed twice", "contacts[0]", "owlt"} {
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -91,7 +92,7 @@ func validate(services []Service) error {
 		if s.MaxConns < 0 || s.ConnectTimeout < 0 {
 			errs = append(errs, fmt.Errorf("%s: limits must not be negative", at))
 		}
-		for _, a := range append(s.Listen[:len(s.Listen):len(s.Listen)], s.Endpoints...) {
+		for _, a := range append(slices.Clip(s.Listen), s.Endpoints...) {
 			if _, _, err := net.SplitHostPort(a); err != nil {
 				errs = append(errs, fmt.Errorf("%s: %q is not HOST:PORT", at, a))
 			}

@@ -135,8 +135,8 @@ func (s *Server) pipe(ctx context.Context, a, b Conn) (result string) {
 	}
 	stop := context.AfterFunc(ctx, abort)
 	err := both(
-		func() error { _, err := s.bufs.copy(b, a); return err },
-		func() error { _, err := s.bufs.copy(a, b); return err },
+		func() error { return s.bufs.copy(b, a) },
+		func() error { return s.bufs.copy(a, b) },
 		abort)
 	if !stop() || err != nil {
 		return resultReset

@@ -47,7 +47,7 @@ func (s *Server) ingress(svc *service, client *net.TCPConn) {
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { tcpConn{client}.Reset(0) })()
 	k := newKeeper(client, s.cfg.Early, &s.early)
-	var fill = make(chan struct{})
+	fill := make(chan struct{})
 	s.wg.Go(func() {
 		defer close(fill)
 		k.fill(&s.bufs)
@@ -153,7 +153,7 @@ func (s *Server) try(ctx context.Context, svc *service, node addr.Node, k *keepe
 		}
 		took.Store(true)
 		k.release()
-		_, err := s.bufs.copy(tcpConn{k.client}, r)
+		err := s.bufs.copy(tcpConn{k.client}, r)
 		return err
 	})
 }
@@ -169,7 +169,7 @@ func (s *Server) tryLocal(ctx context.Context, svc *service, k *keeper) (confirm
 	k.release()
 	defer local.Close()
 	return s.carry(ctx, k, tcpConn{local}, &took, func() error {
-		_, err := s.bufs.copy(tcpConn{k.client}, local)
+		err := s.bufs.copy(tcpConn{k.client}, local)
 		return err
 	})
 }

@@ -180,7 +180,7 @@ func (k *keeper) follow(up Conn, b *buffers, gone func() bool) error {
 			if err := k.client.SetReadDeadline(time.Time{}); err != nil {
 				return err
 			}
-			_, err := b.copy(up, k.client)
+			err := b.copy(up, k.client)
 			return err
 		}
 		n, err := up.Write(p)

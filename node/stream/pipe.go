@@ -29,17 +29,17 @@ func (b *buffers) get() *[]byte {
 
 func (b *buffers) put(p *[]byte) { b.pool.Put(p) }
 
-// copy moves bytes until src ends, and passes the end on. It counts in total.
-func (b *buffers) copy(dst Conn, src io.Reader) (total int64, err error) {
+// copy moves bytes until src ends, and passes the end on.
+func (b *buffers) copy(dst Conn, src io.Reader) error {
 	p := b.get()
 	defer b.put(p)
 	// The wrappers hide ReadFrom and WriteTo, which would bring buffers of
 	// their own that are not pooled.
-	total, err = io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, *p)
+	_, err := io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, *p)
 	if err != nil {
-		return total, err
+		return err
 	}
-	return total, ignoreClosed(dst.CloseWrite())
+	return ignoreClosed(dst.CloseWrite())
 }
 
 // ignoreClosed: the far end may have gone after it had all it wanted.

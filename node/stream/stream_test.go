@@ -21,9 +21,7 @@ import (
 	"github.com/farhop/farhop/storeforward/bundle"
 )
 
-var (
-	nodeA, nodeB, nodeC, nodeD = addr.MustNode("a"), addr.MustNode("b"), addr.MustNode("c"), addr.MustNode("d")
-)
+var nodeA, nodeB, nodeC, nodeD = addr.MustNode("a"), addr.MustNode("b"), addr.MustNode("c"), addr.MustNode("d")
 
 // chain is a -> b -> c with the service's endpoint at c.
 func chain(t *testing.T, endpoint string) (w *world, a *Server) {

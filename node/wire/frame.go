@@ -178,7 +178,7 @@ const firstRead = 64 << 10
 func ReadFrame(r *bufio.Reader, most int, buf []byte) (Type, []byte, error) {
 	size, err := binary.ReadUvarint(r)
 	switch {
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		return 0, nil, err
 	case err != nil:
 		return 0, nil, fmt.Errorf("read length of frame: %w", err)
@@ -206,7 +206,7 @@ func ReadFrame(r *bufio.Reader, most int, buf []byte) (Type, []byte, error) {
 
 // noEOF makes an end within a frame an error that differs from a good end.
 func noEOF(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err

@@ -35,19 +35,29 @@ func samples() map[string]Frame {
 		Fleet:     routing.FleetState{Applied: 12, Refused: 11, Reason: "revision 11: port 5432 is taken"},
 	}
 	return map[string]Frame{
-		"hello": Hello{Version: Version, Node: luna, Region: addr.MustRegion("luna"), Incarnation: 0x9f3a2, Boot: 4,
-			MaxFrame: MaxFrame, Software: "farhop 0.1.0"},
-		"hello, largest": Hello{Version: math.MaxUint16, Node: luna, Incarnation: math.MaxUint32, Boot: math.MaxUint64,
-			MaxFrame: math.MaxUint32, Software: strings.Repeat("x", MaxSoftware)},
+		"hello": Hello{
+			Version: Version, Node: luna, Region: addr.MustRegion("luna"), Incarnation: 0x9f3a2, Boot: 4,
+			MaxFrame: MaxFrame, Software: "farhop 0.1.0",
+		},
+		"hello, largest": Hello{
+			Version: math.MaxUint16, Node: luna, Incarnation: math.MaxUint32, Boot: math.MaxUint64,
+			MaxFrame: math.MaxUint32, Software: strings.Repeat("x", MaxSoftware),
+		},
 		"advert":        Advert{full},
 		"advert, empty": Advert{routing.Advert{Node: luna}},
 		"transfer":      Transfer{Class: bundle.Telemetry, XID: 57, Bundle: sampleBundle()},
-		"transfer, large": Transfer{Class: bundle.Bulk, XID: math.MaxUint64,
-			Bundle: make([]byte, 1<<20)},
-		"gap": Gap{Class: bundle.Alarm, XID: 58, Origin: luna, Dest: addr.NodeEID(earth, "mqtt"), Bundle: seq, DSeq: 9,
-			Message: bundle.ID{Node: luna, Seq: seq - 3}, Reason: bundle.Expired},
-		"gap of another's message": Gap{Class: bundle.Bulk, XID: 1, Origin: luna, Dest: addr.IPN(4, 1), Bundle: seq,
-			Message: bundle.ID{Node: earth, Seq: 1}, Reason: 200},
+		"transfer, large": Transfer{
+			Class: bundle.Bulk, XID: math.MaxUint64,
+			Bundle: make([]byte, 1<<20),
+		},
+		"gap": Gap{
+			Class: bundle.Alarm, XID: 58, Origin: luna, Dest: addr.NodeEID(earth, "mqtt"), Bundle: seq, DSeq: 9,
+			Message: bundle.ID{Node: luna, Seq: seq - 3}, Reason: bundle.Expired,
+		},
+		"gap of another's message": Gap{
+			Class: bundle.Bulk, XID: 1, Origin: luna, Dest: addr.IPN(4, 1), Bundle: seq,
+			Message: bundle.ID{Node: earth, Seq: 1}, Reason: 200,
+		},
 		"ack":             Ack{Class: bundle.Telemetry, XID: 57},
 		"refuse":          Refuse{Class: bundle.Telemetry, XID: 57, Reason: bundle.StoreFull},
 		"volatile":        Volatile{Bundle: sampleBundle()},
@@ -68,8 +78,10 @@ func sampleParts() (frozen, payload []byte, hop bundle.Hop) {
 		Created:  bundle.Timestamp{Time: 840_000_000_000, Seq: uint64(bundle.NewSequence(0x9f3a2, bundle.Telemetry, 57))},
 		Lifetime: 3_600_000,
 	}
-	mesh := bundle.MeshInfo{DSeq: 12, QoS: 1,
-		Message: bundle.ID{Node: luna, Seq: bundle.NewSequence(0x9f3a2, bundle.Telemetry, 40)}}
+	mesh := bundle.MeshInfo{
+		DSeq: 12, QoS: 1,
+		Message: bundle.ID{Node: luna, Seq: bundle.NewSequence(0x9f3a2, bundle.Telemetry, 40)},
+	}
 	m := sampleMessage()
 	hop = bundle.Hop{Prev: addr.NodeEID(luna, "node"), Age: 1500 * time.Millisecond, HopLimit: 32, HopCount: 3}
 	return bundle.AppendFrozen(nil, p, mesh), bundle.AppendPayload(nil, m.Append(nil)), hop
@@ -216,8 +228,10 @@ func TestRefused(t *testing.T) {
 // refused at the far end.
 func TestClipped(t *testing.T) {
 	for _, f := range []Frame{
-		Bye{Reason: strings.Repeat("€", 200)}, Bye{Reason: "\xff"},
-		StreamReply{Text: strings.Repeat("é", 200)}, Hello{Node: luna, Software: strings.Repeat("x", 100)},
+		Bye{Reason: strings.Repeat("€", 200)},
+		Bye{Reason: "\xff"},
+		StreamReply{Text: strings.Repeat("é", 200)},
+		Hello{Node: luna, Software: strings.Repeat("x", 100)},
 	} {
 		got, err := Parse(f.Type(), body(t, Append(nil, f)))
 		if err != nil {

@@ -8,7 +8,8 @@ import (
 func TestScheduleEdges(t *testing.T) {
 	start := time.Unix(1_700_000_000, 0)
 	for _, s := range []Schedule{
-		{}, {Every: time.Minute, For: 20 * time.Second},
+		{},
+		{Every: time.Minute, For: 20 * time.Second},
 		{Start: start, Every: time.Minute, For: 20 * time.Second},
 		{Start: start, Every: time.Minute, For: time.Minute},
 	} {

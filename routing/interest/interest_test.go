@@ -28,8 +28,10 @@ func TestValidFilter(t *testing.T) {
 			t.Errorf("ValidFilter(%q): %v", s, err)
 		}
 	}
-	for _, s := range []string{"", "a#", "a/#/b", "#/", "a/b+", "++", "+#", "a/b#/c", "\x00", "\xff",
-		"$share", "$share/", "$share/g", "$share/g/", "$share//a", "$share/g+/a", "$share/#/a", "$share/g/a#"} {
+	for _, s := range []string{
+		"", "a#", "a/#/b", "#/", "a/b+", "++", "+#", "a/b#/c", "\x00", "\xff",
+		"$share", "$share/", "$share/g", "$share/g/", "$share//a", "$share/g+/a", "$share/#/a", "$share/g/a#",
+	} {
 		if err := ValidFilter(s); !errors.Is(err, ErrSyntax) {
 			t.Errorf("ValidFilter(%q) = %v, want ErrSyntax", s, err)
 		}

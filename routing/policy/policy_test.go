@@ -7,10 +7,11 @@ import (
 	"testing"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"github.com/farhop/farhop/routing/addr"
 	"github.com/farhop/farhop/routing/interest"
 	"github.com/farhop/farhop/storeforward/bundle"
-	"pgregory.net/rapid"
 )
 
 func regions(names ...string) []addr.Region {

@@ -142,8 +142,10 @@ func (f Fault) Error() string {
 // means that NewTable accepts it.
 func Check(routes []Route) []Fault {
 	if len(routes) > MaxRoutes {
-		return []Fault{{Index: MaxRoutes, Name: routes[MaxRoutes].Name,
-			Problem: fmt.Sprintf("the table has %d routes, more than %d; join routes by wider filters", len(routes), MaxRoutes)}}
+		return []Fault{{
+			Index: MaxRoutes, Name: routes[MaxRoutes].Name,
+			Problem: fmt.Sprintf("the table has %d routes, more than %d; join routes by wider filters", len(routes), MaxRoutes),
+		}}
 	}
 	var faults []Fault
 	seen := make(map[string]int, len(routes))

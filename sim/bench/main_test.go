@@ -4,7 +4,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -50,7 +49,7 @@ func nodeMain(args []string) error {
 		_, err := farhop.Init(ctx, o)
 		return err
 	}
-	n, err := farhop.Open(o.Dir, farhop.Options{Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Version: "bench"})
+	n, err := farhop.Open(o.Dir, farhop.Options{Log: slog.New(slog.DiscardHandler), Version: "bench"})
 	if err != nil {
 		return err
 	}

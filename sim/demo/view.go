@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -103,9 +104,7 @@ func (s *stage) picture() picture {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p.start, p.phase, p.pushed, p.cut = s.start, s.phase, s.pushed, s.cut
-	for n, o := range s.seen {
-		p.seen[n] = o
-	}
+	maps.Copy(p.seen, s.seen)
 	for _, n := range s.fleet.Nodes {
 		p.fleet[n.Node.String()] = n.Applied
 	}
@@ -238,11 +237,12 @@ func (p picture) revision() string {
 	if p.pushed == 0 {
 		return "fleet      no revision yet"
 	}
-	text := fmt.Sprintf("fleet      revision %d:", p.pushed)
+	var text strings.Builder
+	text.WriteString(fmt.Sprintf("fleet      revision %d:", p.pushed))
 	for _, n := range names() {
-		text += "  " + n + " " + map[bool]string{true: "applied", false: "pending"}[p.fleet[n] >= p.pushed]
+		text.WriteString("  " + n + " " + map[bool]string{true: "applied", false: "pending"}[p.fleet[n] >= p.pushed])
 	}
-	return text
+	return text.String()
 }
 
 // bar is the progress: publishing up to the mark, draining after it.

@@ -76,7 +76,8 @@ func TestParseSchedule(t *testing.T) {
 		{"every=500ms,for=20ms", Schedule{Every: 500 * time.Millisecond, For: 20 * time.Millisecond}, "every=500ms,for=20ms"},
 		{
 			"every=10s,for=5s,start=2030-01-02T03:04:05Z",
-			Schedule{t0(), 10 * time.Second, 5 * time.Second}, "every=10s,for=5s,start=2030-01-02T03:04:05Z",
+			Schedule{t0(), 10 * time.Second, 5 * time.Second},
+			"every=10s,for=5s,start=2030-01-02T03:04:05Z",
 		},
 	}
 	for _, c := range cases {

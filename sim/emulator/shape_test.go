@@ -51,27 +51,33 @@ func TestShaperTimes(t *testing.T) {
 		{"perfect wire", Profile{}, []sent{{0, 1, 0}, {0, 9000, 0}, {5 * ms, 1, 0}}, []time.Duration{0, 0, 5 * ms}},
 		{"delay", Profile{Delay: 1280 * ms}, []sent{{0, 100, 0}, {3 * ms, 100, 0}}, []time.Duration{1280 * ms, 1283 * ms}},
 		{
-			"rate spaces packets", Profile{Delay: 10 * ms, Rate: 1e6}, // 125 bytes = 1 ms
+			"rate spaces packets",
+			Profile{Delay: 10 * ms, Rate: 1e6}, // 125 bytes = 1 ms
 			[]sent{{0, 125, 0}, {0, 250, 0}, {20 * ms, 125, 0}},
 			[]time.Duration{11 * ms, 13 * ms, 31 * ms},
 		},
 		{
-			"full queue drops the newest", Profile{Rate: 1e6, Queue: 300},
+			"full queue drops the newest",
+			Profile{Rate: 1e6, Queue: 300},
 			[]sent{{0, 125, 0}, {0, 125, 0}, {0, 125, verdictQueue}, {0, 50, 0}, {1 * ms, 125, 0}},
 			[]time.Duration{1 * ms, 2 * ms, 2400 * time.Microsecond, 3400 * time.Microsecond},
 		},
 		{"idle bottleneck takes any size", Profile{Rate: 1e6, Queue: 10}, []sent{{0, 1250, 0}, {0, 1, verdictQueue}}, []time.Duration{10 * ms}},
 		{
-			"queue means nothing without rate", Profile{Queue: 1},
-			[]sent{{0, 1000, 0}, {0, 1000, 0}}, []time.Duration{0, 0},
+			"queue means nothing without rate",
+			Profile{Queue: 1},
+			[]sent{{0, 1000, 0}, {0, 1000, 0}},
+			[]time.Duration{0, 0},
 		},
 		{
-			"contacts", Profile{Delay: 50 * ms, Contacts: contacts},
+			"contacts",
+			Profile{Delay: 50 * ms, Contacts: contacts},
 			[]sent{{0, 1, 0}, {10*ms - 1, 1, 0}, {10 * ms, 1, verdictClosed}, {99 * ms, 1, verdictClosed}, {100 * ms, 1, 0}},
 			[]time.Duration{50 * ms, 60*ms - 1, 150 * ms},
 		},
 		{
-			"last bit must leave inside the contact", Profile{Rate: 1e6, Contacts: contacts},
+			"last bit must leave inside the contact",
+			Profile{Rate: 1e6, Contacts: contacts},
 			[]sent{{0, 1000, 0}, {0, 250, 0}, {0, 1, verdictClosed}, {9 * ms, 1, verdictClosed}},
 			[]time.Duration{8 * ms, 10 * ms},
 		},
@@ -340,9 +346,13 @@ func TestSendTime(t *testing.T) {
 		rate int64
 		want time.Duration
 	}{
-		{1000, 0, 0}, {0, 1, 0}, {1, 8, time.Second}, {1200, 50e6, 192 * time.Microsecond},
+		{1000, 0, 0},
+		{0, 1, 0},
+		{1, 8, time.Second},
+		{1200, 50e6, 192 * time.Microsecond},
 		{1, 3e9, 3}, // rounded up from 2.67 ns
-		{maxQueue, 1, maxQueue * 8 * time.Second}, {maxDatagram, MaxRate, 525},
+		{maxQueue, 1, maxQueue * 8 * time.Second},
+		{maxDatagram, MaxRate, 525},
 	}
 	for _, c := range cases {
 		if got := sendTime(c.size, c.rate); got != c.want {

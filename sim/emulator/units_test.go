@@ -12,8 +12,14 @@ func TestParseLoss(t *testing.T) {
 		want float64
 		form string
 	}{
-		{"0", 0, "0%"}, {"0%", 0, "0%"}, {"1%", 0.01, "1%"}, {"0.01", 0.01, "1%"}, {"0.5%", 0.005, "0.5%"},
-		{"100%", 1, "100%"}, {"1e-6", 1e-6, "0.0001%"}, {"1e2%", 1, "100%"},
+		{"0", 0, "0%"},
+		{"0%", 0, "0%"},
+		{"1%", 0.01, "1%"},
+		{"0.01", 0.01, "1%"},
+		{"0.5%", 0.005, "0.5%"},
+		{"100%", 1, "100%"},
+		{"1e-6", 1e-6, "0.0001%"},
+		{"1e2%", 1, "100%"},
 	}
 	for _, c := range good {
 		got, err := ParseLoss(c.text)
@@ -25,10 +31,19 @@ func TestParseLoss(t *testing.T) {
 		}
 	}
 	bad := []struct{ text, want string }{
-		{"", "not a number"}, {"%", "not a number"}, {"one", "not a number"}, {"NaN", "not a number"},
-		{"0x1p-2", "not a number"}, {"1 %", "not a number"}, {"--1", "not a number"}, {"Inf%", "not a number"},
-		{"-1%", "negative"}, {"101%", "more than everything"},
-		{"1", `write "1%"`}, {"5", `write "5%"`}, {"1.0", "100%"},
+		{"", "not a number"},
+		{"%", "not a number"},
+		{"one", "not a number"},
+		{"NaN", "not a number"},
+		{"0x1p-2", "not a number"},
+		{"1 %", "not a number"},
+		{"--1", "not a number"},
+		{"Inf%", "not a number"},
+		{"-1%", "negative"},
+		{"101%", "more than everything"},
+		{"1", `write "1%"`},
+		{"5", `write "5%"`},
+		{"1.0", "100%"},
 	}
 	for _, c := range bad {
 		if _, err := ParseLoss(c.text); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -43,10 +58,18 @@ func TestParseRate(t *testing.T) {
 		want int64
 		form string
 	}{
-		{"0", 0, "unlimited"}, {"unlimited", 0, "unlimited"},
-		{"9600bit", 9600, "9600bit"}, {"50Mbit", 50e6, "50Mbit"}, {"1Gbit", 1e9, "1Gbit"}, {"64kbit/s", 64e3, "64kbit"},
-		{"1.5mbit", 1.5e6, "1500kbit"}, {"1.10Gbit", 1.1e9, "1100Mbit"}, {"0.001kbit", 1, "1bit"},
-		{"1000Gbit", MaxRate, "1000Gbit"}, {"50 Mbit", 50e6, "50Mbit"}, {"1bit", 1, "1bit"},
+		{"0", 0, "unlimited"},
+		{"unlimited", 0, "unlimited"},
+		{"9600bit", 9600, "9600bit"},
+		{"50Mbit", 50e6, "50Mbit"},
+		{"1Gbit", 1e9, "1Gbit"},
+		{"64kbit/s", 64e3, "64kbit"},
+		{"1.5mbit", 1.5e6, "1500kbit"},
+		{"1.10Gbit", 1.1e9, "1100Mbit"},
+		{"0.001kbit", 1, "1bit"},
+		{"1000Gbit", MaxRate, "1000Gbit"},
+		{"50 Mbit", 50e6, "50Mbit"},
+		{"1bit", 1, "1bit"},
 	}
 	for _, c := range good {
 		got, err := ParseRate(c.text)
@@ -58,10 +81,22 @@ func TestParseRate(t *testing.T) {
 		}
 	}
 	bad := []struct{ text, want string }{
-		{"", "unit"}, {"9600", "unit"}, {"1MB/s", "bits per second"}, {"1Mibit", "unit"}, {"Mbit", "plain decimal"},
-		{"-1Mbit", "plain decimal"}, {"1e6bit", "plain decimal"}, {"1.bit", "plain decimal"}, {"1.2.3bit", "plain decimal"},
-		{"0.5bit", "more digits"}, {"1.0000000001Gbit", "more digits"}, {"1001Gbit", "above the limit"},
-		{"99999999999999999999bit", "too large"}, {"9223372036854775807Gbit", "too large"}, {"0Mbit", "zero"}, {"0.0bit", "zero"},
+		{"", "unit"},
+		{"9600", "unit"},
+		{"1MB/s", "bits per second"},
+		{"1Mibit", "unit"},
+		{"Mbit", "plain decimal"},
+		{"-1Mbit", "plain decimal"},
+		{"1e6bit", "plain decimal"},
+		{"1.bit", "plain decimal"},
+		{"1.2.3bit", "plain decimal"},
+		{"0.5bit", "more digits"},
+		{"1.0000000001Gbit", "more digits"},
+		{"1001Gbit", "above the limit"},
+		{"99999999999999999999bit", "too large"},
+		{"9223372036854775807Gbit", "too large"},
+		{"0Mbit", "zero"},
+		{"0.0bit", "zero"},
 	}
 	for _, c := range bad {
 		if _, err := ParseRate(c.text); err == nil || !strings.Contains(err.Error(), c.want) {

@@ -1,6 +1,7 @@
 package bundle
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/farhop/farhop/storeforward/cbor"
@@ -108,7 +109,10 @@ func (p *parser) section(s string) {
 }
 
 func (p *parser) err() error {
-	e, ok := p.r.Err().(*cbor.Error)
+	if p.r.Err() == nil {
+		return nil // without a search: this is the common case
+	}
+	e, ok := errors.AsType[*cbor.Error](p.r.Err())
 	if !ok {
 		return nil
 	}
@@ -118,7 +122,10 @@ func (p *parser) err() error {
 // fold takes over the error of a reader of nested data.
 func (p *parser) fold(nested *cbor.Reader) {
 	nested.End()
-	if e, ok := nested.Err().(*cbor.Error); ok {
+	if nested.Err() == nil {
+		return
+	}
+	if e, ok := errors.AsType[*cbor.Error](nested.Err()); ok {
 		p.r.Fail(e.Offset, e.Msg)
 	}
 }

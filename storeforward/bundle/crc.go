@@ -22,6 +22,7 @@ func (t CRCType) size() int {
 		return 2
 	case CRC32C:
 		return 4
+	case CRCNone:
 	}
 	return 0
 }
@@ -78,6 +79,7 @@ func crcOK(t CRCType, raw []byte, at int) bool {
 			c = crc32.Update(c, castagnoli, raw[end:])
 		}
 		return c == binary.BigEndian.Uint32(raw[at:])
+	case CRCNone:
 	}
 	return true
 }

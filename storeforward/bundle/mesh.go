@@ -1,6 +1,8 @@
 package bundle
 
 import (
+	"errors"
+
 	"github.com/farhop/farhop/routing/addr"
 	"github.com/farhop/farhop/storeforward/cbor"
 )
@@ -66,7 +68,10 @@ func readMesh(data []byte, offset int, p *Primary, old addr.Node) (m MeshInfo, e
 			r.Fail(at, err.Error())
 		}
 	}
-	if e, ok := r.Err().(*cbor.Error); ok {
+	if r.Err() == nil {
+		return m, nil
+	}
+	if e, ok := errors.AsType[*cbor.Error](r.Err()); ok {
 		return MeshInfo{}, &ParseError{Offset: e.Offset, Section: "9.1, mesh block", Msg: e.Msg}
 	}
 	return m, nil

@@ -118,8 +118,10 @@ func TestLiberal(t *testing.T) {
 			return v.Shortest && v.Primary.CRCType == CRCNone && v.Primary.Dest == addr.IPN(1, 2) &&
 				v.Primary.Created.Seq == 1 && IsNull(v.Primary.ReportTo) && v.Primary.ID().Node.IsZero()
 		}},
-		{"inner arrays of indefinite length", hexBundle("9f070000"+"9f029f0102ffff"+"8202820201"+hexReport+"9f0001ff"+"1864ff", "9f01010000"+"4131"+"ff"),
-			func(v *View) bool { return v.Primary.Dest == addr.IPN(1, 2) && v.Primary.Lifetime == 100 }},
+		{
+			"inner arrays of indefinite length", hexBundle("9f070000"+"9f029f0102ffff"+"8202820201"+hexReport+"9f0001ff"+"1864ff", "9f01010000"+"4131"+"ff"),
+			func(v *View) bool { return v.Primary.Dest == addr.IPN(1, 2) && v.Primary.Lifetime == 100 },
+		},
 		{"integers longer than need be", swap(hexCreated, "8219000001"), func(v *View) bool { return !v.Shortest }},
 		{"ipn with an allocator", swap(hexDest, "820283010203"), func(v *View) bool { return v.Primary.Dest == addr.IPN(1<<32|2, 3) }},
 		{"ipn with an allocator, indefinite", swap(hexDest, "82029f010203ff"), func(v *View) bool { return v.Primary.Dest == addr.IPN(1<<32|2, 3) }},

@@ -96,11 +96,10 @@ func (d *driver) done(lsn store.LSN, err error) {
 }
 
 // append appends b under the next LSN without waiting.
-func (d *driver) append(b *store.Batch) store.LSN {
+func (d *driver) append(b *store.Batch) {
 	b.LSN = d.next
 	d.next++
 	d.s.Append(b)
-	return b.LSN
 }
 
 // sync waits until every appended batch was reported and returns all reports
