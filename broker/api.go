@@ -185,4 +185,7 @@ type Node interface {
 	// within the broker, unless it is retained, or QoS 2 of a persistent
 	// session, whose packet id must be durable.
 	Wanted(topic string) bool
+	// Kept tells of a QoS 1 or 2 publish that stayed within the broker: OK, or
+	// NoSubscriber when it reached nobody. It must be cheap.
+	Kept(r bundle.Reason)
 }

@@ -133,6 +133,8 @@ func (n *fakeNode) Unsubscribe(_ context.Context, client string, filters []strin
 	return nil
 }
 
+func (n *fakeNode) Kept(bundle.Reason) {}
+
 func (n *fakeNode) Publish(m *Message, done func(Verdict)) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

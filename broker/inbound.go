@@ -156,6 +156,9 @@ func (c *conn) finish(p *pending) {
 			}
 		}
 	}
+	if p.local && p.m.QoS > 0 {
+		c.b.node.Kept(r)
+	}
 	v := answer(r, c.version)
 	if v.code >= codeUnspecified {
 		c.b.metrics.refused.WithLabelValues(r.String()).Inc()

@@ -51,6 +51,9 @@ type agent struct {
 // errNotAuthority is returned where the signing key is not.
 var errNotAuthority = errors.New("this node does not hold the authority; push on the node where farhop init was run")
 
+// errUnchanged is returned for a push of what is in force already.
+var errUnchanged = errors.New("the same resources are in force already")
+
 // merged is the local file with the revision over it: a name in the revision
 // replaces the same name in the file, and its routes come first.
 func (a *agent) merged(rev *fleet.Revision) config.Resources {
@@ -136,7 +139,6 @@ func (a *agent) configure() {
 
 // healthChanged is told by stream when an endpoint comes or goes.
 func (a *agent) healthChanged(service string, up bool) {
-	a.log.Info("service endpoint", "client", service, "reason", map[bool]string{true: "up", false: "down"}[up])
 	a.mu.Lock()
 	a.health[service] = up
 	a.mu.Unlock()
@@ -203,10 +205,14 @@ func (a *agent) push(ctx context.Context, res config.Resources) (*fleet.Revision
 		return nil, errNotAuthority
 	}
 	a.mu.Lock()
-	rev, err := fleet.Sign(a.signer, a.inForce, res, a.loop.clock.now())
+	before := a.inForce
+	rev, err := fleet.Sign(a.signer, before, res, a.loop.clock.now())
 	a.mu.Unlock()
 	if err != nil {
 		return nil, err
+	}
+	if before != nil && rev.Same(before) {
+		return before, errUnchanged
 	}
 	if err := a.putInForce(ctx, rev); err != nil {
 		return nil, err

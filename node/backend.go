@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -23,8 +24,8 @@ var _ admin.Backend = backend{}
 
 // Status implements admin.Backend.
 func (b backend) Status(ctx context.Context) (admin.Status, error) {
-	var v core.View
-	if err := b.n.loop.call(ctx, func(_ time.Time, c *core.Core) { v = c.View() }); err != nil {
+	v, err := b.n.loop.view(ctx)
+	if err != nil {
 		return admin.Status{}, err
 	}
 	self, st := b.n.material.Self(), b.n.store.Stats()
@@ -35,7 +36,7 @@ func (b backend) Status(ctx context.Context) (admin.Status, error) {
 			Engine: "bbolt", Messages: st.Messages, Bytes: st.Bytes, PeakBytes: st.PeakBytes, FileBytes: st.FileBytes,
 			MaxBytes: int64(b.n.cfg.Store.MaxBytes), MaxMessages: b.n.cfg.Store.MaxMessages,
 		},
-		Peers: b.peers(v), Counters: counters(v.Stats),
+		Peers: b.peers(v), Counters: counters(v.Stats, b.n.mqtt.local()),
 	}
 	if b.n.cfg.MQTT.Listen != "" {
 		out.MQTT.Listen = string(b.n.cfg.MQTT.Listen)
@@ -61,12 +62,13 @@ func (b backend) Status(ctx context.Context) (admin.Status, error) {
 // of it.
 func (b backend) peers(v core.View) []admin.Peer {
 	var out []admin.Peer
-	seen := map[addr.Node]bool{}
+	seen, known := map[addr.Node]bool{}, map[addr.Node]bool{} // connected; listed
 	for _, p := range b.n.manager.Peers() {
 		ap := admin.Peer{Node: p.Node, Region: p.Region, Address: p.Address, State: admin.PeerDown, LastError: p.LastError, Since: p.Since.UTC()}
 		if s := b.n.manager.Session(p.Node); s != nil && !seen[p.Node] {
 			fill(&ap, s, v)
 		}
+		known[p.Node] = true
 		seen[p.Node] = seen[p.Node] || p.Connected
 		out = append(out, ap)
 	}
@@ -74,7 +76,28 @@ func (b backend) peers(v core.View) []admin.Peer {
 		if !seen[s.Node()] {
 			ap := admin.Peer{Address: s.RemoteAddr()}
 			fill(&ap, s, v)
+			seen[s.Node()] = true
 			out = append(out, ap)
+		}
+	}
+	maps.Copy(known, seen)
+	return append(out, b.gone(known)...)
+}
+
+// gone are neighbours that dialled us once and are down now.
+func (b backend) gone(seen map[addr.Node]bool) (out []admin.Peer) {
+	s := b.n.mqtt.snapshot.Load()
+	if s == nil {
+		return nil
+	}
+	for _, a := range s.Adverts {
+		if a.Node != s.Self {
+			continue
+		}
+		for _, nb := range a.Neighbors {
+			if !seen[nb.Node] {
+				out = append(out, admin.Peer{Node: nb.Node, State: admin.PeerDown, LastError: "it is the one that dials"})
+			}
 		}
 	}
 	return out
@@ -100,7 +123,10 @@ func fill(p *admin.Peer, s *link.Session, v core.View) {
 	}
 }
 
-func counters(s core.Stats) admin.Counters {
+func counters(s core.Stats, local [bundle.NumReasons]uint64) admin.Counters {
+	for r := range local {
+		s.Submitted[r] += local[r]
+	}
 	reasons := func(counts [bundle.NumReasons]uint64) map[string]uint64 {
 		m := map[string]uint64{}
 		for r, n := range counts {
@@ -215,10 +241,10 @@ func (b backend) FleetPush(ctx context.Context, r admin.FleetPushRequest) (admin
 	if errors.Is(err, errNotAuthority) {
 		return admin.FleetPushed{}, admin.NotHere("push on the node where farhop init was run", "%v", err)
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, errUnchanged) {
 		return admin.FleetPushed{}, admin.Invalid("", "%v", err)
 	}
-	out := admin.FleetPushed{Revision: rev.Seq, Hash: hex.EncodeToString(rev.Hash[:])}
+	out := admin.FleetPushed{Revision: rev.Seq, Hash: hex.EncodeToString(rev.Hash[:]), Unchanged: err != nil}
 	if s := b.n.mqtt.snapshot.Load(); s != nil {
 		out.Nodes = len(s.Adverts)
 	}

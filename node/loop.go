@@ -161,6 +161,20 @@ func (l *loop) call(ctx context.Context, f func(now time.Time, c *core.Core)) er
 	}
 }
 
+// view asks the core for a picture.
+func (l *loop) view(ctx context.Context) (core.View, error) {
+	got := make(chan core.View, 1)
+	if !l.in.put(func(_ time.Time, c *core.Core) { got <- c.View() }) {
+		return core.View{}, errHalted
+	}
+	select {
+	case v := <-got:
+		return v, nil
+	case <-ctx.Done():
+		return core.View{}, ctx.Err()
+	}
+}
+
 // ask runs f on the loop, which starts a request with the given token, and
 // waits for its Reply: the fact is durable.
 func (l *loop) ask(ctx context.Context, f func(now time.Time, c *core.Core, token uint64)) (core.Reply, error) {

@@ -7,7 +7,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/farhop/farhop/node/core"
 	"github.com/farhop/farhop/storeforward/bundle"
 )
 
@@ -55,8 +54,11 @@ func (m *coreMetrics) Describe(ch chan<- *prometheus.Desc) { ch <- m.arrived }
 func (m *coreMetrics) Collect(ch chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second) // of this machine alone
 	defer cancel()
-	var v core.View
-	_ = m.n.loop.call(ctx, func(_ time.Time, c *core.Core) { v = c.View() }) // a node that stops shows zeros
+	v, err := m.n.loop.view(ctx)
+	if err != nil {
+		return // zeros would look like a restart
+	}
+	local := m.n.mqtt.local()
 	count := func(d *prometheus.Desc, n uint64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
 	}
@@ -64,7 +66,7 @@ func (m *coreMetrics) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n), labels...)
 	}
 	for r := range bundle.Reason(bundle.NumReasons) {
-		count(m.submitted, v.Stats.Submitted[r], r.String())
+		count(m.submitted, v.Stats.Submitted[r]+local[r], r.String())
 		count(m.ended, v.Stats.Ended[r], r.String())
 		count(m.refused, v.Stats.Refused[r], r.String())
 	}

@@ -34,6 +34,7 @@ type mqtt struct {
 	broker   *broker.Broker
 	snapshot atomic.Pointer[core.Snapshot]
 	requests *mailbox[request]
+	kept     [bundle.NumReasons]atomic.Uint64 // publishes that never left the broker
 
 	mu       sync.Mutex          // guards what follows
 	receipts map[receiptKey]plea // deliveries whose publisher wants to know
@@ -161,6 +162,17 @@ func (m *mqtt) Settle(s broker.Settlement) {
 func (m *mqtt) Wanted(topic string) bool {
 	s := m.snapshot.Load()
 	return s != nil && s.Wanted(topic)
+}
+
+// Kept implements broker.Node.
+func (m *mqtt) Kept(r bundle.Reason) { m.kept[r].Add(1) }
+
+// local counts the publishes that never left the broker, by verdict.
+func (m *mqtt) local() (out [bundle.NumReasons]uint64) {
+	for r := range m.kept {
+		out[r] = m.kept[r].Load()
+	}
+	return out
 }
 
 // submission encodes a publication once; all its recipients share the bytes.

@@ -60,6 +60,12 @@ func offers(a *routing.Advert, service string) bool {
 	return slices.ContainsFunc(a.Services, func(s routing.ServiceState) bool { return s.Name == service && s.Up })
 }
 
+// Reachable implements stream.Mesh.
+func (s *streams) Reachable(n addr.Node) bool {
+	snap := s.mqtt.snapshot.Load()
+	return snap != nil && (n == snap.Self || snap.Path(n).Up())
+}
+
 // Open implements stream.Mesh: a stream to the next hop towards dest.
 func (s *streams) Open(ctx context.Context, dest addr.Node) (stream.Conn, error) {
 	snap := s.mqtt.snapshot.Load()

@@ -30,6 +30,12 @@ type gatedRelease struct {
 	delivery Delivery
 }
 
+// gatedCount is how many deliveries ended with the batch of lsn.
+type gatedCount struct {
+	lsn store.LSN
+	n   int
+}
+
 // gatedAck is the highest XID of a class whose custody rests on lsn.
 type gatedAck struct {
 	lsn store.LSN

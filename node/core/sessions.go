@@ -61,6 +61,8 @@ type session struct {
 	outlet   *storeforward.Outlet
 	flying   map[uint64]*storeforward.Item // by Seq
 	packets  map[uint16]bool               // in use by flying
+	settled  []gatedCount                  // acknowledged by the device, not yet durable
+	unstable int                           // sum of settled
 }
 
 type subscription struct {
@@ -254,7 +256,13 @@ func (c *Core) serveSession(s *session) (storing bool) {
 	if s.conn == 0 {
 		return false
 	}
-	for len(s.flying) < s.window {
+	// A delivery counts until its end is durable: this bounds what a device
+	// may get again after a crash.
+	for len(s.settled) > 0 && s.settled[0].lsn <= c.gate.persisted {
+		s.unstable -= s.settled[0].n
+		s.settled = shift(s.settled, 1)
+	}
+	for len(s.flying)+s.unstable < s.window {
 		i, storing := c.m.Next(s.outlet, storeforward.AllClasses)
 		if i == nil {
 			return storing
@@ -280,7 +288,7 @@ func (c *Core) serveSession(s *session) (storing bool) {
 			Retain: s.keepsRetain(i.Header), Blob: i.Blob, Life: i.Header.Expires - c.now,
 		})
 	}
-	return false
+	return s.unstable > 0
 }
 
 // Settle takes in what devices and services said of their deliveries.
@@ -311,8 +319,19 @@ func (c *Core) Settle(now time.Time, all []Settlement) {
 		delete(s.packets, packetID(i.Entry))
 		c.m.Release(i)
 		c.stats.Delivered++
+		s.settle(c.m.Batch.LSN)
 		c.m.Hot(s.outlet)
 	}
+}
+
+// settle counts a delivery whose end is in the batch of lsn.
+func (s *session) settle(lsn store.LSN) {
+	s.unstable++
+	if n := len(s.settled); n > 0 && s.settled[n-1].lsn == lsn {
+		s.settled[n-1].n++
+		return
+	}
+	s.settled = append(s.settled, gatedCount{lsn, 1})
 }
 
 // settleInbound frees the packet id of an inbound QoS 2 publish.

@@ -117,6 +117,13 @@ func Open(signed []byte, by identity.DualPublic) (*Revision, error) {
 	return rev, nil
 }
 
+// Same reports whether two revisions put the same resources in force.
+func (rev *Revision) Same(o *Revision) bool {
+	a, err1 := rev.Resources.Canonical()
+	b, err2 := o.Resources.Canonical()
+	return err1 == nil && err2 == nil && bytes.Equal(a, b)
+}
+
 // Follows says whether rev may come after the one in force (nil for none). A
 // node that missed revisions takes the newest: each is complete.
 func (rev *Revision) Follows(inForce *Revision) error {

@@ -227,7 +227,7 @@ func (m *Manager) serve(ctx context.Context, s *Session, release func()) Down {
 	}
 	release()
 	m.met.ups.Inc()
-	log := m.cfg.Log.With("node", s.peer.Node, "session", s.id)
+	log := m.cfg.Log.With("peer", s.peer.Node, "session", s.id)
 	log.Info("link up", "region", s.peer.Region, "remote", s.RemoteAddr(), "dialed", s.Dialed(), "kex", s.peer.Kex, "rtt", s.RTT())
 	m.cfg.Events.LinkUp(s)
 	d := s.run()

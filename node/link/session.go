@@ -219,7 +219,7 @@ func (s *Session) serveTCP(qs *quic.Stream) {
 	f, err := readFrame(r, maxOpenFrame)
 	open, ok := f.(wire.StreamOpen)
 	if err != nil || !ok || s.cfg.Streams == nil {
-		s.cfg.Log.Debug("stream refused", "node", s.peer.Node, "err", err, "frame", fmt.Sprintf("%T", f))
+		s.cfg.Log.Debug("stream refused", "peer", s.peer.Node, "err", err, "frame", fmt.Sprintf("%T", f))
 		st.Reset(resetRefused)
 		return
 	}

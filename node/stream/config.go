@@ -37,6 +37,9 @@ type Mesh interface {
 	// this node included, but none of tried. It answers from memory. An error
 	// that is an *UnreachableError says whether to wait.
 	Resolve(service string, tried []addr.Node) (addr.Node, error)
+	// Reachable reports whether the whole way to a node is up. It answers from
+	// memory; PathsChanged tells when to ask again.
+	Reachable(node addr.Node) bool
 	// Open opens a stream to the next hop towards dest.
 	Open(ctx context.Context, dest addr.Node) (Conn, error)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -147,15 +148,38 @@ func (s *Server) try(ctx context.Context, svc *service, node addr.Node, k *keepe
 		took atomic.Bool
 		r    = bufio.NewReaderSize(up, copyBuffer/4)
 	)
+	answered := make(chan struct{})
+	settle := sync.OnceFunc(func() { close(answered) })
+	var watch sync.WaitGroup
+	watch.Go(func() { s.watch(node, up, answered) })
+	defer watch.Wait()
+	defer settle()
 	return s.carry(ctx, k, up, &took, func() error {
 		if err := readReply(r); err != nil {
 			return err
 		}
 		took.Store(true)
+		settle()
 		k.release()
-		err := s.bufs.copy(tcpConn{k.client}, r)
-		return err
+		return s.bufs.copy(tcpConn{k.client}, r)
 	})
+}
+
+// watch ends an attempt whose way breaks before the endpoint answered: the
+// kept bytes can still go elsewhere, and the transport alone would wait long.
+func (s *Server) watch(node addr.Node, up Conn, answered <-chan struct{}) {
+	for {
+		paths := s.pathsNow()
+		if !s.cfg.Mesh.Reachable(node) {
+			up.Reset(ResetAborted)
+			return
+		}
+		select {
+		case <-paths:
+		case <-answered:
+			return
+		}
+	}
 }
 
 // tryLocal connects to an endpoint of this node itself.
@@ -169,8 +193,7 @@ func (s *Server) tryLocal(ctx context.Context, svc *service, k *keeper) (confirm
 	k.release()
 	defer local.Close()
 	return s.carry(ctx, k, tcpConn{local}, &took, func() error {
-		err := s.bufs.copy(tcpConn{k.client}, local)
-		return err
+		return s.bufs.copy(tcpConn{k.client}, local)
 	})
 }
 

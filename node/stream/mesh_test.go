@@ -108,6 +108,7 @@ type world struct {
 	servers  map[addr.Node]*Server
 	next     map[[2]addr.Node]addr.Node // (from, to) -> next hop; default: to itself
 	cut      map[addr.Node]bool         // nobody can open a stream to it
+	lost     map[addr.Node]bool         // the way to it is known to be down
 	hosts    []addr.Node                // of the one service, in order of preference
 	store    bool
 	opened   []memConn
@@ -119,10 +120,16 @@ func newWorld(t *testing.T, hosts ...addr.Node) *world {
 	ctx, cancel := context.WithCancel(t.Context())
 	w := &world{
 		t: t, ctx: ctx, hosts: hosts, servers: map[addr.Node]*Server{},
-		next: map[[2]addr.Node]addr.Node{}, cut: map[addr.Node]bool{},
+		next: map[[2]addr.Node]addr.Node{}, cut: map[addr.Node]bool{}, lost: map[addr.Node]bool{},
 	}
 	t.Cleanup(func() { cancel(); w.wg.Wait() })
 	return w
+}
+
+func (w *world) server(name string) *Server {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.servers[addr.MustNode(name)]
 }
 
 // meshOf is the Mesh of one node of the world.
@@ -141,6 +148,12 @@ func (m meshOf) Resolve(service string, tried []addr.Node) (addr.Node, error) {
 		}
 	}
 	return addr.Node{}, &UnreachableError{Service: service, Store: m.w.store}
+}
+
+func (m meshOf) Reachable(n addr.Node) bool {
+	m.w.mu.Lock()
+	defer m.w.mu.Unlock()
+	return !m.w.lost[n]
 }
 
 func (m meshOf) Open(_ context.Context, dest addr.Node) (Conn, error) {

@@ -157,6 +157,19 @@ func TestFailoverReplaysEarlyBytes(t *testing.T) {
 		{"no such service there", 10, func(t *testing.T, w *world) { w.add("c", nil) }},
 		{"next hop gone", 100 << 10, func(*testing.T, *world) {}},
 		{"more than is kept", 2 << 20, func(t *testing.T, w *world) { w.add("c", nil, out(deadPort(t))) }},
+		{"path known to be down before the answer", 100 << 10, func(t *testing.T, w *world) {
+			w.tap = func(_, to addr.Node, c memConn) memConn {
+				if to != nodeC {
+					return c
+				}
+				w.lost[nodeC] = true // as the link goes silent: no byte comes, and no error
+				w.wg.Go(func() { w.server("a").PathsChanged() })
+				c.Reset(0)
+				silent, _ := memPair()
+				return silent
+			}
+			w.add("c", nil, out(endpoint(t, echo)))
+		}},
 		{"path lost before the answer", 100 << 10, func(t *testing.T, w *world) {
 			w.add("c", nil, out(endpoint(t, echo)))
 			w.tap = func(_, to addr.Node, c memConn) memConn {
