@@ -34,13 +34,13 @@ func ParseUsers(name string, r io.Reader) (map[string]string, error) {
 		}
 		user, hash, ok := strings.Cut(text, ":")
 		if !ok || user == "" {
-			return nil, fmt.Errorf("%s:%d: want user:hash, for example from: htpasswd -nB USER", name, line)
+			return nil, fmt.Errorf("%s:%d: want user:hash, for example from: farhop passwd USER", name, line)
 		}
 		if _, dup := users[user]; dup {
 			return nil, fmt.Errorf("%s:%d: user %q is here twice", name, line, user)
 		}
 		if _, err := bcrypt.Cost([]byte(hash)); err != nil {
-			return nil, fmt.Errorf("%s:%d: password of %q is no bcrypt hash: make one with: htpasswd -nB %s", name, line, user, user)
+			return nil, fmt.Errorf("%s:%d: password of %q is no bcrypt hash: make one with: farhop passwd %s", name, line, user, user)
 		}
 		if len(users) == maxUsers {
 			return nil, fmt.Errorf("%s:%d: more than %d users", name, line, maxUsers)

@@ -77,7 +77,7 @@ Then any MQTT client can publish on one and subscribe on the other.`,
 // node, look at it, use it, try it out.
 func (a *app) commands() []*cobra.Command {
 	return []*cobra.Command{
-		a.initCmd(), a.inviteCmd(), a.joinCmd(), a.runCmd(), a.configCmd(),
+		a.initCmd(), a.inviteCmd(), a.joinCmd(), a.runCmd(), a.configCmd(), a.passwdCmd(),
 		a.statusCmd(), a.peersCmd(), a.linksCmd(), a.nodesCmd(), a.routesCmd(), a.queueCmd(), a.whyCmd(),
 		a.pubCmd(), a.subCmd(),
 		a.fleetCmd(),
