@@ -10,7 +10,7 @@ import (
 // Config (but for Dir). Equal configurations give equal bytes.
 func Render(c Config) []byte {
 	var w writer
-	w.comment(`The configuration of this farhop node. "farhop check" tells what is wrong
+	w.comment(`The configuration of this farhop node. "farhop config check" tells what is wrong
 with it; a running node reads it at start. Sizes, rates and times have units:
 1MiB, 50Mbit, 40m. File names are relative to the directory of this file.`)
 	w.section("node", `Who this node is. Written by "farhop init" and "farhop join"; it must agree
