@@ -47,7 +47,7 @@ func publisher(m *mesh) *daemon { return m.luna }
 // MQTT lets a QoS 1 sender repeat what was in flight when its connection was
 // lost (MQTT 3.1.1, 4.4): that many messages for each loss.
 const (
-	clientWindow = 20   // of mosquitto_pub
+	clientWindow = 20 // of mosquitto_pub
 	brokerWindow = 32 // of a node, towards a client that does not say how much it takes
 )
 
