@@ -178,7 +178,9 @@ func (n *fakeNode) commit(m *Message) bundle.Reason {
 		for _, sub := range s.subs {
 			if interest.Match(sub.Filter, m.Topic) {
 				found = true
-				s.queue = append(s.queue, fakeQueued{m: m, qos: min(sub.QoS, m.QoS)})
+				if qos := min(sub.QoS, m.QoS); qos > 0 { // QoS 0 is never queued: the broker passes it on
+					s.queue = append(s.queue, fakeQueued{m: m, qos: qos})
+				}
 				n.pump(client, s)
 				break
 			}

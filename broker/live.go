@@ -132,6 +132,9 @@ func (b *Broker) routeLive(m *Message) int {
 				d.subIDs = append(d.subIDs, o.ID)
 			}
 		}
+		if c.persistent && d.qos > 0 {
+			continue // the node queues it
+		}
 		if wanted {
 			c.enqueueLive(d)
 			n++

@@ -85,7 +85,8 @@ func (c *conn) judge(s Subscription, more int) byte {
 	return s.QoS
 }
 
-// hold remembers a subscription and, for a live session, starts matching it.
+// hold remembers a subscription and starts matching it: for a live session,
+// and for what a persistent one gets at QoS 0, which is never queued.
 func (c *conn) hold(s Subscription) {
 	if c.subs == nil {
 		c.subs = make(map[string]*liveSub)
@@ -94,9 +95,6 @@ func (c *conn) hold(s Subscription) {
 	n := &liveSub{c: c, filter: filter, opt: s}
 	old := c.subs[s.Filter]
 	c.subs[s.Filter] = n
-	if c.persistent {
-		return
-	}
 	c.b.live.add(n, old)
 	if old == nil {
 		c.b.metrics.subscriptions.Inc()
@@ -179,7 +177,7 @@ func (c *conn) onUnsubscribe(id uint16, filters []string) error {
 func (c *conn) drop(filter string) {
 	s := c.subs[filter]
 	delete(c.subs, filter)
-	if s != nil && !c.persistent {
+	if s != nil {
 		c.b.live.remove(s)
 		c.b.metrics.subscriptions.Dec()
 	}

@@ -45,6 +45,7 @@ type agent struct {
 	inForce *fleet.Revision
 	state   routing.FleetState
 	health  map[string]bool      // endpoints of this node
+	seen    map[addr.Node]uint64 // revision last reported by a node
 	sent    map[addr.Node]uint64 // revision last sent to a node, by the authority's node
 }
 
@@ -234,6 +235,10 @@ func (a *agent) spread(s *core.Snapshot) {
 		return
 	}
 	for _, ad := range s.Adverts {
+		if ad.Fleet.Applied < a.seen[ad.Node] {
+			delete(a.sent, ad.Node) // it lost its state
+		}
+		a.seen[ad.Node] = ad.Fleet.Applied
 		if ad.Node == a.self || ad.Fleet.Applied >= rev.Seq || a.sent[ad.Node] >= rev.Seq {
 			continue
 		}

@@ -173,12 +173,15 @@ const maxLife = 1000 * 365 * 24 * 3600 * 1000
 
 func gap(f wire.Gap) *core.Incoming {
 	in := &core.Incoming{
-		XID: f.XID, Class: f.Class, Ended: true, Origin: f.Origin, Bundle: f.Bundle, DSeq: f.DSeq, Message: f.Message,
+		XID: f.XID, Class: f.Class, Ended: true, Origin: f.Origin, Bundle: f.Bundle, DSeq: f.DSeq, Message: f.Message, Hops: f.Hops,
 	}
 	if node, svc, ok := f.Dest.Node(); ok {
 		in.Node, in.Service = node, svc
 	} else if r, svc, ok := f.Dest.Region(); ok {
 		in.Region, in.Service = r, svc
+	} else {
+		in.Bad = bundle.NoRoute
+		return in
 	}
 	// A relay tells the next hop from this what it was told.
 	p := bundle.Primary{Dest: f.Dest, Source: addr.NodeEID(f.Origin, in.Service), ReportTo: addr.None, Created: bundle.Timestamp{Seq: uint64(f.Bundle)}}
@@ -220,7 +223,7 @@ func (ls *links) transfer(n *session, f *core.Transfer) bool {
 		id := v.Primary.ID()
 		return n.Send(wire.Gap{
 			Class: f.Class, XID: f.XID, Origin: id.Node, Dest: v.Primary.Dest, Bundle: id.Seq,
-			DSeq: v.Mesh.DSeq, Message: v.Mesh.Message, Reason: bundle.Expired,
+			DSeq: v.Mesh.DSeq, Message: v.Mesh.Message, Reason: bundle.Expired, Hops: f.Header.Hops,
 		})
 	}
 	payload := []byte(nil)

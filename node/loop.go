@@ -199,6 +199,8 @@ type clock struct {
 	mu    sync.Mutex
 	base  time.Time // monotonic reading at start
 	start time.Time // node time then
+
+	signed time.Time // latest signed time seen; guarded by mu
 }
 
 func newClock(floor time.Time) *clock {
@@ -216,11 +218,23 @@ func (c *clock) now() time.Time {
 	return c.start.Add(time.Since(c.base))
 }
 
-// raise moves the clock forward to a signed time it must not be behind.
+// raise notes a signed time the certificates' clock must not be behind. What
+// lives in the store keeps to now: a step would expire it.
 func (c *clock) raise(t time.Time) {
-	if n := c.now(); t.After(n) {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.base, c.start = time.Now(), t
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t.After(c.signed) {
+		c.signed = t
 	}
+}
+
+// forCertificates is now, but never before the latest signed time seen.
+func (c *clock) forCertificates() time.Time {
+	now := c.now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.signed.After(now) {
+		return c.signed
+	}
+	return now
 }

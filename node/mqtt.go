@@ -74,13 +74,16 @@ func (m *mqtt) OpenSession(ctx context.Context, o broker.SessionOpen) (broker.Se
 	if err == nil && r.Reason != bundle.OK {
 		err = errors.New(r.Reason.String())
 	}
+	if err != nil { // the loop may still write state
+		return broker.SessionState{}, err
+	}
 	out := broker.SessionState{Present: state.Present, Inbound: state.Inbound}
 	for _, s := range state.Subscriptions {
 		out.Subscriptions = append(out.Subscriptions, broker.Subscription{
 			Filter: s.Filter, QoS: s.QoS, NoLocal: s.NoLocal, RetainAsPublished: s.RetainAsPublished, ID: s.ID,
 		})
 	}
-	return out, err
+	return out, nil
 }
 
 // CloseSession implements broker.Node.
@@ -92,11 +95,7 @@ func (m *mqtt) CloseSession(client string, conn uint64, expiry uint32) {
 func (m *mqtt) Subscribe(ctx context.Context, client string, subs []broker.Subscription) error {
 	var all []core.Subscription
 	for _, s := range subs {
-		filter := s.Filter
-		if _, rest, ok := interest.ParseShare(filter); ok {
-			filter = rest // a shared subscription is local to this node; the mesh only hears of the interest
-		}
-		all = append(all, core.Subscription{Filter: filter, QoS: s.QoS, NoLocal: s.NoLocal, RetainAsPublished: s.RetainAsPublished, ID: s.ID})
+		all = append(all, core.Subscription{Filter: s.Filter, QoS: s.QoS, NoLocal: s.NoLocal, RetainAsPublished: s.RetainAsPublished, ID: s.ID})
 	}
 	r, err := m.loop.ask(ctx, func(now time.Time, c *core.Core, token uint64) { c.Subscribe(now, token, client, all) })
 	if err == nil && r.Reason != bundle.OK {
@@ -108,11 +107,6 @@ func (m *mqtt) Subscribe(ctx context.Context, client string, subs []broker.Subsc
 // Unsubscribe implements broker.Node.
 func (m *mqtt) Unsubscribe(ctx context.Context, client string, filters []string) error {
 	all := slices.Clone(filters)
-	for i, f := range all {
-		if _, rest, ok := interest.ParseShare(f); ok {
-			all[i] = rest
-		}
-	}
 	_, err := m.loop.ask(ctx, func(now time.Time, c *core.Core, token uint64) { c.Unsubscribe(now, token, client, all) })
 	return err
 }
@@ -289,7 +283,9 @@ func (m *mqtt) serve(ctx context.Context) {
 		} else {
 			m.log.Warn("a bundle for an unknown service is dropped", "message", r.delivery.Header.Message, "reason", r.delivery.Service)
 		}
-		m.settle(r.delivery)
+		if ctx.Err() == nil { // what a stop cut short is served again at the next start
+			m.settle(r.delivery)
+		}
 	})
 }
 

@@ -103,7 +103,10 @@ func (n *Node) openStore() error {
 	var done func(store.LSN, error)
 	s, err := boltstore.Open(boltstore.Config{
 		Dir: filepath.Join(n.cfg.Dir, storeDir), Log: n.log,
-		Done: func(lsn store.LSN, err error) { done(lsn, err) },
+		// The core numbers on while batches are under way: one that follows a
+		// refused one would skip what that held.
+		Strict: true,
+		Done:   func(lsn store.LSN, err error) { done(lsn, err) },
 	})
 	if err != nil {
 		return err
@@ -170,7 +173,7 @@ func (n *Node) build() error {
 	st := &streams{mqtt: n.mqtt}
 	n.agent = &agent{
 		self: self.Node, local: n.cfg, trust: n.material.Trust.Fleet, loop: n.loop, log: n.log,
-		health: map[string]bool{}, sent: map[addr.Node]uint64{},
+		health: map[string]bool{}, sent: map[addr.Node]uint64{}, seen: map[addr.Node]uint64{},
 	}
 	n.admission = &admission{self: self.Node, trust: n.material.Trust, loop: n.loop, log: n.log, waiting: map[string]chan joinAnswer{}}
 	var err error
@@ -250,7 +253,7 @@ func (n *Node) buildLink() error {
 	if err != nil {
 		return err
 	}
-	now := n.loop.clock.now
+	now := n.loop.clock.forCertificates
 	c := link.Config{
 		Listen: string(n.cfg.Mesh.Listen), Node: self.Node, Region: self.Region,
 		Hello: wire.Hello{
@@ -410,7 +413,7 @@ func (n *Node) keepTime(ctx context.Context) error {
 	t := time.NewTicker(10 * time.Minute)
 	defer t.Stop()
 	for {
-		text, err := n.loop.clock.now().UTC().MarshalText()
+		text, err := n.loop.clock.forCertificates().UTC().MarshalText()
 		if err == nil {
 			n.loop.in.put(func(now time.Time, c *core.Core) { c.SetState(now, 0, floorKey, text) })
 		}

@@ -144,6 +144,9 @@ func (m *Machine) Bury(i *Item) {
 func (m *Machine) MarkReceived(i *Item) { m.mark(i, store.Received) }
 
 func (m *Machine) mark(i *Item, s store.EntryState) {
+	if s == store.Ended && i.Entry.State != store.Ended {
+		i.queue.ended++
+	}
 	i.Entry.State = s
 	i.lsn = m.Batch.LSN // offered again only when the mark is durable
 	m.Batch.Marks = append(m.Batch.Marks, store.Mark{Queue: i.Entry.Queue, Seq: i.Header.Seq, State: s})

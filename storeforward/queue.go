@@ -41,6 +41,7 @@ type Queue struct {
 	cursor     *Item // oldest Waiting item; nil when there is none
 	windowed   int   // items in the list
 	flying     int   // of those, in flight
+	ended      int   // of those, obituaries
 	last       uint64
 	loading    bool
 	asked      store.LSN // what was persisted when the last load was asked for
@@ -82,6 +83,9 @@ func (i *Item) Queue() *Queue { return i.queue }
 // InFlight returns how many items of the window are in flight.
 func (q *Queue) InFlight() int { return q.flying }
 
+// Ended returns how many items of the window are obituaries.
+func (q *Queue) Ended() int { return q.ended }
+
 // Windowed returns how many items are inside the window.
 func (q *Queue) Windowed() int { return q.windowed }
 
@@ -98,6 +102,9 @@ func (q *Queue) push(i *Item) {
 	q.tail = i
 	q.last = i.Header.Seq
 	q.windowed++
+	if i.Entry.State == store.Ended {
+		q.ended++
+	}
 	if q.cursor == nil {
 		q.cursor = i
 	}
@@ -120,6 +127,9 @@ func (q *Queue) unlink(i *Item) {
 	i.prev, i.next = nil, nil
 	if i.State == InFlight {
 		q.flying--
+	}
+	if i.Entry.State == store.Ended {
+		q.ended--
 	}
 	q.windowed--
 	q.Count--

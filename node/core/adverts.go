@@ -37,8 +37,7 @@ func (c *Core) refreshAdvert() {
 	}
 	c.advertDirty = false
 	a := c.advert
-	filters := c.subs.Filters()
-	a.Interest = interest.Summary(slices.DeleteFunc(filters, func(f string) bool { return f[0] == '$' }), routing.MaxFilters)
+	a.Interest = summarize(slices.DeleteFunc(c.subs.Filters(), func(f string) bool { return f[0] == '$' }))
 	if old := c.table.Advert(c.cfg.Self); old != nil && sameAdvert(old, &a) {
 		return
 	}
@@ -51,6 +50,22 @@ func (c *Core) refreshAdvert() {
 	}
 }
 
+// summarize makes filters short enough for an advert, by number and bytes:
+// wider filters stand for many.
+func summarize(filters []string) []string {
+	for limit := routing.MaxFilters; limit > 0; limit /= 2 {
+		out := interest.Summary(filters, limit)
+		size := 0
+		for _, f := range out {
+			size += len(f)
+		}
+		if size <= maxInterest {
+			return out
+		}
+	}
+	return []string{"#"}
+}
+
 func sameAdvert(a, b *routing.Advert) bool {
 	return slices.Equal(a.Neighbors, b.Neighbors) && slices.Equal(a.Interest, b.Interest) &&
 		slices.Equal(a.Services, b.Services) && a.Fleet == b.Fleet && a.Region == b.Region
@@ -61,7 +76,7 @@ func sameAdvert(a, b *routing.Advert) bool {
 // then it must speak with a higher number than before.
 func (c *Core) learn(a *routing.Advert, from *link) {
 	if a.Node == c.cfg.Self {
-		if a.Seq > c.advert.Seq {
+		if a.Seq > c.advert.Seq && a.Seq < maxAdvert {
 			c.advert.Seq = a.Seq
 			c.table.Forget(c.cfg.Self)
 			c.advertDirty = true
@@ -69,6 +84,9 @@ func (c *Core) learn(a *routing.Advert, from *link) {
 		return
 	}
 	old := c.table.Advert(a.Node)
+	if a.Seq >= maxAdvert || old == nil && len(c.table.Nodes()) >= maxNodes {
+		return
+	}
 	newer, interested := c.table.Apply(a)
 	if !newer {
 		return

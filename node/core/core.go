@@ -23,8 +23,13 @@ const (
 	DefaultOrderWait = 10 * time.Minute
 	DefaultWindow    = 4 << 20 // bytes in flight on one link
 	MaxHops          = 64      // nodes a bundle may visit
-	maxFlights       = 4096    // bundles in flight per link and class; below storeforward.Span
-	serviceWindow    = 256     // deliveries in flight to one service
+	MaxPayload       = 4 << 20 // bytes of an encoded payload block; every link's frame holds one
+	maxRetained      = 3500    // bytes of the topic of a retained message, a key of the store
+	maxInterest      = 256 << 10
+	maxNodes         = 10_000 // known of the mesh
+	maxAdvert        = 1 << 62
+	maxFlights       = 4096 // bundles in flight per link and class; below storeforward.Span
+	serviceWindow    = 256  // deliveries in flight to one service
 )
 
 // Config is what a node is for as long as it runs.

@@ -8,7 +8,7 @@ import (
 
 // maxObituaries bounds how many ended bundles one queue keeps for the sake of
 // order; beyond it the consumer waits out the gap instead.
-const maxObituaries = 4096
+const maxObituaries = 1024
 
 // expire ends what outlived its time.
 func (c *Core) expire() {
@@ -34,7 +34,7 @@ func (c *Core) expireItem(i *storeforward.Item) { c.end(i, bundle.Expired) }
 func (c *Core) end(i *storeforward.Item, reason bundle.Reason) {
 	c.stats.Ended[reason]++
 	switch q := i.Entry.Queue; {
-	case q.Kind == store.ToNode && i.Entry.DSeq > 0 && i.Queue().Count <= maxObituaries && reason != bundle.HopLimit:
+	case q.Kind == store.ToNode && i.Entry.DSeq > 0 && i.Queue().Ended() < maxObituaries && reason != bundle.HopLimit:
 		c.m.Outlive(i)
 		c.m.Bury(i)
 	case q.Kind == store.ToOrder: // drain passes over it

@@ -81,6 +81,7 @@ func (c *Core) leg(key originKey, first uint64) *leg {
 			first = 1
 		}
 		g = &leg{key: key, next: first, waiting: map[uint64]*storeforward.Item{}}
+		g.missing.add(1, first) // a repeat is better than a loss
 		c.legs[key] = g
 	}
 	return g

@@ -25,6 +25,7 @@ type link struct {
 	silent bool  // nothing heard for longer than the link explains
 	opened int64 // ms, when a contact opened and the peer is not heard since; 0 else
 	mute   int64 // ms, since when silent
+	waited bool  // something waits for the peer that fell silent
 	paused int64 // ms: the peer refused for want of room; no transfers until then
 	acking bool
 }
@@ -148,6 +149,9 @@ func (c *Core) ackLater(l *link, class bundle.Class, xid uint64) {
 // and reports whether something waits for the store alone.
 func (c *Core) serveLink(o *storeforward.Outlet, l *link) (storing bool) {
 	if l == nil || !l.usable() || l.paused > c.now {
+		if l != nil && l.silent {
+			l.waited = l.waited || !o.Empty()
+		}
 		return false
 	}
 	for {
@@ -273,7 +277,7 @@ func (c *Core) upNow(o *storeforward.Outlet) bool {
 
 // heard notes life. Only what a peer sent counts, never what we sent.
 func (c *Core) heard(l *link) {
-	l.heard, l.opened = c.now, 0
+	l.heard, l.opened, l.waited = c.now, 0, false
 	if l.silent {
 		l.silent = false
 		c.adjacent(l.Node, uint32(l.rtt/2), l.usable())
@@ -331,7 +335,7 @@ func (l *link) stuck() int64 {
 	switch {
 	case l.opened != 0 && l.open:
 		return l.opened + 2*l.rtt + 1000
-	case l.silent && l.bytes > 0:
+	case l.silent && (l.bytes > 0 || l.waited):
 		return l.mute + max(2*l.patience(), 10_000)
 	}
 	return never

@@ -109,6 +109,12 @@ func (c *Core) takeCustody(l *link, in *Incoming) bundle.Reason {
 	if w.Seen(in.Bundle.Count()) {
 		return bundle.Duplicate
 	}
+	if in.Ended {
+		to := store.Queue{Kind: store.ToNode, Name: in.Node.String(), Class: in.Class}
+		if q := c.m.Lookup(to); q != nil && q.Ended() >= maxObituaries {
+			return bundle.OK // the consumer waits the gap out
+		}
+	}
 	if reason := c.m.Room(in.Size, 1); reason != bundle.OK {
 		return reason
 	}
@@ -155,6 +161,10 @@ func (c *Core) enterRegion(h *store.Header, in *Incoming) {
 
 // deliver puts a message for its recipients here and hands it to the live.
 func (c *Core) deliver(h *store.Header, r recipients, b *store.Blob) {
+	if q := c.m.Lookup(store.Queue{Kind: store.ToService, Name: ServiceLive, Class: h.Class}); r.live && q != nil && q.Count > 0 {
+		r.live = false // behind those that wait there, to keep the order
+		r.entries = append(r.entries, store.Entry{Queue: q.Name})
+	}
 	if len(r.entries) > 0 {
 		c.put(h, r.entries, b)
 	}

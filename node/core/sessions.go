@@ -70,6 +70,15 @@ type subscription struct {
 	session *session
 }
 
+// matches is the filter without $share/GROUP/. Groups are the broker's; the
+// mesh only hears of the interest.
+func (s *subscription) matches() string {
+	if _, rest, ok := interest.ParseShare(s.Filter); ok {
+		return rest
+	}
+	return s.Filter
+}
+
 func (s *session) durable() bool { return s.expiry > 0 || s.resumed }
 
 // packetID derives the packet id of a delivery from its place in the session,
@@ -217,7 +226,7 @@ func (c *Core) Subscribe(now time.Time, token uint64, client string, subs []Subs
 		}
 		n := &subscription{sub, s}
 		s.subs = append(s.subs, n)
-		c.subs.Add(sub.Filter, n)
+		c.subs.Add(n.matches(), n)
 	}
 	c.subscribed(s, token)
 }
@@ -245,7 +254,7 @@ func (c *Core) unsubscribe(s *session, filters []string) {
 		if filters != nil && !slices.Contains(filters, sub.Filter) {
 			return false
 		}
-		c.subs.Remove(sub.Filter, sub)
+		c.subs.Remove(sub.matches(), sub)
 		return true
 	})
 	c.advertDirty, c.cur.Changed = true, true

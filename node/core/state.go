@@ -304,7 +304,7 @@ func (c *Core) restoreSession(client string, value []byte) error {
 	for _, sub := range saved.Subs {
 		n := &subscription{sub, s}
 		s.subs = append(s.subs, n)
-		c.subs.Add(sub.Filter, n)
+		c.subs.Add(n.matches(), n)
 	}
 	if saved.Expiry != NeverExpires {
 		// The time of the disconnect is lost with the crash: it counts from now.

@@ -24,6 +24,11 @@ func (c *Core) submit(s *Submission) {
 		c.cur.Replies = append(c.cur.Replies, Reply{Token: s.Token, Reason: bundle.DiskFailed})
 		return
 	}
+	if len(s.Blob.B) > MaxPayload || s.Retain && len(s.Topic) > maxRetained {
+		c.stats.Submitted[bundle.TooLarge]++
+		c.reply(Reply{Token: s.Token, Reason: bundle.TooLarge})
+		return
+	}
 	if s.QoS == 2 && c.inbound(s) {
 		c.reply(Reply{Token: s.Token, Reason: bundle.Duplicate})
 		return

@@ -206,7 +206,7 @@ func (c *Core) Snapshot() *Snapshot {
 	for _, ses := range c.sessions {
 		if ses.durable() {
 			for _, sub := range ses.subs {
-				s.beyond.Add(sub.Filter, struct{}{})
+				s.beyond.Add(sub.matches(), struct{}{})
 			}
 		}
 	}

@@ -52,7 +52,7 @@ func samples() map[string]Frame {
 		},
 		"gap": Gap{
 			Class: bundle.Alarm, XID: 58, Origin: luna, Dest: addr.NodeEID(earth, "mqtt"), Bundle: seq, DSeq: 9,
-			Message: bundle.ID{Node: luna, Seq: seq - 3}, Reason: bundle.Expired,
+			Message: bundle.ID{Node: luna, Seq: seq - 3}, Reason: bundle.Expired, Hops: 3,
 		},
 		"gap of another's message": Gap{
 			Class: bundle.Bulk, XID: 1, Origin: luna, Dest: addr.IPN(4, 1), Bundle: seq,
@@ -199,10 +199,10 @@ func TestRefused(t *testing.T) {
 		{"transfer of class 5", TypeTransfer, enc(5, 1, []byte{0x40}), "limit of 4"},
 		{"transfer 0", TypeTransfer, enc(1, 0, []byte{0x40}), "transfer number 0"},
 		{"transfer of text", TypeTransfer, enc(1, 1, "x"), "want a byte string"},
-		{"gap without origin", TypeGap, enc(1, 1, "", eid, 0, 0, "", 0, 0), "no origin node"},
-		{"gap without destination", TypeGap, enc(1, 1, "a", 0, 0, 0, "", 0, 0), "want an array"},
-		{"gap of class 7", TypeGap, enc(1, 1, "a", eid, 7<<40, 0, "", 0, 0), "class that does not exist"},
-		{"gap of a message of class 5", TypeGap, enc(1, 1, "a", eid, 0, 0, "", 5<<40, 0), "class that does not exist"},
+		{"gap without origin", TypeGap, enc(1, 1, "", eid, 0, 0, "", 0, 0, 0), "no origin node"},
+		{"gap without destination", TypeGap, enc(1, 1, "a", 0, 0, 0, "", 0, 0, 0), "want an array"},
+		{"gap of class 7", TypeGap, enc(1, 1, "a", eid, 7<<40, 0, "", 0, 0, 0), "class that does not exist"},
+		{"gap of a message of class 5", TypeGap, enc(1, 1, "a", eid, 0, 0, "", 5<<40, 0, 0), "class that does not exist"},
 		{"ack 0", TypeAck, enc(1, 0), "transfer number 0"},
 		{"refuse for reason 256", TypeRefuse, enc(1, 1, 256), "limit of 255"},
 		{"negative ping", TypePing, enc(-1), "a negative integer"},

@@ -18,13 +18,14 @@ type Gap struct {
 	DSeq    uint64 // the place in the order from Origin to Dest that stays empty
 	Message bundle.ID
 	Reason  bundle.Reason
+	Hops    uint8 // nodes it has visited, as in the hop count block of a bundle
 }
 
 // Type implements Frame.
 func (Gap) Type() Type { return TypeGap }
 
 func (f Gap) append(dst []byte) []byte {
-	dst = cbor.AppendArray(dst, 9)
+	dst = cbor.AppendArray(dst, 10)
 	dst = cbor.AppendUint(dst, uint64(f.Class))
 	dst = cbor.AppendUint(dst, f.XID)
 	dst = cbor.AppendText(dst, f.Origin.String())
@@ -37,11 +38,12 @@ func (f Gap) append(dst []byte) []byte {
 	}
 	dst = cbor.AppendText(dst, name)
 	dst = cbor.AppendUint(dst, uint64(f.Message.Seq))
-	return cbor.AppendUint(dst, uint64(f.Reason))
+	dst = cbor.AppendUint(dst, uint64(f.Reason))
+	return cbor.AppendUint(dst, uint64(f.Hops))
 }
 
 func parseGap(r *cbor.Reader) (f Gap) {
-	more := fields(r, 9)
+	more := fields(r, 10)
 	f.Class, f.XID = readClass(r), readXID(r)
 	f.Origin = needNode(r, "origin")
 	f.Dest = bundle.ReadEID(r)
@@ -52,6 +54,7 @@ func parseGap(r *cbor.Reader) (f Gap) {
 	}
 	f.Message.Seq = readSequence(r)
 	f.Reason = readReason(r)
+	f.Hops = uint8(r.UintMax(255))
 	rest(r, more)
 	return f
 }

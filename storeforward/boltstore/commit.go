@@ -24,6 +24,9 @@ type pending struct {
 	err   error
 }
 
+// errAfterRefused is the fate of what follows a refused batch, see Strict.
+var errAfterRefused = errors.New("an earlier batch was refused; open the buffer again")
+
 // errClosed is the fate of a batch appended after Close.
 var errClosed = errors.New("the buffer is closed")
 
@@ -184,10 +187,15 @@ func (s *Store) admit(p *plan, tx *bolt.Tx, group []*pending) error {
 	have := s.space.room(s.db, tx)
 	used := cost{}
 	for _, pb := range group {
+		if pb.err == nil && s.refusedOne && s.cfg.Strict {
+			pb.err = fmt.Errorf("store batch %d: %w", pb.batch.LSN, errAfterRefused)
+		}
 		if pb.err != nil {
+			s.refusedOne = true
 			continue
 		}
 		if err := p.check(pb.batch); err != nil {
+			s.refusedOne = true
 			pb.err = fmt.Errorf("store batch %d: %w", pb.batch.LSN, err)
 			continue
 		}
@@ -199,6 +207,7 @@ func (s *Store) admit(p *plan, tx *bolt.Tx, group []*pending) error {
 				return err
 			}
 			if err != nil {
+				s.refusedOne = true
 				pb.err = fmt.Errorf("store batch %d: %w", pb.batch.LSN, err)
 				continue
 			}

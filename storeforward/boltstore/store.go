@@ -48,6 +48,9 @@ type Config struct {
 	// Done is told the fate of each batch, in LSN order, by the committer's
 	// goroutine. It must not block for long: commits wait for it.
 	Done store.Done
+	// Strict refuses every batch after the first that was refused, until the
+	// buffer is opened again: for a caller whose batches rest on each other.
+	Strict bool
 	// Log takes what an operator should know. Default: nothing is logged.
 	Log *slog.Logger
 
@@ -113,6 +116,7 @@ type Store struct {
 	ended   chan struct{} // closed by the committer
 
 	poison                atomic.Pointer[error]
+	refusedOne            bool // of the committer
 	batches, refused      atomic.Uint64
 	commits               atomic.Uint64
 	waiting, waitingBytes atomic.Int64
