@@ -23,9 +23,10 @@ type pending struct {
 
 // inboundID is a QoS 2 packet id of the client between PUBLISH and PUBCOMP.
 type inboundID struct {
-	pending   bool // the PUBREC is not out yet
-	counted   bool // it counts in unacked
-	releasing bool // the PUBREL is with the node
+	pending   bool   // the PUBREC is not out yet
+	counted   bool   // it counts in unacked
+	releasing bool   // the PUBREL is with the node
+	identity  string // asked for with IDProperty: clients read it off the PUBCOMP
 }
 
 // onPublish takes a PUBLISH from the reader. It blocks only while this client
@@ -181,7 +182,7 @@ func (c *conn) finish(p *pending) {
 			delete(c.inbound, p.id)
 		}
 	} else if in := c.inbound[p.id]; in != nil {
-		in.pending = false
+		in.pending, in.identity = false, p.identity()
 	}
 	reason := ""
 	if v.code >= codeUnspecified && !c.noProblem {
@@ -237,6 +238,6 @@ func (c *conn) released(id uint16) {
 	if c.closing.Load() {
 		return
 	}
-	c.control = appendAck(c.control, c.version, typePubcomp, id, codeSuccess, "", "")
+	c.control = appendAck(c.control, c.version, typePubcomp, id, codeSuccess, "", in.identity)
 	c.kick()
 }

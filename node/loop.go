@@ -127,12 +127,20 @@ func (l *loop) done(lsn store.LSN, err error) {
 	if err != nil {
 		l.in.put(func(now time.Time, c *core.Core) { c.Failed(now) })
 		select {
-		case l.failed <- fmt.Errorf("store: %w; nothing acknowledged is lost, free space or replace the disk and start again", err):
+		case l.failed <- fmt.Errorf("store: %w; nothing acknowledged is lost; %s, then start again", err, remedy(err)):
 		default:
 		}
 		return
 	}
 	l.in.put(func(now time.Time, c *core.Core) { c.Persisted(now, lsn) })
+}
+
+// remedy is what an operator can do about a store that failed.
+func remedy(err error) string {
+	if errors.Is(err, store.ErrFull) {
+		return "free space on the disk"
+	}
+	return "look after the disk"
 }
 
 // load reads headers for the core's windows until ctx ends.

@@ -25,8 +25,8 @@ The node reads the file when it starts.`,
 		Args: args(1, 1, "a user name"),
 		RunE: func(c *cobra.Command, words []string) error {
 			user := words[0]
-			if strings.ContainsAny(user, ":\n\r") || user[0] == '#' {
-				return usage(c, "a user name has no ':' and does not start with '#'")
+			if user == "" || strings.ContainsAny(user, ":\n\r") || user[0] == '#' {
+				return usage(c, "a user name is not empty, has no ':' and does not start with '#'")
 			}
 			password, err := bufio.NewReader(io.LimitReader(a.in, 1<<10)).ReadString('\n')
 			if err != nil && !errors.Is(err, io.EOF) {

@@ -35,6 +35,7 @@ type pubFlags struct {
 	interval, ttl   time.Duration
 	client          string
 	receipt         bool
+	book            *receipts
 	receipts        int
 	wait            time.Duration
 	json            *bool
@@ -131,6 +132,7 @@ func (a *app) pub(c *cobra.Command, p *pubFlags) error {
 		return err
 	}
 	r := newReceipts(a, p)
+	p.book = r
 	if p.client == "" {
 		p.client = "farhop-pub-" + randomID()
 	}
@@ -222,6 +224,7 @@ func (a *app) pubOne(ctx context.Context, cl *paho.Client, p *pubFlags, receipts
 		seconds := uint32(min(max(p.ttl/time.Second, 1), 1<<32-1))
 		props.MessageExpiry = &seconds
 	}
+	began := time.Now()
 	resp, err := cl.Publish(ctx, &paho.Publish{Topic: p.topic, QoS: p.qos, Retain: p.retain, Payload: payload, Properties: props})
 	if err != nil {
 		return publishError(resp, err)
@@ -231,6 +234,9 @@ func (a *app) pubOne(ctx context.Context, cl *paho.Client, p *pubFlags, receipts
 	}
 	if resp.ReasonCode >= 0x80 {
 		return publishError(resp, errors.New("refused"))
+	}
+	if p.book != nil && resp.Properties != nil {
+		p.book.sent(resp.Properties.User.Get(broker.IDProperty), began)
 	}
 	return a.published(p, resp)
 }
@@ -271,7 +277,11 @@ func publishError(resp *paho.PublishResponse, err error) error {
 	if resp.Properties != nil {
 		text = join(": ", strings.TrimSuffix(text, "."), resp.Properties.ReasonString)
 	}
-	return failed("farhop status shows how full the store is", "the broker refuses the message (0x%02x): %s", resp.ReasonCode, text)
+	hint := "see farhop routes, and what the broker allows"
+	if resp.ReasonCode == packets.PubackQuotaExceeded {
+		hint = "farhop status shows how full the store is"
+	}
+	return failed(hint, "the broker refuses the message (0x%02x): %s", resp.ReasonCode, text)
 }
 
 func pause(ctx context.Context, d time.Duration) error {

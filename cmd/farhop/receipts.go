@@ -33,14 +33,27 @@ type receipts struct {
 	wait   time.Duration
 	enough chan struct{}
 
-	mu  sync.Mutex
-	n   int   // guarded by mu
-	err error // guarded by mu; of printing
+	mu    sync.Mutex // guards what follows
+	n     int
+	err   error                // of printing
+	began map[string]time.Time // of messages whose receipts may come
 }
 
 func newReceipts(a *app, p *pubFlags) *receipts {
-	return &receipts{app: a, topic: receiptTopics + randomID(), json: *p.json, wanted: p.receipts, wait: p.wait, enough: make(chan struct{})}
+	return &receipts{app: a, topic: receiptTopics + randomID(), json: *p.json, wanted: p.receipts, wait: p.wait, enough: make(chan struct{}), began: map[string]time.Time{}}
 }
+
+// sent notes when a message was published.
+func (r *receipts) sent(id string, at time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.began) < maxBegan {
+		r.began[id] = at
+	}
+}
+
+// maxBegan bounds the messages whose way is timed.
+const maxBegan = 100_000
 
 // take prints one receipt. The MQTT client calls it, while messages are still
 // being published.
@@ -55,6 +68,9 @@ func (r *receipts) take(m *paho.Publish) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if at, ok := r.began[got.Message]; ok { // by one clock, this machine's
+		got.Latency = float64(time.Since(at)) / float64(time.Millisecond)
+	}
 	var err error
 	if r.json {
 		err = printLine(r.app.out, struct {

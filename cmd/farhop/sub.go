@@ -54,7 +54,7 @@ published in the meantime, for 7 days, and the next farhop sub with the same nam
 gets it. A message counts as received once it is printed.
 
 Payloads that are not text are printed with escapes; --json has them in base64,
-as payload_base64. Exit code 5: --wait ran out first.`,
+as payload_base64. Exit code 5: --wait ran out before -n messages had come.`,
 		Example: "  farhop sub -t 'plant/#'\n  farhop sub -t 'cmd/7/#' --client plc-7 --count 10 --json",
 		Args:    args(0, 0, ""),
 	}

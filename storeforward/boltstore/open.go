@@ -189,6 +189,9 @@ func (s *Store) foreign(what string) error {
 
 // damaged says what to do about a file that cannot be trusted.
 func (s *Store) damaged(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%s: %w; run farhop as the owner of the data directory, or give it to who runs it", s.path, err)
+	}
 	return fmt.Errorf("%s: %w; restore it from a backup, or move it away to start empty: "+
 		"the messages in it that were not delivered are lost then", s.path, err)
 }
