@@ -28,6 +28,7 @@ func (m *Manager) serveJoin(ctx context.Context, conn *quic.Conn) {
 	m.met.joins.Inc()
 	jctx, cancel := context.WithTimeout(ctx, max(2*time.Minute, 20*conn.ConnectionStats().SmoothedRTT))
 	defer cancel()
+	defer context.AfterFunc(conn.Context(), cancel)() // who hangs up frees the place at once
 	defer context.AfterFunc(jctx, func() { hangUp(conn, down(Shutdown, "out of time")) })()
 	st, err := conn.AcceptStream(jctx)
 	if err != nil {
