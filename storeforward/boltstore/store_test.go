@@ -390,3 +390,37 @@ func Example() {
 	// durable: true
 	// next: 2 waiting: 1
 }
+
+// With Strict, nothing is written after a batch that was refused: the caller's
+// later batches rest on it. Opened again, the buffer takes batches as before.
+func TestStrictStopsAfterARefusal(t *testing.T) {
+	for _, strict := range []bool{true, false} {
+		f, dir := newFates(), t.TempDir()
+		s := open(t, boltstore.Config{Dir: dir, MaxBytes: 1 << 20, Strict: strict, Done: f.done})
+		s.Append(&store.Batch{LSN: 1, Puts: []store.Put{put(1, 10)}})
+		s.Append(&store.Batch{LSN: 2, Puts: []store.Put{put(2, 4<<20)}}) // cannot fit
+		s.Append(&store.Batch{LSN: 3, Puts: []store.Put{put(3, 10)}})
+		if err := f.wait(1); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.wait(2); !errors.Is(err, store.ErrFull) {
+			t.Fatalf("strict %v: the large batch: %v, want ErrFull", strict, err)
+		}
+		if err := f.wait(3); (err != nil) != strict {
+			t.Errorf("strict %v: the batch after it: %v", strict, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		again := newFates()
+		s = open(t, boltstore.Config{Dir: dir, MaxBytes: 1 << 20, Strict: strict, Done: again.done})
+		items, err := s.Scan(queue, 0, 9)
+		if want := map[bool]int{true: 1, false: 2}[strict]; err != nil || len(items) != want {
+			t.Errorf("strict %v: %d messages, %v, want %d", strict, len(items), err, want)
+		}
+		s.Append(&store.Batch{LSN: 1, Puts: []store.Put{put(9, 10)}})
+		if err := again.wait(1); err != nil {
+			t.Errorf("strict %v: after opening again: %v", strict, err)
+		}
+	}
+}
