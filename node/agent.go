@@ -58,7 +58,7 @@ var errUnchanged = errors.New("the same resources are in force already")
 // merged is the local file with the revision over it: a name in the revision
 // replaces the same name in the file, and its routes come first.
 func (a *agent) merged(rev *fleet.Revision) config.Resources {
-	local := config.Resources{Services: a.local.Services, Routes: a.local.Routes}.ForNode(a.self)
+	local := config.Resources{Services: a.local.Services, Routes: a.local.Routes, Quotas: a.local.Quotas}.ForNode(a.self)
 	if rev == nil {
 		return local
 	}
@@ -71,6 +71,11 @@ func (a *agent) merged(rev *fleet.Revision) config.Resources {
 	for _, r := range local.Routes {
 		if !slices.ContainsFunc(out.Routes, func(o config.Route) bool { return o.Name == r.Name }) {
 			out.Routes = append(out.Routes, r)
+		}
+	}
+	for _, q := range local.Quotas {
+		if !slices.ContainsFunc(out.Quotas, func(o config.Quota) bool { return o.Name == q.Name }) {
+			out.Quotas = append(out.Quotas, q)
 		}
 	}
 	return out
@@ -109,6 +114,9 @@ func (a *agent) apply(ctx context.Context, rev *fleet.Revision) error {
 	if _, err := policy.NewTable(res.Policy()); err != nil {
 		return fmt.Errorf("%w: %w", fleet.ErrContent, err)
 	}
+	if _, err := policy.NewQuotas(res.QuotaRules()); err != nil {
+		return fmt.Errorf("%w: %w", fleet.ErrContent, err)
+	}
 	if err := a.streams.Configure(ctx, streamServices(a.self, res)); err != nil {
 		return fmt.Errorf("%w: %w", fleet.ErrContent, err)
 	}
@@ -127,15 +135,24 @@ func (a *agent) configure() {
 	}
 	a.mu.Unlock()
 	table, err := policy.NewTable(res.Policy())
-	if err != nil {
-		a.log.Error("routes in force cannot be read", "error", err) // apply checked them
+	quotas, err2 := policy.NewQuotas(res.QuotaRules()) // the loop's own from here on
+	if err := errors.Join(err, err2); err != nil {
+		a.log.Error("routes and quotas in force cannot be read", "error", err) // apply checked them
 		return
 	}
 	settings := core.Settings{
 		TTL: time.Duration(a.local.Delivery.TTL), OrderWait: time.Duration(a.local.Delivery.OrderWait),
-		Services: services, Fleet: state,
+		Services: services, Fleet: state, Quotas: quotas, Batch: batching(a.local.Delivery.Batch),
 	}
 	a.loop.in.put(func(now time.Time, c *core.Core) { c.Configure(now, settings, table) })
+}
+
+func batching(c config.Batch) core.Batching {
+	out := core.Batching{Max: int(c.MaxBytes)}
+	for class := range bundle.Class(bundle.NumClasses) {
+		out.Wait[class] = time.Duration(c.Wait.Of(class))
+	}
+	return out
 }
 
 // healthChanged is told by stream when an endpoint comes or goes.

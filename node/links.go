@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/farhop/farhop/routing"
 	"github.com/farhop/farhop/routing/addr"
 	"github.com/farhop/farhop/routing/contact"
+	"github.com/farhop/farhop/storeforward/batch"
 	"github.com/farhop/farhop/storeforward/bundle"
 	"github.com/farhop/farhop/storeforward/store"
 )
@@ -156,16 +158,46 @@ func (ls *links) parse(n *session, b []byte) *core.Incoming {
 	} else {
 		in.Bad = bundle.NoRoute
 	}
-	if here && in.Service == core.ServiceMQTT {
-		m, err := wire.ParseMessage(v.Payload.Data)
-		if err != nil {
-			ls.log.Warn("a bundle is refused", "peer", n.Node(), "message", in.Message, "reason", bundle.Malformed, "error", err)
-			in.Bad = bundle.Malformed
-			return in
-		}
-		in.Topic, in.Retain = m.Topic, m.Retain
+	in.Count = v.Mesh.Count
+	if !here || in.Service != core.ServiceMQTT {
+		return in
 	}
+	var m wire.Message
+	var err error
+	if in.Count > 0 {
+		in.Parts, err = unfold(in, v.Payload.Data)
+	} else {
+		m, err = wire.ParseMessage(v.Payload.Data)
+	}
+	if err != nil {
+		ls.log.Warn("a bundle is refused", "peer", n.Node(), "message", in.Message, "reason", bundle.Malformed, "error", err)
+		in.Bad = bundle.Malformed
+		return in
+	}
+	in.Topic, in.Retain = m.Topic, m.Retain
 	return in
+}
+
+// unfold takes a batch apart: each message becomes what it would be alone.
+func unfold(in *core.Incoming, data []byte) ([]core.Part, error) {
+	parts := make([]core.Part, 0, in.Count)
+	first := in.Message.Seq
+	err := batch.Split(data, func(number uint64, message []byte) error {
+		m, err := wire.ParseMessage(message)
+		if err != nil {
+			return err
+		}
+		seq := bundle.NewSequence(first.Incarnation(), first.Class(), first.Count()+number-1)
+		parts = append(parts, core.Part{
+			Message: bundle.ID{Node: in.Message.Node, Seq: seq}, QoS: m.QoS, Retain: m.Retain, Topic: m.Topic,
+			Blob: &store.Blob{B: bundle.AppendPayload(make([]byte, 0, len(message)+bundle.PayloadOverhead), message)},
+		})
+		return nil
+	})
+	if err == nil && len(parts) != int(in.Count) {
+		err = fmt.Errorf("a batch of %d messages has %d", in.Count, len(parts))
+	}
+	return parts, err
 }
 
 // maxLife keeps sums of lifetimes and clocks far from overflow: 1,000 years in ms.
@@ -214,17 +246,7 @@ func (ls *links) encode(n *session, f core.Frame) {
 
 func (ls *links) transfer(n *session, f *core.Transfer) bool {
 	if f.Entry.State == store.Ended {
-		v, err := bundle.ParseFrozen(f.Entry.Frozen)
-		if err != nil {
-			ls.log.Error("a stored bundle is damaged", "message", f.Header.Message, "error", err)
-			n.Close("cannot read a stored bundle")
-			return false
-		}
-		id := v.Primary.ID()
-		return n.Send(wire.Gap{
-			Class: f.Class, XID: f.XID, Origin: id.Node, Dest: v.Primary.Dest, Bundle: id.Seq,
-			DSeq: v.Mesh.DSeq, Message: v.Mesh.Message, Reason: bundle.Expired, Hops: f.Header.Hops,
-		})
+		return ls.obituary(n, f, bundle.Expired)
 	}
 	payload := []byte(nil)
 	if f.Blob != nil {
@@ -232,16 +254,41 @@ func (ls *links) transfer(n *session, f *core.Transfer) bool {
 	} else {
 		var err error
 		if payload, err = ls.store.Read(f.Header.Seq); err != nil {
-			if errors.Is(err, store.ErrNotFound) && n.isDown() {
-				return false // released meanwhile
-			}
-			ls.log.Error("a stored message cannot be read", "message", f.Header.Message, "error", err)
-			n.Close("cannot read a stored message")
-			return false
+			return ls.unreadable(n, f, err)
 		}
 	}
 	hop := bundle.Hop{Prev: addr.NodeEID(ls.self, ""), Age: age(f.Entry.Frozen, f.Life), HopLimit: core.MaxHops, HopCount: f.Header.Hops}
 	return n.SendTransfer(f.Class, f.XID, f.Entry.Frozen, payload, hop)
+}
+
+// unreadable ends a message whose payload is lost. The peer gets its obituary
+// in its place, so that nothing waits for it.
+func (ls *links) unreadable(n *session, f *core.Transfer, err error) bool {
+	if errors.Is(err, store.ErrNotFound) && n.isDown() {
+		return false // released meanwhile
+	}
+	ls.log.Error("a stored message cannot be read", "message", f.Header.Message, "error", err)
+	if !errors.Is(err, store.ErrDamaged) {
+		n.Close("cannot read a stored message")
+		return false
+	}
+	ls.loop.in.put(func(now time.Time, c *core.Core) { c.Unreadable(now, f.Entry.Queue, f.Header.Seq) })
+	return ls.obituary(n, f, bundle.Damaged)
+}
+
+// obituary tells a peer that a bundle ended before it got there.
+func (ls *links) obituary(n *session, f *core.Transfer, reason bundle.Reason) bool {
+	v, err := bundle.ParseFrozen(f.Entry.Frozen)
+	if err != nil {
+		ls.log.Error("a stored bundle is damaged", "message", f.Header.Message, "error", err)
+		n.Close("cannot read a stored bundle")
+		return false
+	}
+	id := v.Primary.ID()
+	return n.Send(wire.Gap{
+		Class: f.Class, XID: f.XID, Origin: id.Node, Dest: v.Primary.Dest, Bundle: id.Seq,
+		DSeq: v.Mesh.DSeq, Message: v.Mesh.Message, Reason: reason, Hops: f.Header.Hops,
+	})
 }
 
 func (n *session) isDown() bool {

@@ -243,9 +243,7 @@ func (m *mqtt) deliverOne(d core.Delivery) {
 	}
 	block, err := m.payload(d)
 	if err != nil {
-		// The record is damaged: it cannot be delivered, now or later.
-		m.log.Error("a stored message cannot be delivered", "message", d.Header.Message, "error", err)
-		m.settle(d)
+		m.lost(d, err)
 		return
 	}
 	switch {
@@ -255,8 +253,7 @@ func (m *mqtt) deliverOne(d core.Delivery) {
 	case d.Service != "":
 		body, err := bundle.PayloadData(block)
 		if err != nil {
-			m.log.Error("a stored bundle is damaged", "message", d.Header.Message, "error", err)
-			m.settle(d)
+			m.lost(d, err)
 			return
 		}
 		m.requests.put(request{d, body})
@@ -299,8 +296,7 @@ func (m *mqtt) payload(d core.Delivery) ([]byte, error) {
 func (m *mqtt) deliverTo(d core.Delivery, block []byte) {
 	msg, err := message(block, d.Life)
 	if err != nil {
-		m.log.Error("a stored message cannot be delivered", "message", d.Header.Message, "error", err)
-		m.settle(d)
+		m.lost(d, err)
 		return
 	}
 	if topic := receiptTopic(msg); topic != "" {
@@ -314,6 +310,13 @@ func (m *mqtt) deliverTo(d core.Delivery, block []byte) {
 		Client: d.Session, Conn: d.Conn, Seq: d.Header.Seq, PacketID: d.PacketID, QoS: d.Entry.QoS, Dup: d.Dup,
 		Retain: d.Retain, SubIDs: d.SubIDs, Message: msg,
 	})
+}
+
+// lost ends a message whose payload the disk gives back no more: it cannot be
+// delivered, now or later, and counts as damaged.
+func (m *mqtt) lost(d core.Delivery, err error) {
+	m.log.Error("a stored message cannot be read, it ends as damaged", "message", d.Header.Message, "error", err)
+	m.loop.in.put(func(now time.Time, c *core.Core) { c.Unreadable(now, d.Entry.Queue, d.Header.Seq) })
 }
 
 func (m *mqtt) settle(d core.Delivery) {

@@ -12,7 +12,7 @@ import (
 type Config struct {
 	Window   int   // items per queue kept in memory; default 4096
 	MaxBytes int64 // payload bytes in the store; default 1 GiB
-	MaxCount int   // messages in the store; default 1,000,000
+	MaxCount int   // messages in the store; default 1,000,000; see reserve
 	Cache    int64 // payload bytes kept in memory for sending; default 32 MiB
 }
 
@@ -59,13 +59,15 @@ type Machine struct {
 	wants     []*Queue // queues to load from
 	starved   []*Queue // queues whose last load found nothing, because it was not durable yet
 	hot       []*Outlet
+	usage     map[string]*Usage
+	charged   []*Usage // whose counts are not in a batch yet
 }
 
 // New returns an empty Machine whose first batch has LSN 1.
 func New(cfg Config, route func(store.Queue) *Outlet) *Machine {
 	return &Machine{
 		Batch: &store.Batch{LSN: 1}, Route: route, cfg: cfg.withDefaults(), queues: map[store.Queue]*Queue{},
-		expiry: newExpiry(),
+		expiry: newExpiry(), usage: map[string]*Usage{},
 	}
 }
 
@@ -90,15 +92,6 @@ func (m *Machine) NextSeq() uint64 {
 
 // LastSeq returns the last arrival number drawn.
 func (m *Machine) LastSeq() uint64 { return m.seq }
-
-// Room reports whether a message of size bytes with n entries may still come
-// in, and the reason when not.
-func (m *Machine) Room(size, n int) bundle.Reason {
-	if m.stats.Messages+n > m.cfg.MaxCount || m.stats.Bytes+int64(size)*int64(n) > m.cfg.MaxBytes {
-		return bundle.StoreFull
-	}
-	return bundle.OK
-}
 
 // Put takes custody of a message: one item per entry.
 func (m *Machine) Put(h *store.Header, b *store.Blob) {
@@ -128,7 +121,7 @@ func (m *Machine) Release(i *Item) {
 	if i.State == Released {
 		return
 	}
-	m.Batch.Drops = append(m.Batch.Drops, store.Drop{Queue: i.Entry.Queue, Seq: i.Header.Seq})
+	m.Batch.Drops = append(m.Batch.Drops, store.Drop{Queue: i.Entry.Queue, Seq: i.Header.Seq, Size: i.Header.Size})
 	m.forget(i)
 }
 
@@ -136,6 +129,7 @@ func (m *Machine) Release(i *Item) {
 func (m *Machine) Bury(i *Item) {
 	i.queue.Bytes -= i.size() // the store counts no payload for it either
 	m.stats.Bytes -= i.size()
+	m.charge(i.Header, -1)
 	m.mark(i, store.Ended)
 	m.uncache(i)
 }
@@ -149,7 +143,7 @@ func (m *Machine) mark(i *Item, s store.EntryState) {
 	}
 	i.Entry.State = s
 	i.lsn = m.Batch.LSN // offered again only when the mark is durable
-	m.Batch.Marks = append(m.Batch.Marks, store.Mark{Queue: i.Entry.Queue, Seq: i.Header.Seq, State: s})
+	m.Batch.Marks = append(m.Batch.Marks, store.Mark{Queue: i.Entry.Queue, Seq: i.Header.Seq, State: s, Size: i.Header.Size})
 }
 
 // Return makes an in-flight item wait again.
@@ -200,9 +194,15 @@ func (s Classes) Has(c bundle.Class) bool { return s>>c&1 == 1 }
 // With returns the set with c in it.
 func (s Classes) With(c bundle.Class) Classes { return s | 1<<c }
 
-// Next takes the next item of some classes for an outlet. Without one that is
-// ready it returns nil, and storing tells whether one is on its way to disk.
+// ageing is how often a class that waits is passed over before it is served
+// once out of turn: so the lowest class keeps a share of a saturated link.
+const ageing = 32
+
+// Next takes the next item of some classes for an outlet: of the most urgent
+// class that waits, or of one that was passed over too often. Without one that
+// is ready it returns nil, and storing tells whether one is on its way to disk.
 func (m *Machine) Next(o *Outlet, of Classes) (i *Item, storing bool) {
+	var best *Queue
 	for c := range bundle.Class(bundle.NumClasses) {
 		q := o.oldest(c)
 		if q == nil || !of.Has(c) {
@@ -212,12 +212,22 @@ func (m *Machine) Next(o *Outlet, of Classes) (i *Item, storing bool) {
 			storing = true
 			continue
 		}
-		i := q.take()
-		o.fix(q)
-		m.want(q)
-		return i, false
+		if best == nil {
+			best = q
+			continue
+		}
+		if o.passed[c]++; o.passed[c] > ageing && best.Name.Class != bundle.Control {
+			best = q
+		}
 	}
-	return nil, storing
+	if best == nil {
+		return nil, storing
+	}
+	o.passed[best.Name.Class] = 0
+	i = best.take()
+	o.fix(best)
+	m.want(best)
+	return i, false
 }
 
 // Peek returns what Next would take of one class without taking it.
@@ -241,13 +251,20 @@ func (m *Machine) Loads() []Load {
 	return out
 }
 
-// Loaded puts items read from the store into the window of their queue.
-func (m *Machine) Loaded(name store.Queue, items []store.Item) {
+// Loaded puts items read from the store into the window of their queue. It
+// ends those the store can no longer read, and returns how many.
+func (m *Machine) Loaded(name store.Queue, items []store.Item) (damaged int) {
 	q := m.queue(name)
 	q.loading = false
 	for _, it := range items {
-		if it.Header.Seq > q.last {
-			m.window(q, &Item{Header: it.Header, Entry: it.Entry, expiry: -1})
+		if it.Header.Seq <= q.last {
+			continue
+		}
+		i := &Item{Header: it.Header, Entry: it.Entry, expiry: -1}
+		m.window(q, i)
+		if it.Damaged {
+			damaged++
+			m.Release(i)
 		}
 	}
 	m.ready(q)
@@ -256,6 +273,7 @@ func (m *Machine) Loaded(name store.Queue, items []store.Item) {
 	} else {
 		m.starved = append(m.starved, q)
 	}
+	return damaged
 }
 
 // Lookup returns a queue, nil when nothing was ever put there.
@@ -316,6 +334,9 @@ func (m *Machine) add(h *store.Header, e store.Entry, b *store.Blob) {
 	q.Bytes += i.size()
 	m.stats.Messages++
 	m.stats.Bytes += i.size()
+	if e.State != store.Ended {
+		m.charge(h, 1)
+	}
 	if full {
 		m.want(q)
 		return
@@ -351,6 +372,13 @@ func (m *Machine) forget(i *Item) {
 	i.State = Released
 	m.stats.Messages--
 	m.stats.Bytes -= i.size()
+	if i.Entry.State != store.Ended {
+		m.charge(i.Header, -1)
+	}
+	if q.Count == 0 { // of a damaged item the size was not known
+		m.stats.Bytes -= q.Bytes
+		q.Bytes = 0
+	}
 	m.ready(q)
 	m.want(q)
 }

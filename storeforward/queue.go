@@ -46,16 +46,19 @@ type Queue struct {
 	loading    bool
 	asked      store.LSN // what was persisted when the last load was asked for
 	heap       int       // index in its outlet's heap, -1 when not there
+	resting    bool      // offers nothing for now
+	credit     int       // items that may be in flight; 0: any number
 }
 
 // Outlet is a place that takes items from queues: a link's far end, a device
-// session, a service. It serves classes strictly in order, and within a class
-// the queue whose oldest waiting item arrived first.
+// session, a service. It serves classes strictly in order but for ageing, and
+// within a class the queue whose oldest waiting item arrived first.
 type Outlet struct {
 	Owner any // whoever serves it; the machine never looks
 
-	ready [bundle.NumClasses]heap[*Queue]
-	hot   bool
+	ready  [bundle.NumClasses]heap[*Queue]
+	passed [bundle.NumClasses]int // times a class that waits was passed over since it was served
+	hot    bool
 }
 
 // Empty reports whether nothing waits for the outlet.
@@ -187,7 +190,7 @@ func NewOutlet(owner any) *Outlet {
 func (o *Outlet) fix(q *Queue) {
 	h := &o.ready[q.Name.Class]
 	switch {
-	case q.cursor == nil:
+	case q.cursor == nil || q.resting || q.credit > 0 && q.flying >= q.credit:
 		h.remove(q)
 	case q.heap < 0:
 		h.push(q)

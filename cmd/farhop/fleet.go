@@ -29,8 +29,8 @@ cannot work goes back to the one before and says why.`,
 func (a *app) fleetPushCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "push FILE",
-		Short: "Sign a file of services and routes and send it to all nodes",
-		Long: `Read a file with the keys services and routes, as in farhop.yaml but with a node
+		Short: "Sign a file of services, routes and quotas and send it to all nodes",
+		Long: `Read a file with the keys services, routes and quotas, as in farhop.yaml but with a node
 in every endpoint, and make it the next revision. It replaces the whole of the
 revision before. The file is checked before anything is sent; - is standard input.
 

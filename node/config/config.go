@@ -1,6 +1,6 @@
 // Package config is the one configuration file of a node, farhop.yaml, and the
-// mesh resources (services and routes) that have the same form in it and in a
-// file for "farhop fleet push".
+// mesh resources (services, routes and quotas) that have the same form in it and
+// in a file for "farhop fleet push".
 //
 // It owns the schema, its defaults, its reading and its writing. Reading is
 // strict: unknown and repeated keys, numbers without units, a second document
@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/storeforward/bundle"
 )
 
 // FileName is the name of the file in a node's data directory.
@@ -36,7 +37,7 @@ type Config struct {
 	Links     []Link   `json:"links,omitempty"`
 	Store     Store    `json:"store"`
 	Delivery  Delivery `json:"delivery"`
-	Resources          // services and routes
+	Resources          // services, routes and quotas
 	Log       Log      `json:"log"`
 
 	// Dir is the directory of the file, to which relative file names in it
@@ -103,15 +104,55 @@ type Contacts struct {
 
 // Store bounds the messages kept on disk.
 type Store struct {
-	MaxBytes    Size `json:"max_bytes"`
-	MaxMessages int  `json:"max_messages"`
+	// Engine is one of StoreEngines, or "": the one whose files are there
+	// already, and the first of them where there are none.
+	Engine      string `json:"engine,omitempty"`
+	MaxBytes    Size   `json:"max_bytes"`
+	MaxMessages int    `json:"max_messages"`
 }
+
+// StoreEngines returns the values Store.Engine may have besides "".
+func StoreEngines() []string { return []string{"journal", "bbolt"} }
 
 // Delivery holds what is in force where no route says otherwise.
 type Delivery struct {
 	TTL        Duration `json:"ttl"`        // lifetime of a message whose client gives none
 	OrderWait  Duration `json:"order_wait"` // how long a gap holds up what came after it
 	MaxMessage Size     `json:"max_message"`
+	Batch      Batch    `json:"batch"`
+}
+
+// Batch says how small messages that take the same way with the same class
+// share one bundle.
+type Batch struct {
+	MaxBytes Size      `json:"max_bytes"` // payload of one bundle, 0 for a bundle per message
+	Wait     BatchWait `json:"wait"`
+}
+
+// BatchWait is how long a message may wait for company, per class. With 0 it
+// shares a bundle with what came in at the same moment, if anything did, and
+// waits for nothing.
+type BatchWait struct {
+	Alarm       Duration `json:"alarm"`
+	Interactive Duration `json:"interactive"`
+	Telemetry   Duration `json:"telemetry"`
+	Bulk        Duration `json:"bulk"`
+}
+
+// Of returns the wait of a class; the mesh's own control never waits.
+func (w BatchWait) Of(c bundle.Class) time.Duration {
+	switch c {
+	case bundle.Alarm:
+		return time.Duration(w.Alarm)
+	case bundle.Interactive:
+		return time.Duration(w.Interactive)
+	case bundle.Telemetry:
+		return time.Duration(w.Telemetry)
+	case bundle.Bulk:
+		return time.Duration(w.Bulk)
+	case bundle.Control:
+	}
+	return 0
 }
 
 // Log is what the daemon writes to its standard error.
@@ -129,12 +170,15 @@ func LogFormats() []string { return []string{"text", "json"} }
 // every peer proves itself, is not.
 func Default() Config {
 	return Config{
-		MQTT:     MQTT{Listen: "127.0.0.1:1883", MaxPacket: 1 << 20, MaxClients: 10_000},
-		Mesh:     Mesh{Listen: ":7330"},
-		Admin:    Admin{Listen: "127.0.0.1:7331"},
-		Store:    Store{MaxBytes: 1 << 30, MaxMessages: 1_000_000},
-		Delivery: Delivery{TTL: Duration(72 * time.Hour), OrderWait: Duration(10 * time.Minute), MaxMessage: 1 << 20},
-		Log:      Log{Level: "info", Format: "text"},
+		MQTT:  MQTT{Listen: "127.0.0.1:1883", MaxPacket: 1 << 20, MaxClients: 10_000},
+		Mesh:  Mesh{Listen: ":7330"},
+		Admin: Admin{Listen: "127.0.0.1:7331"},
+		Store: Store{MaxBytes: 1 << 30, MaxMessages: 1_000_000},
+		Delivery: Delivery{
+			TTL: Duration(72 * time.Hour), OrderWait: Duration(10 * time.Minute), MaxMessage: 1 << 20,
+			Batch: Batch{MaxBytes: 32 << 10},
+		},
+		Log: Log{Level: "info", Format: "text"},
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -30,8 +31,12 @@ peers:
 - {address: 127.0.0.1:9002}
 links:
 - {node: truck, rate: 9600bit}
-store: {max_bytes: 4GiB, max_messages: 5000}
-delivery: {ttl: 90d, order_wait: 0s, max_message: 64KB}
+store: {engine: bbolt, max_bytes: 4GiB, max_messages: 5000}
+delivery:
+  ttl: 90d
+  order_wait: 0s
+  max_message: 64KB
+  batch: {max_bytes: 8KiB, wait: {alarm: 1ms, interactive: 2ms, telemetry: 20ms, bulk: 10s}}
 services:
 - name: historian
   endpoints: [{node: earth-1, address: "127.0.0.1:5432"}, {address: "db:5432"}]
@@ -46,6 +51,14 @@ routes:
 - name: historian
   match: {service: historian}
   unreachable: drop
+quotas:
+- name: per-device
+  match: {client: "plc-* \"ü\"", topic: "plant/#", region: luna/base, class: bulk}
+  each: client
+  max_bytes: 10MiB
+  max_messages: 1000
+- {name: relays, match: {peer: "relay-*"}, each: peer, max_messages: 5}
+- {name: all, max_bytes: 1GiB}
 log: {level: debug, format: json}
 `
 
@@ -69,9 +82,11 @@ func TestParseEveryKey(t *testing.T) {
 			{"127.0.0.1:9001", addr.MustNode("relay"), LinkProps{Duration(1280 * time.Millisecond), 50e6, &Contacts{start, Duration(2 * time.Hour), Duration(40 * time.Minute)}}},
 			{Address: "127.0.0.1:9002"},
 		},
-		Links:    []Link{{addr.MustNode("truck"), LinkProps{Rate: 9600}}},
-		Store:    Store{4 << 30, 5000},
-		Delivery: Delivery{Duration(90 * day), 0, 64000},
+		Links: []Link{{addr.MustNode("truck"), LinkProps{Rate: 9600}}},
+		Store: Store{"bbolt", 4 << 30, 5000},
+		Delivery: Delivery{Duration(90 * day), 0, 64000, Batch{8 << 10, BatchWait{
+			Duration(time.Millisecond), Duration(2 * time.Millisecond), Duration(20 * time.Millisecond), Duration(10 * time.Second),
+		}}},
 		Resources: Resources{
 			Services: []Service{{
 				"historian",
@@ -84,6 +99,11 @@ func TestParseEveryKey(t *testing.T) {
 					Class: "telemetry", TTL: Duration(72 * time.Hour), OnFull: policy.DropOldest,
 				},
 				{Name: "historian", Match: Match{Service: "historian"}, Unreachable: policy.Drop},
+			},
+			Quotas: []Quota{
+				{"per-device", QuotaMatch{`plc-* "ü"`, "plant/#", addr.MustRegion("luna/base"), "bulk", ""}, policy.EachClient, 10 << 20, 1000},
+				{Name: "relays", Match: QuotaMatch{Peer: "relay-*"}, Each: policy.EachPeer, MaxMessages: 5},
+				{Name: "all", MaxBytes: 1 << 30},
 			},
 		},
 		Log: Log{"debug", "json"},
@@ -111,12 +131,17 @@ func TestDefaults(t *testing.T) {
 func TestValidateWithoutAFile(t *testing.T) {
 	c := parse(t, full)
 	c.MQTT.Users, c.Peers[0].Address, c.Mesh.Listen, c.Routes[0].Class, c.Log.Level = "", "nowhere", "0.0.0.0", "urgent", ""
+	c.Quotas[0].Match.Class, c.Quotas[1].MaxMessages, c.Store.Engine, c.Delivery.Batch.Wait.Bulk = "urgent", 0, "paper", -1
 	want := strings.Join([]string{
 		`mqtt.listen: 0.0.0.0:1883 can be reached from other machines and asks nobody for a password; set mqtt.users to a password file, or mqtt.anonymous: true to let everybody in`,
 		`mesh.listen: "0.0.0.0" is not HOST:PORT; write it as 127.0.0.1:1883, example.net:7330 or [::1]:7330`,
 		`peers[0].address: "nowhere" is not HOST:PORT; write it as 127.0.0.1:1883, example.net:7330 or [::1]:7330`,
+		`store.engine: unknown value "paper"; write one of journal, bbolt`,
+		`delivery.batch.wait.bulk: -1ns is less than 0s; write at least that`,
 		`log.level: unknown value ""; write one of debug, info, warn, error`,
 		`routes[0].class: class "urgent": want one of control, alarm, interactive, telemetry, bulk`,
+		`quotas[1]: limits nothing; set max_bytes, max_messages or both`,
+		`quotas[0].match.class: class "urgent": want one of control, alarm, interactive, telemetry, bulk`,
 	}, "\n")
 	if err := c.Validate(); err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
@@ -157,7 +182,7 @@ func TestRenderedExamplesAreValid(t *testing.T) {
 		b.WriteString(text)
 	}
 	got := parse(t, b.String())
-	if len(got.Peers) != 1 || len(got.Links) != 1 || len(got.Services) != 1 || len(got.Routes) != 1 {
+	if len(got.Peers) != 1 || len(got.Links) != 1 || len(got.Services) != 1 || len(got.Routes) != 1 || len(got.Quotas) != 1 {
 		t.Errorf("examples missing in\n%s", b.String())
 	}
 }
@@ -209,5 +234,52 @@ func TestPolicy(t *testing.T) {
 	}
 	if r, ok := table.ForService("historian"); !ok || r.HasClass || r.Unreachable != policy.Drop {
 		t.Errorf("got %+v, %v", r, ok)
+	}
+}
+
+func TestQuotaRules(t *testing.T) {
+	quotas, err := policy.NewQuotas(parse(t, full).QuotaRules())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []policy.Quota{
+		{Name: "per-device", Client: `plc-* "ü"`, Topic: "plant/#", Region: addr.MustRegion("luna/base"), Class: bundle.Bulk, HasClass: true, Each: policy.EachClient, Bytes: 10 << 20, Count: 1000},
+		{Name: "relays", Peer: "relay-*", Each: policy.EachPeer, Count: 5},
+		{Name: "all", Bytes: 1 << 30},
+	}
+	got := quotas.List()
+	for i := range got {
+		if !got[i].HasClass {
+			got[i].Class = 0
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got  %v\nwant %v", got, want)
+	}
+}
+
+func TestBatchWaitOf(t *testing.T) {
+	w := parse(t, full).Delivery.Batch.Wait
+	for class, want := range map[bundle.Class]time.Duration{
+		bundle.Control: 0, bundle.Alarm: time.Millisecond, bundle.Interactive: 2 * time.Millisecond,
+		bundle.Telemetry: 20 * time.Millisecond, bundle.Bulk: 10 * time.Second, bundle.NumClasses: 0,
+	} {
+		if got := w.Of(class); got != want {
+			t.Errorf("%s waits %s, want %s", class, got, want)
+		}
+	}
+}
+
+// TestEngine: nothing is written down that would stop a store from being
+// found by its files.
+func TestEngine(t *testing.T) {
+	if e := Default().Store.Engine; e != "" || !strings.Contains(string(Render(Default())), "\n  # engine: journal\n") {
+		t.Errorf("the default engine is %q", e)
+	}
+	for _, e := range append(StoreEngines(), "") {
+		c := parse(t, "node: {name: a, region: b}\nstore: {engine: \""+e+"\"}")
+		if again := parse(t, string(Render(c))); c.Store.Engine != e || again.Store.Engine != e {
+			t.Errorf("%q is read as %q and %q", e, c.Store.Engine, again.Store.Engine)
+		}
 	}
 }

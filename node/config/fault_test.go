@@ -57,6 +57,8 @@ func TestHostileInputIsCutShort(t *testing.T) {
 		"too large": strings.Repeat("# x\n", MaxFile/4+1),
 		"list":      "peers: [" + strings.Repeat("{},", 2*maxList) + "]",
 		"deep":      strings.Repeat("[", 20_000),
+		"client":    "quotas: [{name: a, max_messages: 1, match: {client: \"" + long + "*\"}}]",
+		"engine":    "store: {engine: " + long + "}",
 		"topic":     "routes: [{name: a, match: {topic: \"" + long + "#\"}}]",
 	} {
 		_, err := Parse("x.yaml", []byte(data))

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/farhop/farhop/routing/policy"
 )
 
 // Render writes c as a commented file that Parse reads back as an equal
@@ -28,14 +30,25 @@ allows to listen off loopback, with the token as the only guard.`)
 	w.line("remote: %t", c.Admin.Remote)
 	w.peers(c.Peers)
 	w.links(c.Links)
-	w.section("store", "Bounds of what is kept on disk until it is delivered.")
+	w.section("store", `Bounds of what is kept on disk until it is delivered. engine: journal or
+bbolt; left out it is the one whose files are there, journal for new ones.`)
+	if c.Store.Engine == "" {
+		w.line("# engine: %s", StoreEngines()[0])
+	} else {
+		w.text("engine", c.Store.Engine)
+	}
 	w.line("max_bytes: %s", c.Store.MaxBytes)
 	w.line("max_messages: %d", c.Store.MaxMessages)
 	w.section("delivery", `ttl: lifetime of a message whose client gives none. order_wait: how long a
-missing message holds up those that came after it.`)
+missing message holds up those that came after it. batch: small messages with
+the same way and class share a bundle of up to max_bytes (0B: they do not);
+wait: how long one of a class may wait for company, 10s at most.`)
 	w.line("ttl: %s", c.Delivery.TTL)
 	w.line("order_wait: %s", c.Delivery.OrderWait)
 	w.line("max_message: %s", c.Delivery.MaxMessage)
+	batch := c.Delivery.Batch
+	w.line("batch: {max_bytes: %s, wait: {alarm: %s, interactive: %s, telemetry: %s, bulk: %s}}",
+		batch.MaxBytes, batch.Wait.Alarm, batch.Wait.Interactive, batch.Wait.Telemetry, batch.Wait.Bulk)
 	w.resources(c.Resources)
 	w.section("log", "level: "+strings.Join(LogLevels(), ", ")+"; format: "+strings.Join(LogFormats(), " or ")+".")
 	w.text("level", c.Log.Level)
@@ -46,10 +59,11 @@ missing message holds up those that came after it.`)
 // RenderResources writes resources as a file that ParseResources reads back.
 func RenderResources(r Resources) []byte {
 	var w writer
-	w.comment(`Services and routes for a whole mesh: "farhop fleet push" signs and sends them.`)
+	w.comment(`Services, routes and quotas for a whole mesh: "farhop fleet push" signs and
+sends them.`)
 	w.resources(r)
-	if len(r.Services)+len(r.Routes) == 0 {
-		w.line("\nservices: []\nroutes: []") // an empty file is a fault
+	if len(r.Services)+len(r.Routes)+len(r.Quotas) == 0 {
+		w.line("\nservices: []\nroutes: []\nquotas: []") // an empty file is a fault
 	}
 	return []byte(w.String())
 }
@@ -178,6 +192,18 @@ drop-oldest.`,
 	for _, r := range r.Routes {
 		w.route(r)
 	}
+	w.list("quotas", `Limits of what a node keeps for others; a message counts against all that
+match. match: client (id, with *), topic, region of a recipient, class, peer
+that hands it over (name, with *). each: client or peer gives each its own.
+max_bytes are bytes of payloads.`,
+		`- name: per-device
+  match: {client: "plc-*", topic: "plant/#"}
+  each: client
+  max_bytes: 10MiB
+  max_messages: 1000`, len(r.Quotas))
+	for _, q := range r.Quotas {
+		w.quota(q)
+	}
 }
 
 func (w *writer) endpoints(key string, list []Endpoint) {
@@ -219,6 +245,37 @@ func (w *writer) route(r Route) {
 	}
 	if r.TTL != 0 {
 		w.line("ttl: %s", r.TTL)
+	}
+}
+
+func (w *writer) quota(q Quota) {
+	w.entry("name", q.Name)
+	var match []string
+	part := func(key, value string) {
+		if value != "" {
+			match = append(match, key+": "+quoted(value))
+		}
+	}
+	part("client", q.Match.Client)
+	part("topic", q.Match.Topic)
+	if !q.Match.Region.IsZero() {
+		match = append(match, "region: "+scalar(q.Match.Region.String()))
+	}
+	if q.Match.Class != "" {
+		match = append(match, "class: "+scalar(string(q.Match.Class)))
+	}
+	part("peer", q.Match.Peer)
+	if len(match) > 0 {
+		w.line("match: {%s}", strings.Join(match, ", "))
+	}
+	if q.Each != policy.EachNone {
+		w.line("each: %s", q.Each)
+	}
+	if q.MaxBytes != 0 {
+		w.line("max_bytes: %s", q.MaxBytes)
+	}
+	if q.MaxMessages != 0 {
+		w.line("max_messages: %d", q.MaxMessages)
 	}
 }
 

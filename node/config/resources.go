@@ -19,6 +19,7 @@ import (
 type Resources struct {
 	Services []Service `json:"services,omitempty"`
 	Routes   []Route   `json:"routes,omitempty"`
+	Quotas   []Quota   `json:"quotas,omitempty"`
 }
 
 // Service is a TCP service and the places where clients find it.
@@ -52,6 +53,24 @@ type Match struct {
 	Service string `json:"service,omitempty"`
 }
 
+// Quota is the written form of a policy.Quota. Each node counts for itself.
+type Quota struct {
+	Name        string      `json:"name"`
+	Match       QuotaMatch  `json:"match,omitzero"` // zero for everything
+	Each        policy.Each `json:"each,omitzero"`
+	MaxBytes    Size        `json:"max_bytes,omitzero"`    // 0 for no limit
+	MaxMessages int         `json:"max_messages,omitzero"` // 0 for no limit
+}
+
+// QuotaMatch says what a quota is for; what is left out matches anything.
+type QuotaMatch struct {
+	Client string      `json:"client,omitempty"` // client id, '*' for any text
+	Topic  string      `json:"topic,omitempty"`  // MQTT topic filter
+	Region addr.Region `json:"region,omitzero"`  // of a recipient
+	Class  ClassName   `json:"class,omitempty"`
+	Peer   string      `json:"peer,omitempty"` // neighbour that hands over, '*' for any text
+}
+
 // Policy returns the routes in the form package policy takes.
 func (r Resources) Policy() []policy.Route {
 	out := make([]policy.Route, len(r.Routes))
@@ -66,9 +85,23 @@ func (r Resources) Policy() []policy.Route {
 	return out
 }
 
-// ForNode returns what concerns one node: all routes, all services, and of the
-// services' listeners only its own. Endpoints without a node become the
-// node's.
+// QuotaRules returns the quotas in the form package policy takes.
+func (r Resources) QuotaRules() []policy.Quota {
+	out := make([]policy.Quota, len(r.Quotas))
+	for i, q := range r.Quotas {
+		class, err := bundle.ParseClass(string(q.Match.Class))
+		out[i] = policy.Quota{
+			Name: q.Name, Client: q.Match.Client, Topic: q.Match.Topic, Region: q.Match.Region,
+			Class: class, HasClass: err == nil, Peer: q.Match.Peer,
+			Each: q.Each, Bytes: int64(q.MaxBytes), Count: q.MaxMessages,
+		}
+	}
+	return out
+}
+
+// ForNode returns what concerns one node: all routes, all quotas, all
+// services, and of the services' listeners only its own. Endpoints without a
+// node become the node's.
 func (r Resources) ForNode(self addr.Node) Resources {
 	own := func(e Endpoint) Endpoint {
 		if e.Node.IsZero() {
@@ -76,7 +109,7 @@ func (r Resources) ForNode(self addr.Node) Resources {
 		}
 		return e
 	}
-	out := Resources{Routes: slices.Clone(r.Routes)}
+	out := Resources{Routes: slices.Clone(r.Routes), Quotas: slices.Clone(r.Quotas)}
 	for _, s := range r.Services {
 		t := Service{Name: s.Name}
 		for _, e := range s.Endpoints {
@@ -92,12 +125,12 @@ func (r Resources) ForNode(self addr.Node) Resources {
 	return out
 }
 
-// ParseResources reads the YAML of "farhop fleet push": the keys services and
-// routes of a node's file, with a node in every endpoint. name is what errors
-// call the file. The error joins every Fault.
+// ParseResources reads the YAML of "farhop fleet push": the keys services,
+// routes and quotas of a node's file, with a node in every endpoint. name is
+// what errors call the file. The error joins every Fault.
 func ParseResources(name string, data []byte) (Resources, error) {
 	var r Resources
-	f := decode(name, data, &r, "write the keys services and routes, [] for none")
+	f := decode(name, data, &r, "write the keys services, routes and quotas, [] for none")
 	if r.validate(f, make(bindings), named); len(f.list) > 0 {
 		return Resources{}, f.err()
 	}

@@ -23,12 +23,24 @@ routes:
   class: telemetry
   ttl: 72h
 - {name: historian, match: {service: historian}, unreachable: drop}
+quotas:
+- name: per-device
+  match: {client: "plc-<*>", topic: "plant/#", region: luna, class: bulk}
+  each: client
+  max_bytes: 10MiB
+  max_messages: 1000
+- {name: relays, match: {peer: "relay-*"}, each: peer, max_bytes: 1.5KiB}
+- {name: all, match: {}, each: none, max_messages: 100000}
 `
 
 const canonical = `{"services":[{"name":"historian","endpoints":[{"node":"earth-1","address":"127.0.0.1:5432"}],` +
 	`"listen":[{"node":"luna-1","address":"127.0.0.1:15432"},{"node":"mars-1","address":"127.0.0.1:15432"}]}],` +
 	`"routes":[{"name":"telemetry-up","match":{"topic":"plant/+/<telemetry>/#"},"to":["earth"],"class":"telemetry","ttl":"72h"},` +
-	`{"name":"historian","match":{"service":"historian"},"unreachable":"drop"}]}`
+	`{"name":"historian","match":{"service":"historian"},"unreachable":"drop"}],` +
+	`"quotas":[{"name":"per-device","match":{"client":"plc-<*>","topic":"plant/#","region":"luna","class":"bulk"},` +
+	`"each":"client","max_bytes":"10MiB","max_messages":1000},` +
+	`{"name":"relays","match":{"peer":"relay-*"},"each":"peer","max_bytes":"1536B"},` +
+	`{"name":"all","max_messages":100000}]}`
 
 func TestCanonical(t *testing.T) {
 	r, err := ParseResources("r.yaml", []byte(pushed))
@@ -70,6 +82,9 @@ func TestParseCanonicalRefuses(t *testing.T) {
 		"empty list":      {`{"routes":[]}`, true},
 		"null":            {`null`, true},
 		"unknown key":     {`{"service":[]}`, false},
+		"empty match":     {strings.Replace(canonical, `"all"`, `"all","match":{}`, 1), true},
+		"default each":    {strings.Replace(canonical, `"max_messages":100000`, `"each":"none","max_messages":100000`, 1), true},
+		"no limit":        {strings.Replace(canonical, `,"max_messages":100000`, ``, 1), false},
 		"no unit":         {strings.Replace(canonical, `"72h"`, `"72"`, 1), false},
 		"bad name":        {strings.Replace(canonical, `luna-1`, `LUNA`, 1), false},
 		"no node":         {strings.Replace(canonical, `"node":"luna-1",`, ``, 1), false},
@@ -92,7 +107,7 @@ func TestForNode(t *testing.T) {
 		Endpoints: []Endpoint{{addr.MustNode("earth-1"), "127.0.0.1:5432"}, {addr.MustNode("luna-1"), "db:5432"}},
 		Listen:    []Endpoint{{addr.MustNode("luna-1"), "127.0.0.1:15432"}},
 	}}
-	if !reflect.DeepEqual(r.Services, want) || len(r.Routes) != 2 {
+	if !reflect.DeepEqual(r.Services, want) || len(r.Routes) != 2 || len(r.Quotas) != 3 {
 		t.Errorf("got %+v", r)
 	}
 	if c.Services[0].Endpoints[1].Node != (addr.Node{}) {

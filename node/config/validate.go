@@ -16,6 +16,8 @@ const (
 	maxAdvertise = 16
 	maxPacket    = 255 << 20 // bytes; MQTT packets end just below 256 MiB (MQTT 5, 2.1.4)
 	maxOWLT      = 24 * time.Hour
+	maxBatch     = 1 << 20          // bytes of one batch; a link must not be taken for long by one bundle
+	maxBatchWait = 10 * time.Second // its publisher may wait as long for the acknowledgement
 )
 
 // Validate says what is wrong with c, joining every Fault with its field.
@@ -143,6 +145,9 @@ func (p LinkProps) validate(f *faults, field string) {
 }
 
 func (c Config) validateLimits(f *faults) {
+	if c.Store.Engine != "" {
+		oneOf(f, "store.engine", c.Store.Engine, StoreEngines())
+	}
 	inRange(f, "store.max_bytes", c.Store.MaxBytes, 1<<20, 1<<50)
 	inRange(f, "store.max_messages", c.Store.MaxMessages, 1, 1_000_000_000)
 	inRange(f, "delivery.ttl", c.Delivery.TTL, Duration(time.Second), Duration(policy.MaxTTL))
@@ -151,6 +156,12 @@ func (c Config) validateLimits(f *faults) {
 	if c.Delivery.MaxMessage > c.Store.MaxBytes {
 		f.add("delivery.max_message", "%s is more than store.max_bytes %s; make the store larger", c.Delivery.MaxMessage, c.Store.MaxBytes)
 	}
+	batch := c.Delivery.Batch
+	inRange(f, "delivery.batch.max_bytes", batch.MaxBytes, 0, maxBatch)
+	inRange(f, "delivery.batch.wait.alarm", batch.Wait.Alarm, 0, Duration(maxBatchWait))
+	inRange(f, "delivery.batch.wait.interactive", batch.Wait.Interactive, 0, Duration(maxBatchWait))
+	inRange(f, "delivery.batch.wait.telemetry", batch.Wait.Telemetry, 0, Duration(maxBatchWait))
+	inRange(f, "delivery.batch.wait.bulk", batch.Wait.Bulk, 0, Duration(maxBatchWait))
 	oneOf(f, "log.level", c.Log.Level, LogLevels())
 	oneOf(f, "log.format", c.Log.Format, LogFormats())
 }

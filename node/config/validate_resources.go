@@ -38,6 +38,7 @@ func (r Resources) validate(f *faults, taken bindings, at nodeOf) {
 		s.validate(f, field, taken, at)
 	}
 	r.validateRoutes(f, seen)
+	r.validateQuotas(f)
 }
 
 func (s Service) validate(f *faults, field string, taken bindings, at nodeOf) {
@@ -114,6 +115,29 @@ func (r Resources) validateRoutes(f *faults, services map[string]int) {
 			continue
 		}
 		f.add(field+".match.service", "there is no service %s in this file; add it under services", name)
+	}
+}
+
+// validateQuotas reports what package policy finds.
+func (r Resources) validateQuotas(f *faults) {
+	for _, fault := range policy.CheckQuotas(r.QuotaRules()) {
+		field := fmt.Sprintf("quotas[%d]", fault.Index)
+		switch fault.Field {
+		case "":
+		case "client", "topic", "region", "class", "peer":
+			field += ".match." + fault.Field
+		default:
+			field += "." + fault.Field
+		}
+		f.add(field, "%s", fault.Problem)
+	}
+	if len(r.Quotas) > policy.MaxQuotas {
+		return
+	}
+	for i, q := range r.Quotas {
+		if _, err := bundle.ParseClass(string(q.Match.Class)); err != nil && q.Match.Class != "" {
+			f.add(fmt.Sprintf("quotas[%d].match.class", i), "%v", err)
+		}
 	}
 }
 

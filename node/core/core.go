@@ -81,6 +81,14 @@ type Core struct {
 	pathsDirty  bool
 	heldDirty   bool // messages held for a region may have found a recipient
 
+	seen       seen
+	purges     map[store.Queue]purge
+	rests      []rest
+	batches    map[store.Queue]*openBatch
+	openOrder  []*openBatch
+	pool       []*openBatch
+	regions    []addr.Region   // scratch of charges
+	charging   []policy.Charge // scratch of charges
 	gate       gate
 	cur, spare *Effects
 	halted     bool
@@ -91,11 +99,12 @@ type Core struct {
 func New(cfg Config) *Core {
 	c := &Core{
 		cfg: cfg, table: routing.NewTable(cfg.Self), routes: &policy.Table{},
-		dests: map[store.Queue]*dest{}, source: addr.NodeEID(cfg.Self, ServiceMQTT), hops: map[hopKey]*storeforward.Window{},
+		seen: seen{until: map[Key]int64{}}, purges: map[store.Queue]purge{},
+		batches: map[store.Queue]*openBatch{}, dests: map[store.Queue]*dest{}, source: addr.NodeEID(cfg.Self, ServiceMQTT), hops: map[hopKey]*storeforward.Window{},
 		messages: map[originKey]*storeforward.Window{}, legs: map[originKey]*leg{},
 		sessions: map[string]*session{}, services: map[string]*server{},
 		links: map[uint64]*link{}, byNode: map[addr.Node]*link{}, outlets: map[addr.Node]*storeforward.Outlet{},
-		settings: Settings{TTL: DefaultTTL, OrderWait: DefaultOrderWait},
+		settings: Settings{TTL: DefaultTTL, OrderWait: DefaultOrderWait, Quotas: &policy.Quotas{}},
 		cur:      &Effects{}, spare: &Effects{}, advertDirty: true,
 	}
 	c.dirty.set = map[dirtyKey]bool{}
@@ -109,6 +118,9 @@ func (c *Core) Configure(now time.Time, s Settings, routes *policy.Table) {
 	c.at(now)
 	s.TTL = cmp.Or(s.TTL, DefaultTTL)
 	s.OrderWait = cmp.Or(s.OrderWait, DefaultOrderWait)
+	if s.Quotas == nil {
+		s.Quotas = &policy.Quotas{}
+	}
 	c.settings = s
 	if routes != nil {
 		c.routes = routes
@@ -147,7 +159,10 @@ func (c *Core) Failed(now time.Time) {
 // Loaded answers a Load.
 func (c *Core) Loaded(now time.Time, q store.Queue, items []store.Item) {
 	c.at(now)
-	c.m.Loaded(q, items)
+	c.stats.Ended[bundle.Damaged] += uint64(c.m.Loaded(q, items))
+	if p, ok := c.purges[q]; ok {
+		c.purgeQueue(c.m.Lookup(q), p)
+	}
 	switch q.Kind {
 	case store.ToOrder:
 		c.restoreHeld(q)
@@ -166,6 +181,7 @@ func (c *Core) Tick(now time.Time) {
 	c.tickLegs()
 	c.tickLinks()
 	c.tickSessions()
+	c.tickRests()
 }
 
 // Wake returns when Tick is due at the latest; the zero Time when nothing is.
@@ -177,6 +193,8 @@ func (c *Core) Wake() time.Time {
 	c.wakeLegs(&w)
 	c.wakeLinks(&w)
 	c.wakeSessions(&w)
+	c.wakeRests(&w)
+	c.wakeBatches(&w)
 	if w.ms == 0 {
 		return time.Time{}
 	}
@@ -198,6 +216,7 @@ func (c *Core) Take() *Effects {
 		if c.heldDirty {
 			c.resolveHeld()
 		}
+		c.closeDue()
 		c.refreshAdvert()
 		if c.pathsDirty {
 			c.reroute()
@@ -205,7 +224,9 @@ func (c *Core) Take() *Effects {
 		c.dispatch()
 		c.encodeDirty()
 		c.cur.Loads = append(c.cur.Loads, c.m.Loads()...)
-		c.cur.Write = c.m.Cut()
+		if c.cur.Write = c.m.Cut(); c.cur.Write != nil {
+			c.cur.Write.Lazy = c.lazy(c.cur.Write)
+		}
 		c.release()
 	}
 	if c.cur.empty() {

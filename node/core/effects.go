@@ -5,6 +5,7 @@ import (
 
 	"github.com/farhop/farhop/routing"
 	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/routing/policy"
 	"github.com/farhop/farhop/storeforward"
 	"github.com/farhop/farhop/storeforward/bundle"
 	"github.com/farhop/farhop/storeforward/store"
@@ -23,6 +24,7 @@ type Submission struct {
 	TTL     time.Duration // 0: the route's, else the configured default
 	Client  string        // publishing MQTT client, whose broker hands the message to the live; "" for the mesh's own
 	Packet  uint16        // QoS 2 packet id of that client; makes resends one message
+	Key     Key           // of work from outside the mesh: a second submission with it is a Duplicate
 	Clear   bool          // Retain with an empty payload: forget the retained message
 	Session string        // only for this session of this node, such as a retained message
 	Blob    *store.Blob   // the encoded payload block
@@ -108,6 +110,8 @@ type Incoming struct {
 	Bad      bundle.Reason // not OK: the bytes were refused by the reader
 	Ended    bool          // an obituary
 	Volatile bool          // QoS 0: no custody
+	Count    uint16        // messages in it when it is a batch, else 0
+	Parts    []Part        // of a batch whose destination may be here, in order
 	Origin   addr.Node
 	Bundle   bundle.Sequence
 	DSeq     uint64
@@ -123,6 +127,15 @@ type Incoming struct {
 	Frozen   []byte
 	Blob     *store.Blob
 	Size     int
+}
+
+// Part is one message of a batch.
+type Part struct {
+	Message bundle.ID
+	QoS     uint8
+	Retain  bool
+	Topic   string
+	Blob    *store.Blob // its own encoded payload block
 }
 
 // Delivery offers a message to a device session or a service of this node.
@@ -187,10 +200,18 @@ type Link struct {
 	Window   int64         // bytes in flight; 0: DefaultWindow
 }
 
+// Batching joins small messages to one destination into one bundle.
+type Batching struct {
+	Max  int                              // payload bytes of one bundle; 0: none is made
+	Wait [bundle.NumClasses]time.Duration // how long a message waits for company; 0: as long as its neighbours need no more than one write
+}
+
 // Settings is what configuration and fleet revisions decide.
 type Settings struct {
 	TTL       time.Duration // life of a message that names none
 	OrderWait time.Duration // longest wait for what came before
+	Batch     Batching
+	Quotas    *policy.Quotas
 	Services  []routing.ServiceState
 	Fleet     routing.FleetState
 }

@@ -195,6 +195,9 @@ func incoming(h *store.Header, e store.Entry, b *store.Blob, life int64) *core.I
 		return in
 	}
 	in.Blob, in.Topic = b, topicOf(b)
+	if in.Count = v.Mesh.Count; in.Count > 0 {
+		in.Parts, in.Topic = parts(in.Message, b), ""
+	}
 	if in.Service != core.ServiceMQTT {
 		in.Topic = ""
 	}

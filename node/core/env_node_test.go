@@ -10,6 +10,7 @@ import (
 	"github.com/farhop/farhop/node/core"
 	"github.com/farhop/farhop/routing/addr"
 	"github.com/farhop/farhop/storeforward"
+	"github.com/farhop/farhop/storeforward/batch"
 	"github.com/farhop/farhop/storeforward/bundle"
 	"github.com/farhop/farhop/storeforward/memstore"
 	"github.com/farhop/farhop/storeforward/store"
@@ -288,12 +289,47 @@ func labelOf(b *store.Blob) string {
 	if b == nil {
 		return "?"
 	}
-	label, _, _ := strings.Cut(string(b.B), " ")
+	data := b.B
+	if inner, err := bundle.PayloadData(data); err == nil {
+		data = inner
+	}
+	if batch.Is(data) {
+		var labels []string
+		for _, p := range parts(bundle.ID{}, b) {
+			labels = append(labels, labelOf(p.Blob))
+		}
+		return strings.Join(labels, "+")
+	}
+	label, _, _ := strings.Cut(string(data), " ")
 	return label
 }
 
+// parts unfolds a batch whose first message is named, as the reader of a link
+// does it.
+func parts(first bundle.ID, b *store.Blob) (out []core.Part) {
+	data, err := bundle.PayloadData(b.B)
+	if err != nil || !batch.Is(data) {
+		return nil
+	}
+	err = batch.Split(data, func(n uint64, message []byte) error {
+		p := core.Part{QoS: 1, Blob: &store.Blob{B: bundle.AppendPayload(nil, message)}}
+		p.Message = bundle.ID{Node: first.Node, Seq: first.Seq + bundle.Sequence(n-1)}
+		p.Topic = topicOf(p.Blob)
+		out = append(out, p)
+		return nil
+	})
+	if err != nil {
+		panic(err)
+	}
+	return out
+}
+
 func topicOf(b *store.Blob) string {
-	f := strings.Fields(string(b.B))
+	data := b.B
+	if inner, err := bundle.PayloadData(data); err == nil {
+		data = inner
+	}
+	f := strings.Fields(string(data))
 	if len(f) < 2 {
 		return ""
 	}
@@ -313,6 +349,9 @@ func (e *env) cmdPublish() {
 			Token: n.newToken("publish %s", label), Topic: e.arg(1), Service: core.ServiceMQTT, Class: e.class(),
 			QoS: uint8(e.number("qos", 1)), Retain: e.flag("retain"), TTL: e.duration("ttl"), Client: e.value("client", ""),
 			Packet: uint16(e.number("packet", 0)), Blob: blob(label, e.arg(1), e.number("size", 0)),
+		}
+		if e.settings.Batch.Max > 0 {
+			s.Blob.B = bundle.AppendPayload(nil, s.Blob.B)
 		}
 		subs = append(subs, s)
 	}

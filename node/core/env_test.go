@@ -79,8 +79,12 @@ var commands = map[string]func(*env){
 	"stabilize":   (*env).cmdStabilize,   // all of these until nothing is left, in no time
 	"tick":        (*env).cmdTick,        // DURATION: the world runs
 	"crash":       (*env).cmdCrash,       // NODE [wipe]: and boots on what was synced, or on a new store
-	"routes":      (*env).cmdRoutes,      // lines: TOPIC to=R,R [unreachable=drop] [class=C] [ttl=D]
-	"settings":    (*env).cmdSettings,    // order-wait=D
+	"routes":      (*env).cmdRoutes,      // lines: TOPIC [to=R,R] [unreachable=drop] [class=C] [ttl=D] [displace]
+	"settings":    (*env).cmdSettings,    // [order-wait=D] [batch=BYTES] [batch-wait=D]
+	"quotas":      (*env).cmdQuotas,      // lines: NAME [client=GLOB] [topic=FILTER] [region=R] [class=C] [peer=GLOB] [each=client|peer] [bytes=N] [count=N]
+	"usage":       (*env).cmdUsage,       // NODE
+	"retry":       (*env).cmdRetry,       // NODE
+	"unreadable":  (*env).cmdUnreadable,  // NODE LABEL: the payload of its copies cannot be read
 	"why":         (*env).cmdWhy,         // NODE LABEL
 	"view":        (*env).cmdView,        // NODE
 	"stats":       (*env).cmdStats,       // NODE
@@ -234,6 +238,8 @@ func (e *env) cmdRoutes() {
 				r.HasClass = err == nil
 			case "ttl":
 				r.TTL, _ = time.ParseDuration(a.Vals[0])
+			case "displace":
+				r.OnFull = policy.DropOldest
 			default:
 				r.Topic = a.Key
 			}
@@ -250,6 +256,10 @@ func (e *env) cmdRoutes() {
 
 func (e *env) cmdSettings() {
 	e.settings.OrderWait = e.duration("order-wait")
+	e.settings.Batch.Max = e.number("batch", 0)
+	for class := range e.settings.Batch.Wait {
+		e.settings.Batch.Wait[class] = e.duration("batch-wait")
+	}
 	e.configure()
 }
 

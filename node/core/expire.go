@@ -32,7 +32,7 @@ func (c *Core) expireItem(i *storeforward.Item) { c.end(i, bundle.Expired) }
 // end ends an item for a reason. A bundle that keeps a place in an order
 // stays as its own obituary, so that the consumer does not wait for it.
 func (c *Core) end(i *storeforward.Item, reason bundle.Reason) {
-	c.stats.Ended[reason]++
+	c.stats.Ended[reason] += uint64(max(i.Header.Count, 1))
 	switch q := i.Entry.Queue; {
 	case q.Kind == store.ToNode && i.Entry.DSeq > 0 && i.Queue().Ended() < maxObituaries && reason != bundle.HopLimit:
 		c.m.Outlive(i)

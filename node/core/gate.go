@@ -9,6 +9,7 @@ import (
 // never decrease within one list, so each list is served from its head.
 type gate struct {
 	persisted store.LSN
+	awaited   store.LSN // the newest batch that something rests on
 	replies   []gatedReply
 	live      []gatedLive
 	releases  []gatedRelease
@@ -47,11 +48,24 @@ func (c *Core) reply(r Reply) {
 		c.cur.Replies = append(c.cur.Replies, Reply{Token: r.Token, Reason: bundle.DiskFailed})
 		return
 	}
-	c.gate.replies = append(c.gate.replies, gatedReply{c.m.Batch.LSN, r})
+	c.gate.replies = append(c.gate.replies, gatedReply{c.await(), r})
 }
 
 func (c *Core) live(l Live) {
-	c.gate.live = append(c.gate.live, gatedLive{c.m.Batch.LSN, l})
+	c.gate.live = append(c.gate.live, gatedLive{c.await(), l})
+}
+
+// await tells that something rests on the present batch.
+func (c *Core) await() store.LSN {
+	c.gate.awaited = c.m.Batch.LSN
+	return c.m.Batch.LSN
+}
+
+// lazy reports whether a batch may reach the disk with a later one: it only
+// ends custody, and nothing waits for that. What a crash undoes of it is
+// offered again, and known there.
+func (c *Core) lazy(b *store.Batch) bool {
+	return len(b.Puts)+len(b.Marks)+len(b.Sets) == 0 && c.gate.awaited < b.LSN
 }
 
 // release lets out every effect whose fact is durable. What is tagged with

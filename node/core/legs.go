@@ -18,11 +18,11 @@ import (
 type leg struct {
 	key     originKey
 	next    uint64
-	missing spans                         // given up; passed on when they come after all
-	waiting map[uint64]*storeforward.Item // held back, by DSeq
-	since   int64                         // ms, when the oldest gap opened
-	watched bool                          // in Core.held
-	loading bool                          // held messages of before a restart are not all back
+	missing spans                           // given up; passed on when they come after all
+	waiting map[uint64][]*storeforward.Item // held back, by DSeq; of a batch, all of it
+	since   int64                           // ms, when the oldest gap opened
+	watched bool                            // in Core.held
+	loading bool                            // held messages of before a restart are not all back
 }
 
 // maxHeld bounds what one leg holds back. Beyond it custody is refused, and
@@ -41,15 +41,15 @@ func (c *Core) consume(h *store.Header, in *Incoming) bundle.Reason {
 	}
 	g := c.leg(originKey{in.Origin, in.Bundle.Incarnation(), in.Class}, in.DSeq)
 	late := in.DSeq < g.next
-	if late && !g.missing.has(in.DSeq) || g.waiting[in.DSeq] != nil {
+	if late && !g.missing.has(in.DSeq) || len(g.waiting[in.DSeq]) > 0 {
 		return bundle.Duplicate
 	}
 	// What others wait for is always taken: it lets them go.
-	if reason := c.m.Room(in.Size, 1); reason != bundle.OK && (in.DSeq > g.next || len(g.waiting) == 0) {
+	if reason := c.room(h, in); reason != bundle.OK && (in.DSeq > g.next || len(g.waiting) == 0) {
 		return reason
 	}
 	if in.DSeq > g.next {
-		if q := c.m.Lookup(g.queue()); q != nil && q.Count >= maxHeld {
+		if q := c.m.Lookup(g.queue()); q != nil && q.Count+max(len(in.Parts), 1) > maxHeld {
 			return bundle.QuotaExceeded
 		}
 		c.holdBack(g, h, in)
@@ -65,7 +65,7 @@ func (c *Core) consume(h *store.Header, in *Incoming) bundle.Reason {
 	if in.Ended {
 		c.stats.Ended[bundle.Expired]++
 	} else {
-		c.arrive(h, in.Blob)
+		each(h, in, c.arrive)
 	}
 	c.drain(g)
 	return bundle.OK
@@ -80,7 +80,7 @@ func (c *Core) leg(key originKey, first uint64) *leg {
 		if first <= maxHeld {
 			first = 1
 		}
-		g = &leg{key: key, next: first, waiting: map[uint64]*storeforward.Item{}}
+		g = &leg{key: key, next: first, waiting: map[uint64][]*storeforward.Item{}}
 		g.missing.add(1, first) // a repeat is better than a loss
 		c.legs[key] = g
 	}
@@ -110,11 +110,40 @@ func (c *Core) holdBack(g *leg, h *store.Header, in *Incoming) {
 	if in.Ended {
 		e.State = store.Ended
 	}
-	c.put(h, []store.Entry{e}, in.Blob)
-	if i := c.m.Lookup(g.queue()).Tail(); i != nil && i.Header == h {
-		g.waiting[in.DSeq] = i
-	} // else it lies behind what is still being read back, and comes with that
-	c.stats.HeldBack++
+	each(h, in, func(h *store.Header, b *store.Blob) {
+		c.put(h, []store.Entry{e}, b)
+		if i := c.m.Lookup(g.queue()).Tail(); i != nil && i.Header == h {
+			g.waiting[in.DSeq] = append(g.waiting[in.DSeq], i)
+		} // else it lies behind what is still being read back, and comes with that
+		c.stats.HeldBack++
+	})
+}
+
+// each calls f for the message of a bundle, or for each of its batch.
+func each(h *store.Header, in *Incoming, f func(*store.Header, *store.Blob)) {
+	if len(in.Parts) == 0 {
+		f(h, in.Blob)
+		return
+	}
+	for i := range in.Parts {
+		p, one := &in.Parts[i], *h
+		one.Message, one.QoS, one.Retain, one.Topic = p.Message, p.QoS, p.Retain, p.Topic
+		one.Size, one.Count = uint32(len(p.Blob.B)), 0
+		f(&one, p.Blob)
+	}
+}
+
+// room reports whether there is room for a bundle that arrived, in the store
+// and in the quotas of the neighbour that hands it over.
+func (c *Core) room(h *store.Header, in *Incoming) bundle.Reason {
+	if c.settings.Quotas.Empty() {
+		return c.m.Room(h.Class, in.Size, 1)
+	}
+	to := recipients{batched: []store.Queue{{Kind: store.ToNode, Name: in.Node.String(), Class: in.Class}}}
+	if !in.Region.IsZero() {
+		to.batched[0] = store.Queue{Kind: store.ToRegion, Name: in.Region.String(), Class: in.Class}
+	}
+	return c.fits(h, c.charges(h, "", &to), 1)
 }
 
 // watch begins to wait for a gap to fill.
@@ -131,15 +160,17 @@ func (c *Core) watch(g *leg) {
 // drain passes on what is due now.
 func (c *Core) drain(g *leg) {
 	for {
-		i := g.waiting[g.next]
-		if i == nil {
+		items := g.waiting[g.next]
+		if len(items) == 0 {
 			return
 		}
 		delete(g.waiting, g.next)
 		g.next++
 		g.since = c.now
 		c.dirty.add(dirtyKey{kind: dirtyLeg, origin: g.key})
-		c.moveOn(i)
+		for _, i := range items {
+			c.moveOn(i)
+		}
 	}
 }
 
@@ -223,16 +254,19 @@ func (c *Core) restoreHeld(q store.Queue) {
 	g := c.leg(key, 1)
 	c.watch(g)
 	sq := c.m.Lookup(q)
+	late := uint64(0)
 	for i := sq.Head(); i != nil; {
 		next := i.Next()
+		same := func(o *storeforward.Item) bool { return o.Header.Message == i.Header.Message }
 		switch d := i.Entry.DSeq; {
-		case g.waiting[d] == i:
-		case g.waiting[d] != nil || d < g.next && !g.missing.has(d):
+		case slices.Contains(g.waiting[d], i):
+		case slices.ContainsFunc(g.waiting[d], same) || d < g.next && !g.missing.has(d) && late != d:
 			c.stats.Duplicates++
 			c.m.Release(i)
 		case d >= g.next:
-			g.waiting[d] = i
+			g.waiting[d] = append(g.waiting[d], i)
 		default:
+			late = d // what follows of its batch comes with it
 			g.missing.remove(d)
 			c.dirty.add(dirtyKey{kind: dirtyLeg, origin: g.key})
 			c.stats.OutOfOrder++

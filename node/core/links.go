@@ -16,17 +16,17 @@ type link struct {
 	Link
 	out    [bundle.NumClasses]outgoing
 	in     [bundle.NumClasses]incomingState
-	bytes  int64 // in flight
-	rtt    int64 // ms, at least 1
-	heard  int64 // ms, last frame from the peer
-	asked  int64 // ms, first Ping since the peer was last heard
-	pinged int64 // ms, last Ping sent; 0: none is unanswered
-	open   bool  // within a contact
-	silent bool  // nothing heard for longer than the link explains
-	opened int64 // ms, when a contact opened and the peer is not heard since; 0 else
-	mute   int64 // ms, since when silent
-	waited bool  // something waits for the peer that fell silent
-	paused int64 // ms: the peer refused for want of room; no transfers until then
+	bytes  int64                    // in flight
+	rtt    int64                    // ms, at least 1
+	heard  int64                    // ms, last frame from the peer
+	asked  int64                    // ms, first Ping since the peer was last heard
+	pinged int64                    // ms, last Ping sent; 0: none is unanswered
+	open   bool                     // within a contact
+	silent bool                     // nothing heard for longer than the link explains
+	opened int64                    // ms, when a contact opened and the peer is not heard since; 0 else
+	mute   int64                    // ms, since when silent
+	waited bool                     // something waits for the peer that fell silent
+	paused [bundle.NumClasses]int64 // ms: the peer refused for want of room; nothing of the class until then
 	acking bool
 }
 
@@ -133,7 +133,7 @@ func (c *Core) send(l *link, f Frame) {
 
 func (c *Core) ackLater(l *link, class bundle.Class, xid uint64) {
 	in := &l.in[class]
-	lsn := c.m.Batch.LSN
+	lsn := c.await()
 	if n := len(in.acks); n > 0 && in.acks[n-1].lsn == lsn {
 		in.acks[n-1].xid = xid
 	} else {
@@ -148,7 +148,7 @@ func (c *Core) ackLater(l *link, class bundle.Class, xid uint64) {
 // serveLink offers what waits for a neighbour, as far as the link takes it,
 // and reports whether something waits for the store alone.
 func (c *Core) serveLink(o *storeforward.Outlet, l *link) (storing bool) {
-	if l == nil || !l.usable() || l.paused > c.now {
+	if l == nil || !l.usable() {
 		if l != nil && l.silent {
 			l.waited = l.waited || !o.Empty()
 		}
@@ -158,7 +158,7 @@ func (c *Core) serveLink(o *storeforward.Outlet, l *link) (storing bool) {
 		var of storeforward.Classes
 		for class := range bundle.Class(bundle.NumClasses) {
 			// Control never waits behind data.
-			if len(l.out[class].flights) < maxFlights && (class == bundle.Control || l.bytes < l.Window) {
+			if l.paused[class] == 0 && len(l.out[class].flights) < maxFlights && (class == bundle.Control || l.bytes < l.Window) {
 				of = of.With(class)
 			}
 		}
@@ -202,6 +202,7 @@ func (c *Core) acked(l *link, a Ack) {
 	for ; n < len(out.flights) && out.first+uint64(n) <= a.XID; n++ {
 		if i := out.flights[n]; i != nil {
 			l.bytes -= int64(i.Header.Size)
+			c.m.Taken(i.Queue())
 			c.m.Release(i)
 			c.stats.HandedOn++
 		}
@@ -213,8 +214,10 @@ func (c *Core) acked(l *link, a Ack) {
 	}
 }
 
-// refused takes a bundle back. For want of room the link rests for a few
-// round trips; for any other reason its life ends here, with an obituary.
+// refused takes a bundle back. Where the peer has no room its class and those
+// below rest for a few round trips; where it has none for the destination or
+// for us, the queue does. For any other reason its life ends here, with an
+// obituary.
 func (c *Core) refused(l *link, r Refuse) {
 	if int(r.Class) >= len(l.out) {
 		return
@@ -234,11 +237,21 @@ func (c *Core) refused(l *link, r Refuse) {
 		} else {
 			c.end(i, r.Reason)
 		}
+	case bundle.StoreFull:
+		c.giveBack(i)
+		for class := r.Class; class < bundle.NumClasses; class++ {
+			l.paused[class] = c.now + l.rest()
+		}
+		c.restQueue(i.Queue(), c.now+l.rest())
 	default:
 		c.giveBack(i)
-		l.paused = c.now + max(4*l.rtt, 1000)
+		c.restQueue(i.Queue(), c.now+l.rest())
 	}
 }
+
+// rest is how long a peer without room is left alone: a few round trips, in
+// which it may hand on what it has.
+func (l *link) rest() int64 { return max(4*l.rtt, 1000) }
 
 // giveBack makes an unacknowledged item wait again, unless its life is over.
 func (c *Core) giveBack(i *storeforward.Item) {
@@ -314,10 +327,7 @@ func (c *Core) tickLinks() {
 				c.m.Hot(c.outlet(l.Node))
 			}
 		}
-		if l.paused != 0 && l.paused <= c.now {
-			l.paused = 0
-			c.m.Hot(c.outlet(l.Node))
-		}
+		c.endPauses(l)
 		if c.now >= c.nextProbe(l) {
 			c.probe(l)
 		}
@@ -366,8 +376,10 @@ func (c *Core) wakeLinks(w *wake) {
 		if next := l.Schedule.Next(now); !next.IsZero() {
 			w.min(next.UnixMilli())
 		}
-		if l.paused != 0 {
-			w.min(l.paused)
+		for _, until := range l.paused {
+			if until != 0 {
+				w.min(until)
+			}
 		}
 		if next := min(c.nextProbe(l), l.stuck()); next != never {
 			w.min(next)

@@ -95,7 +95,7 @@ func (c *Core) takeCustody(l *link, in *Incoming) bundle.Reason {
 	h := &store.Header{
 		Message: in.Message, Origin: in.Origin, Prev: l.Node, Class: in.Class, Hops: in.Hops + 1, QoS: in.QoS,
 		Retain: in.Retain, Topic: in.Topic, Service: in.Service,
-		Received: c.now, Expires: c.now + in.Life, Size: uint32(in.Size),
+		Received: c.now, Expires: c.now + in.Life, Size: uint32(in.Size), Count: in.Count,
 	}
 	if in.Node == c.cfg.Self {
 		return c.consume(h, in)
@@ -115,7 +115,7 @@ func (c *Core) takeCustody(l *link, in *Incoming) bundle.Reason {
 			return bundle.OK // the consumer waits the gap out
 		}
 	}
-	if reason := c.m.Room(in.Size, 1); reason != bundle.OK {
+	if reason := c.room(h, in); reason != bundle.OK {
 		return reason
 	}
 	w.Add(in.Bundle.Count())
@@ -148,15 +148,17 @@ func (c *Core) enterRegion(h *store.Header, in *Incoming) {
 	if in.Ended {
 		return // there is no order to keep in a region
 	}
-	if !in.Message.IsZero() && !c.firstSight(in.Message) {
-		c.stats.Duplicates++
-		return
-	}
-	r := c.resolve(h, "", in.Region, true)
-	if r.empty() {
-		r.entries = []store.Entry{{Queue: store.Queue{Kind: store.ToRegion, Name: in.Region.String(), Class: in.Class}}}
-	}
-	c.deliver(h, r, in.Blob)
+	each(h, in, func(h *store.Header, b *store.Blob) {
+		if !h.Message.IsZero() && !c.firstSight(h.Message) {
+			c.stats.Duplicates++
+			return
+		}
+		r := c.resolveAs(h, "", in.Region, true, c.leaver(h))
+		if r.empty() {
+			r.entries = []store.Entry{{Queue: store.Queue{Kind: store.ToRegion, Name: in.Region.String(), Class: in.Class}}}
+		}
+		c.deliver(h, r, b)
+	})
 }
 
 // deliver puts a message for its recipients here and hands it to the live.
@@ -167,6 +169,9 @@ func (c *Core) deliver(h *store.Header, r recipients, b *store.Blob) {
 	}
 	if len(r.entries) > 0 {
 		c.put(h, r.entries, b)
+	}
+	if len(r.batched) > 0 {
+		c.join(h, b, r.batched, nil, true)
 	}
 	if r.live {
 		c.live(Live{Message: h.Message, Topic: h.Topic, Life: h.Expires - c.now, Blob: b})

@@ -12,12 +12,22 @@ const ServiceMQTT = "mqtt"
 // recipients are the entries and the live subscribers of one message.
 type recipients struct {
 	entries   []store.Entry
-	live      bool // some live subscriber here
-	elsewhere bool // a route leads away from here
+	batched   []store.Queue // of other nodes and regions, where the message joins a batch
+	live      bool          // some live subscriber here
+	elsewhere bool          // a route leads away from here
 }
 
 // empty reports whether nobody wants the message.
-func (r *recipients) empty() bool { return len(r.entries) == 0 && !r.live }
+func (r *recipients) empty() bool { return len(r.entries)+len(r.batched) == 0 && !r.live }
+
+// add adds an entry; one without a bundle joins a batch.
+func (r *recipients) add(e store.Entry) {
+	if e.Frozen == nil {
+		r.batched = append(r.batched, e.Queue)
+		return
+	}
+	r.entries = append(r.entries, e)
+}
 
 // resolve finds who gets a publication: other nodes with a subscriber (only
 // those of region in, when set), and the subscribers of this node.
@@ -30,7 +40,7 @@ func (c *Core) resolveAs(h *store.Header, client string, in addr.Region, remote 
 	if remote {
 		c.table.Wants(h.Topic, func(n addr.Node) {
 			if in.IsZero() || in.Contains(c.table.Advert(n).Region) {
-				r.entries = append(r.entries, outbound(h, store.Queue{Kind: store.ToNode, Name: n.String(), Class: h.Class}))
+				r.add(outbound(h, store.Queue{Kind: store.ToNode, Name: n.String(), Class: h.Class}))
 			}
 		})
 	}
@@ -115,6 +125,9 @@ func (d *dest) eid(service string) addr.EID {
 // outbound makes the entry of a bundle that starts here: it draws its
 // sequence numbers and encodes what will never change about it.
 func (c *Core) outbound(h *store.Header, q store.Queue) store.Entry {
+	if b := c.batches[q]; b != nil {
+		c.closeBatch(b) // what is in it was sent before
+	}
 	d := c.dest(q)
 	return c.freeze(h, d, c.nextDSeq(d))
 }
@@ -145,7 +158,7 @@ func (c *Core) freeze(h *store.Header, d *dest, dseq uint64) store.Entry {
 		c.arena = make([]byte, 0, 16<<10)
 	}
 	start := len(c.arena)
-	c.arena = bundle.AppendFrozen(c.arena, &p, bundle.MeshInfo{DSeq: e.DSeq, Message: h.Message, QoS: h.QoS})
+	c.arena = bundle.AppendFrozen(c.arena, &p, bundle.MeshInfo{DSeq: e.DSeq, Message: h.Message, QoS: h.QoS, Count: h.Count})
 	e.Frozen = c.arena[start:len(c.arena):len(c.arena)]
 	return e
 }

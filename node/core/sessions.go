@@ -328,7 +328,7 @@ func (c *Core) Settle(now time.Time, all []Settlement) {
 		delete(s.packets, packetID(i.Entry))
 		c.m.Release(i)
 		c.stats.Delivered++
-		s.settle(c.m.Batch.LSN)
+		s.settle(c.await())
 		c.m.Hot(s.outlet)
 	}
 }
@@ -359,7 +359,7 @@ func (c *Core) received(s *session, i *storeforward.Item) {
 	if i.Entry.State != store.Received {
 		c.m.MarkReceived(i)
 	}
-	c.gate.releases = append(c.gate.releases, gatedRelease{c.m.Batch.LSN, s.release(i)})
+	c.gate.releases = append(c.gate.releases, gatedRelease{c.await(), s.release(i)})
 }
 
 // release is a PUBREL. It leaves only when it is durable that the device has

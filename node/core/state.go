@@ -31,6 +31,8 @@ const (
 	sessionPrefix  = "s/" // + client: savedSession
 	inboundPrefix  = "q/" // + client: QoS 2 packet ids
 	advertPrefix   = "a/" // + node: its newest advert
+	usagePrefix    = "u/" // + account of a quota: bytes, count
+	seenPrefix     = "k/" // + Key in hex: when it is forgotten, ms
 )
 
 // dirtySet remembers which durable keys changed since the last batch, in the
@@ -72,6 +74,7 @@ func (c *Core) encodeDirty() {
 	}
 	clear(c.dirty.set)
 	c.dirty.order = c.dirty.order[:0]
+	c.encodeUsage()
 	c.encodeNumbers()
 }
 
@@ -232,6 +235,10 @@ func (c *Core) restoreKey(prefix, rest string, value []byte) error {
 		c.messages[o] = w
 	case legPrefix:
 		return c.restoreLeg(rest, value)
+	case seenPrefix:
+		return c.restoreSeen(rest, value)
+	case usagePrefix:
+		return c.restoreUsage(rest, value)
 	case sessionPrefix:
 		return c.restoreSession(rest, value)
 	case advertPrefix:

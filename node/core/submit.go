@@ -29,8 +29,7 @@ func (c *Core) submit(s *Submission) {
 		c.reply(Reply{Token: s.Token, Reason: bundle.TooLarge})
 		return
 	}
-	if s.QoS == 2 && c.inbound(s) {
-		c.reply(Reply{Token: s.Token, Reason: bundle.Duplicate})
+	if c.duplicate(s) {
 		return
 	}
 	h := &store.Header{
@@ -53,10 +52,8 @@ func (c *Core) submit(s *Submission) {
 	}
 	h.Message = c.nextMessage(h.Class)
 	r, reason := c.addressees(h, s, route)
-	if reason == bundle.OK && len(r.entries) > 0 {
-		if reason = c.m.Room(len(s.Blob.B), len(r.entries)); reason != bundle.OK {
-			c.undraw(r.entries)
-		}
+	if reason == bundle.OK && len(r.entries)+len(r.batched) > 0 {
+		reason = c.admit(h, s.Client, &r, route.OnFull)
 	}
 	c.accept(h, s, r, reason)
 }
@@ -78,12 +75,12 @@ func (c *Core) addressees(h *store.Header, s *Submission, route policy.Route) (r
 		} else if s.To == c.cfg.Self {
 			r.entries = []store.Entry{{Queue: store.Queue{Kind: store.ToService, Name: s.Service, Class: h.Class}}}
 		} else {
-			r.entries = []store.Entry{c.outbound(h, store.Queue{Kind: store.ToNode, Name: s.To.String(), Class: h.Class})}
+			r.add(c.outbound(h, store.Queue{Kind: store.ToNode, Name: s.To.String(), Class: h.Class}))
 		}
 	case len(route.To) > 0:
 		return c.toRegions(h, s, route)
 	default:
-		r = c.resolve(h, s.Client, addr.Region{}, s.Topic[0] != '$')
+		r = c.resolveAs(h, s.Client, addr.Region{}, s.Topic[0] != '$', c.leaver(h))
 	}
 	if r.empty() && !s.Retain {
 		return r, bundle.NoSubscriber
@@ -103,7 +100,7 @@ func (c *Core) toRegions(h *store.Header, s *Submission, route policy.Route) (re
 		}
 	}
 	if to.Contains(c.cfg.Region) {
-		if r := c.resolve(h, s.Client, to, true); !r.empty() {
+		if r := c.resolveAs(h, s.Client, to, true, c.leaver(h)); !r.empty() {
 			return r, bundle.OK
 		}
 		return recipients{entries: []store.Entry{{Queue: store.Queue{Kind: store.ToRegion, Name: to.String(), Class: h.Class}}}}, bundle.OK
@@ -111,7 +108,9 @@ func (c *Core) toRegions(h *store.Header, s *Submission, route policy.Route) (re
 	if !up && route.Unreachable == policy.Drop {
 		return recipients{elsewhere: true}, bundle.NoRoute
 	}
-	return recipients{entries: []store.Entry{c.outbound(h, store.Queue{Kind: store.ToRegion, Name: to.String(), Class: h.Class})}, elsewhere: true}, bundle.OK
+	r := recipients{elsewhere: true}
+	r.add(c.leaver(h)(h, store.Queue{Kind: store.ToRegion, Name: to.String(), Class: h.Class}))
+	return r, bundle.OK
 }
 
 func (c *Core) regionUp(r addr.Region) bool {
@@ -130,6 +129,9 @@ func (c *Core) accept(h *store.Header, s *Submission, r recipients, reason bundl
 	if s.QoS == 2 && (reason == bundle.OK || reason == bundle.NoSubscriber) {
 		c.noteInbound(s)
 	}
+	if reason == bundle.OK || reason == bundle.NoSubscriber {
+		c.noteSeen(s, h.Expires)
+	}
 	if reason == bundle.OK && len(r.entries) > 0 {
 		h.Seq, h.Entries = c.m.NextSeq(), r.entries
 		c.m.Put(h, s.Blob)
@@ -138,7 +140,12 @@ func (c *Core) accept(h *store.Header, s *Submission, r recipients, reason bundl
 		c.live(Live{Message: h.Message, Topic: s.Topic, Life: h.Expires - c.now, Blob: s.Blob})
 	}
 	c.stats.Submitted[reason]++
-	c.reply(Reply{Token: s.Token, Reason: reason, Message: h.Message, Elsewhere: r.elsewhere})
+	reply := Reply{Token: s.Token, Reason: reason, Message: h.Message, Elsewhere: r.elsewhere}
+	if reason == bundle.OK && len(r.batched) > 0 {
+		c.join(h, s.Blob, r.batched, &reply, !s.Key.IsZero())
+		return
+	}
+	c.reply(reply)
 }
 
 func (c *Core) nextMessage(class bundle.Class) bundle.ID {

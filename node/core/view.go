@@ -17,6 +17,7 @@ import (
 type View struct {
 	Queues []QueueView
 	Links  []LinkView
+	Quotas []storeforward.Usage // accounts that are not empty
 	Totals storeforward.Stats
 	Stats  Stats
 }
@@ -59,6 +60,7 @@ func (c *Core) View() View {
 		qv.Hop, qv.Up = p.Hop, p.Up()
 		v.Queues = append(v.Queues, qv)
 	})
+	c.m.Usages(func(u storeforward.Usage) { v.Quotas = append(v.Quotas, u) })
 	for _, l := range c.linkOrder {
 		lv := LinkView{
 			ID: l.ID, Node: l.Node, Open: l.open, Silent: l.silent, Bytes: l.bytes,
@@ -163,7 +165,7 @@ func (c *Core) waitsForHop(i *storeforward.Item) string {
 		return fmt.Sprintf("the link to %s, which fell silent", hop)
 	case i.State == storeforward.InFlight:
 		return fmt.Sprintf("%s to take custody; its answer needs %v", hop, time.Duration(l.rtt)*time.Millisecond)
-	case l.paused > c.now:
+	case l.paused[i.Header.Class] > c.now || i.Queue().Resting():
 		return fmt.Sprintf("room at %s, which refused for now", hop)
 	}
 	return fmt.Sprintf("its turn on the link to %s", hop)

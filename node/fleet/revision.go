@@ -2,7 +2,7 @@
 // checked and chained. It owns no state of a node and does no I/O; package
 // node carries revisions as bundles, applies them and reports.
 //
-// A revision replaces the fleet's services and routes as a whole. It is signed
+// A revision replaces the fleet's services, routes and quotas as a whole. It is signed
 // with Ed25519 and ML-DSA-65 by the authority, both must verify, and it names
 // the revision before it, so that two histories cannot be mixed.
 package fleet

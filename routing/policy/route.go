@@ -1,12 +1,13 @@
 // Package policy decides what an operator wants of a message or a stream: to
-// which regions it goes, with which class and lifetime, and what happens when
-// they cannot be reached.
+// which regions it goes, with which class and lifetime, what happens when they
+// cannot be reached, and against whose quotas it counts.
 //
-// It owns Route and Table, and explains its verdicts. It never looks at links
-// or subscribers: which nodes are meant and how they are reached is the work
-// of package routing. Everything here is a pure value; a Table does not change
-// once it is built and may be read by many goroutines. Callers are node/core,
-// node and node/config.
+// It owns Route and Table, Quota and Quotas, and explains its verdicts. It
+// never looks at links or subscribers: which nodes are meant and how they are
+// reached is the work of package routing; and it counts nothing: what is
+// stored on an account, only package storeforward knows. Everything here is a
+// pure value; a Table does not change once it is built and may be read by many
+// goroutines, Quotas by one. Callers are node/core, node and node/config.
 package policy
 
 import (
@@ -127,10 +128,12 @@ type Fault struct {
 }
 
 // Error names the route by its name, or by its position if it has none.
-func (f Fault) Error() string {
-	who := fmt.Sprintf("route %q", f.Name)
+func (f Fault) Error() string { return f.text("route") }
+
+func (f Fault) text(what string) string {
+	who := fmt.Sprintf("%s %q", what, f.Name)
 	if f.Name == "" {
-		who = fmt.Sprintf("route %d", f.Index+1)
+		who = fmt.Sprintf("%s %d", what, f.Index+1)
 	}
 	if f.Field != "" {
 		who += ": " + f.Field

@@ -60,7 +60,9 @@ func openRecord(key, val []byte) ([]byte, error) {
 const (
 	flagRetain  = 1 << 0
 	flagPayload = 1 << 1 // a payload record existed when the header was written
-	flagsKnown  = flagRetain | flagPayload
+	flagCharge  = 1 << 2 // a charge follows the service
+	flagBatch   = 1 << 3 // a count follows the size
+	flagsKnown  = flagRetain | flagPayload | flagCharge | flagBatch
 )
 
 // appendHeader appends the body of a header record: h with those of entries
@@ -73,6 +75,12 @@ func appendHeader(b []byte, h *store.Header, entries []store.Entry, slots []slot
 	if payload {
 		flags |= flagPayload
 	}
+	if h.Charge != "" {
+		flags |= flagCharge
+	}
+	if h.Count > 0 {
+		flags |= flagBatch
+	}
 	b = append(b, flags, byte(h.Class), h.Hops, h.QoS)
 	b = appendString(b, h.Message.Node.String())
 	b = binary.AppendUvarint(b, uint64(h.Message.Seq))
@@ -80,9 +88,15 @@ func appendHeader(b []byte, h *store.Header, entries []store.Entry, slots []slot
 	b = appendString(b, h.Prev.String())
 	b = appendString(b, h.Topic)
 	b = appendString(b, h.Service)
+	if h.Charge != "" {
+		b = appendString(b, h.Charge)
+	}
 	b = binary.AppendVarint(b, h.Received)
 	b = binary.AppendVarint(b, h.Expires)
 	b = binary.AppendUvarint(b, uint64(h.Size))
+	if h.Count > 0 {
+		b = binary.AppendUvarint(b, uint64(h.Count))
+	}
 	live := 0
 	for _, s := range slots {
 		if s.state != gone {
@@ -246,8 +260,14 @@ func (r *reader) head(h *store.Header) (payload bool, entries int) {
 	h.Message.Seq = bundle.Sequence(r.uvarint(math.MaxUint64))
 	h.Origin, h.Prev = r.node(), r.node()
 	h.Topic, h.Service = r.string(), r.string()
+	if flags&flagCharge != 0 {
+		h.Charge = r.string()
+	}
 	h.Received, h.Expires = r.varint(), r.varint()
 	h.Size = uint32(r.uvarint(math.MaxUint32))
+	if flags&flagBatch != 0 {
+		h.Count = uint16(r.uvarint(math.MaxUint16))
+	}
 	// An entry takes at least 8 bytes, which bounds the allocation for them.
 	n := r.uvarint(uint64(len(r.b)) / 8)
 	if r.err == nil && (flags&^flagsKnown != 0 || h.Class >= bundle.NumClasses || n == 0) {

@@ -2,6 +2,7 @@ package bundle
 
 import (
 	"errors"
+	"math"
 
 	"github.com/farhop/farhop/routing/addr"
 	"github.com/farhop/farhop/storeforward/cbor"
@@ -13,11 +14,13 @@ type MeshInfo struct {
 	DSeq    uint64 // contiguous per (source, destination, class) from 1; orders and dedups
 	Message ID     // the message carried; its Node is the ingress node, often the source
 	QoS     uint8  // MQTT QoS of the publication, 0 to 2
+	Count   uint16 // messages carried when the payload is a batch, of which Message is the first; else 0
 }
 
 const (
 	meshVersion = 1
 	meshNumber  = 2
+	meshSection = "9.1, mesh block"
 )
 
 // appendMesh appends the mesh block of a bundle made by source.
@@ -27,12 +30,19 @@ func appendMesh(dst []byte, source addr.EID, m MeshInfo) []byte {
 		name = "" // the usual case, and names are long
 	}
 	var scratch [96]byte
-	d := cbor.AppendArray(scratch[:0], 5)
+	n := 5
+	if m.Count > 0 {
+		n = 6
+	}
+	d := cbor.AppendArray(scratch[:0], n)
 	d = cbor.AppendUint(d, meshVersion)
 	d = cbor.AppendUint(d, m.DSeq)
 	d = cbor.AppendText(d, name)
 	d = cbor.AppendUint(d, uint64(m.Message.Seq))
 	d = cbor.AppendUint(d, uint64(m.QoS))
+	if m.Count > 0 {
+		d = cbor.AppendUint(d, uint64(m.Count))
+	}
 	return AppendBlock(dst, Block{Type: TypeMesh, Number: meshNumber, Flags: BlockReplicate, Data: d})
 }
 
@@ -49,6 +59,10 @@ func readMesh(data []byte, offset int, p *Primary, old addr.Node) (m MeshInfo, e
 	name := r.Text()
 	m.Message.Seq = Sequence(r.Uint())
 	m.QoS = uint8(r.UintMax(2))
+	if n > 5 {
+		m.Count = uint16(r.UintMax(math.MaxUint16))
+		n--
+	}
 	r.SkipN(n - 5)
 	r.End()
 	maker := p.ID()
@@ -72,7 +86,7 @@ func readMesh(data []byte, offset int, p *Primary, old addr.Node) (m MeshInfo, e
 		return m, nil
 	}
 	if e, ok := errors.AsType[*cbor.Error](r.Err()); ok {
-		return MeshInfo{}, &ParseError{Offset: e.Offset, Section: "9.1, mesh block", Msg: e.Msg}
+		return MeshInfo{}, &ParseError{Offset: e.Offset, Section: meshSection, Msg: e.Msg}
 	}
 	return m, nil
 }

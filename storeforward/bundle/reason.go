@@ -24,12 +24,15 @@ const (
 	SessionEnded  Reason = 12 // the session it waited for expired or was cleaned
 	Purged        Reason = 13 // an operator ended it
 	ShuttingDown  Reason = 14 // the node drains
-	NumReasons           = 15
+	Damaged       Reason = 15 // the disk returned other bytes than were written
+	Displaced     Reason = 16 // newer work took its room, as its route allows
+	NumReasons           = 17
 )
 
 var reasonNames = [NumReasons]string{
 	"ok", "expired", "no-subscriber", "store-full", "quota-exceeded", "no-route", "too-large", "hop-limit",
 	"malformed", "not-allowed", "disk-failed", "duplicate", "session-ended", "purged", "shutting-down",
+	"damaged", "displaced",
 }
 
 // String returns the metric label of the reason.

@@ -72,9 +72,11 @@ type Header struct {
 	Retain   bool   // published with the retain flag
 	Topic    string // MQTT topic where this node may know it, else ""
 	Service  string // service of the destination EID, such as mqtt
+	Charge   string // quotas it counts against here, opaque to engines; the same few values come again and again
 	Received int64  // arrival, ms of the node's clock
 	Expires  int64  // end of life, ms of the node's clock
 	Size     uint32 // bytes of the encoded payload block
+	Count    uint16 // messages in it when it is a batch, of which Message is the first; else 0
 	Entries  []Entry
 }
 
@@ -92,18 +94,21 @@ type Put struct {
 }
 
 // Drop ends custody of message Seq in Queue. The last Drop frees the payload.
-// Dropping or marking what is not there does nothing.
+// Dropping or marking what is not there does nothing. Size is that of the
+// Header, so that an engine need not look it up.
 type Drop struct {
 	Queue Queue
 	Seq   uint64
+	Size  uint32
 }
 
 // Mark changes the state of one entry. Ended is final, and frees the payload
-// if no other entry needs it.
+// if no other entry needs it. Size is that of the Header.
 type Mark struct {
 	Queue Queue
 	Seq   uint64
 	State EntryState
+	Size  uint32
 }
 
 // Set writes one key of the State; a nil Value and a nil Blob delete it.
@@ -117,7 +122,11 @@ type Set struct {
 // Batch is one atomic write. Its parts apply in the order of the fields. It is
 // not changed after Append.
 type Batch struct {
-	LSN   LSN
+	LSN LSN
+	// Lazy says that nothing waits for this batch: the engine may leave its
+	// sync, and its Done, to the next batch that is not lazy, or to Close. A
+	// crash before that undoes it.
+	Lazy  bool
 	Puts  []Put
 	Marks []Mark
 	Drops []Drop
@@ -133,6 +142,9 @@ func (b *Batch) Empty() bool {
 type Item struct {
 	Header *Header
 	Entry  Entry
+	// Damaged: the record cannot be read any more. Header holds only Seq, and
+	// Entry only Queue; the owner accounts for the message and drops it.
+	Damaged bool
 }
 
 // QueueSummary is what recovery knows of a queue before any header is read.
@@ -152,6 +164,7 @@ type Summary struct {
 // Errors of every engine.
 var (
 	ErrNotFound = errors.New("no such message")
+	ErrDamaged  = errors.New("the disk returns other bytes than were written")
 	ErrFull     = errors.New("the disk is full") // the batch was refused whole; reads and drops still work
 	ErrPoisoned = errors.New("the store refuses writes after a failed sync; restart the node to recover")
 )
@@ -162,8 +175,8 @@ type Store interface {
 	// Append queues one batch. The engine reports its end, in LSN order,
 	// through the done function it was opened with.
 	Append(*Batch)
-	// Read returns the payload block of a message, or ErrNotFound. Reads see
-	// only what is persisted.
+	// Read returns the payload block of a message, ErrNotFound, or ErrDamaged.
+	// Reads see only what is persisted.
 	Read(seq uint64) ([]byte, error)
 	// Scan returns up to n items of a queue with Seq > after, in Seq order.
 	Scan(q Queue, after uint64, n int) ([]Item, error)

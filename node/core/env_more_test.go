@@ -1,0 +1,77 @@
+package core_test
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/cockroachdb/datadriven"
+
+	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/routing/policy"
+	"github.com/farhop/farhop/storeforward/bundle"
+)
+
+func (e *env) cmdQuotas() {
+	var list []policy.Quota
+	for _, line := range strings.Split(strings.TrimSpace(e.cmd.Input), "\n") {
+		name, args, err := datadriven.ParseLine(line)
+		if err != nil {
+			panic(err)
+		}
+		q := policy.Quota{Name: name}
+		for _, a := range args {
+			n, _ := strconv.Atoi(a.Vals[0])
+			switch v := a.Vals[0]; a.Key {
+			case "client":
+				q.Client = v
+			case "topic":
+				q.Topic = v
+			case "region":
+				q.Region = addr.MustRegion(v)
+			case "class":
+				q.Class, err = bundle.ParseClass(v)
+				q.HasClass = err == nil
+			case "peer":
+				q.Peer = v
+			case "each":
+				q.Each = map[string]policy.Each{"client": policy.EachClient, "peer": policy.EachPeer}[v]
+			case "bytes":
+				q.Bytes = int64(n)
+			case "count":
+				q.Count = n
+			}
+		}
+		list = append(list, q)
+	}
+	quotas, err := policy.NewQuotas(list)
+	if err != nil {
+		panic(err)
+	}
+	e.settings.Quotas = quotas
+	e.configure()
+}
+
+func (e *env) cmdUsage() {
+	for _, u := range e.node(e.arg(0)).core.View().Quotas {
+		e.printf("%s: %d messages, %d bytes", u.Key, u.Count, u.Bytes)
+	}
+}
+
+func (e *env) cmdRetry() {
+	n := e.node(e.arg(0))
+	n.core.Retry(e.now)
+	n.pump()
+}
+
+func (e *env) cmdUnreadable() {
+	n := e.node(e.arg(0))
+	for _, q := range n.core.View().Queues {
+		items, _ := n.store.Scan(q.Queue, 0, 1<<20)
+		for _, it := range items {
+			if e.labels[it.Header.Message] == e.arg(1) {
+				n.core.Unreadable(e.now, it.Entry.Queue, it.Header.Seq)
+			}
+		}
+	}
+	n.pump()
+}

@@ -1,0 +1,123 @@
+package storeforward
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/farhop/farhop/storeforward/bundle"
+	"github.com/farhop/farhop/storeforward/store"
+)
+
+// Usage is what is stored on account of one quota.
+type Usage struct {
+	Key   string
+	Bytes int64 // of payloads, once per entry
+	Count int   // entries
+
+	noted bool // in Machine.charged
+}
+
+// reserve is the share of the store, in percent, that each class leaves to
+// those above it: when room runs out, new work of the lowest class is refused
+// first, and the mesh's own control last.
+var reserve = [bundle.NumClasses]int64{
+	bundle.Control: 0, bundle.Alarm: 2, bundle.Interactive: 5, bundle.Telemetry: 10, bundle.Bulk: 20,
+}
+
+// Room reports whether a message of a class, of size bytes and with n entries,
+// may still come in, and the reason when not.
+func (m *Machine) Room(class bundle.Class, size, n int) bundle.Reason {
+	kept := reserve[class]
+	if int64(m.stats.Messages+n) > int64(m.cfg.MaxCount)-int64(m.cfg.MaxCount)*kept/100 ||
+		m.stats.Bytes+int64(size)*int64(n) > m.cfg.MaxBytes-m.cfg.MaxBytes/100*kept {
+		return bundle.StoreFull
+	}
+	return bundle.OK
+}
+
+// Used returns what is stored on account of a quota.
+func (m *Machine) Used(key string) Usage {
+	if u := m.usage[key]; u != nil {
+		return *u
+	}
+	return Usage{Key: key}
+}
+
+// Usages calls f for every account that is not empty, by key.
+func (m *Machine) Usages(f func(Usage)) {
+	keys := make([]string, 0, len(m.usage))
+	for k := range m.usage {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	for _, k := range keys {
+		f(*m.usage[k])
+	}
+}
+
+// RestoreUsage takes back an account that was kept in the State.
+func (m *Machine) RestoreUsage(u Usage) { m.usage[u.Key] = &u }
+
+// TakeCharged calls f for each account that changed since the last call, in
+// the order of their first change. The owner keeps them in the State, in the
+// batch of the change; an empty one has to go.
+func (m *Machine) TakeCharged(f func(Usage)) {
+	for _, u := range m.charged {
+		u.noted = false
+		if u.Count == 0 {
+			delete(m.usage, u.Key)
+		}
+		f(*u)
+	}
+	clear(m.charged)
+	m.charged = m.charged[:0]
+}
+
+// charge adds one entry of a message to its accounts, or takes it out again.
+// Header.Charge lists them, one a line.
+func (m *Machine) charge(h *store.Header, sign int) {
+	if h.Charge == "" {
+		return
+	}
+	for key := range strings.SplitSeq(h.Charge, "\n") {
+		u := m.usage[key]
+		if u == nil {
+			u = &Usage{Key: key}
+			m.usage[key] = u
+		}
+		u.Count += sign
+		u.Bytes += int64(sign) * int64(h.Size)
+		if !u.noted {
+			u.noted = true
+			m.charged = append(m.charged, u)
+		}
+	}
+}
+
+// Rest makes a queue offer nothing until Resume. Then one item goes, and only
+// as items are taken more: what was refused is never sent again all at once.
+func (m *Machine) Rest(q *Queue) {
+	q.resting, q.credit = true, 1
+	m.ready(q)
+}
+
+// Taken tells that an item of a queue with little credit was taken, which
+// doubles the credit.
+func (m *Machine) Taken(q *Queue) {
+	if q.credit == 0 {
+		return
+	}
+	if q.credit *= 2; q.credit > m.cfg.Window {
+		q.credit = 0
+	}
+	m.ready(q)
+}
+
+// Resume ends the rest of a queue.
+func (m *Machine) Resume(q *Queue) {
+	q.resting = false
+	m.ready(q)
+}
+
+// Resting reports whether the queue offers nothing for now.
+func (q *Queue) Resting() bool { return q.resting }
