@@ -6,9 +6,11 @@ import (
 
 	"github.com/cockroachdb/datadriven"
 
+	"github.com/farhop/farhop/node/core"
 	"github.com/farhop/farhop/routing/addr"
 	"github.com/farhop/farhop/routing/policy"
 	"github.com/farhop/farhop/storeforward/bundle"
+	"github.com/farhop/farhop/storeforward/store"
 )
 
 func (e *env) cmdQuotas() {
@@ -60,6 +62,26 @@ func (e *env) cmdUsage() {
 func (e *env) cmdRetry() {
 	n := e.node(e.arg(0))
 	n.core.Retry(e.now)
+	n.pump()
+}
+
+func (e *env) cmdPurge() {
+	n := e.node(e.arg(0))
+	var p core.Purge
+	if v := e.value("session", ""); v != "" {
+		p.Queue = &store.Queue{Kind: store.ToSession, Name: v}
+	}
+	if v := e.value("to", ""); v != "" {
+		p.Queue = &store.Queue{Kind: store.ToNode, Name: v}
+	}
+	if e.value("class", "") != "" {
+		p.Classes = p.Classes.With(e.class())
+	}
+	if d := e.duration("older"); d > 0 {
+		p.Before = e.now.Add(-d)
+	}
+	done := n.core.Purge(e.now, n.newToken("purge"), p)
+	e.printf("%s purged %d, %d behind the windows", n.name, done.Ended, done.Left)
 	n.pump()
 }
 

@@ -350,6 +350,7 @@ func (e *env) cmdPublish() {
 			QoS: uint8(e.number("qos", 1)), Retain: e.flag("retain"), TTL: e.duration("ttl"), Client: e.value("client", ""),
 			Packet: uint16(e.number("packet", 0)), Blob: blob(label, e.arg(1), e.number("size", 0)),
 		}
+		copy(s.Key[:], e.value("key", ""))
 		if e.settings.Batch.Max > 0 {
 			s.Blob.B = bundle.AppendPayload(nil, s.Blob.B)
 		}

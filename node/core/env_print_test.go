@@ -87,6 +87,9 @@ func (e *env) batchText(b *store.Batch) string {
 		slices.Sort(keys)
 		parts = append(parts, "set "+strings.Join(keys, ""))
 	}
+	if b.Lazy {
+		parts = append(parts, "lazy")
+	}
 	return strings.Join(parts, "; ")
 }
 

@@ -68,7 +68,7 @@ var commands = map[string]func(*env){
 	"disconnect":  (*env).cmdDisconnect,  // NODE CLIENT [expiry=S]
 	"subscribe":   (*env).cmdSubscribe,   // NODE CLIENT FILTER [qos=N] [no-local] [id=N]
 	"unsubscribe": (*env).cmdUnsubscribe, // NODE CLIENT FILTER
-	"publish":     (*env).cmdPublish,     // NODE TOPIC LABEL [qos=N] [ttl=D] [class=C] [retain] [client=C] [packet=N] [n=COUNT] [size=N]
+	"publish":     (*env).cmdPublish,     // NODE TOPIC LABEL [qos=N] [ttl=D] [class=C] [retain] [client=C] [packet=N] [key=K] [n=COUNT] [size=N]
 	"send":        (*env).cmdSend,        // NODE TO SERVICE LABEL: a bundle for a service of a node
 	"settle":      (*env).cmdSettle,      // NODE CLIENT [received|old] [n=COUNT]: the device answers its oldest deliveries
 	"pubrel":      (*env).cmdPubrel,      // NODE CLIENT PACKET
@@ -84,6 +84,7 @@ var commands = map[string]func(*env){
 	"quotas":      (*env).cmdQuotas,      // lines: NAME [client=GLOB] [topic=FILTER] [region=R] [class=C] [peer=GLOB] [each=client|peer] [bytes=N] [count=N]
 	"usage":       (*env).cmdUsage,       // NODE
 	"retry":       (*env).cmdRetry,       // NODE
+	"purge":       (*env).cmdPurge,       // NODE [session=CLIENT|to=NODE] [class=C] [older=D]
 	"unreadable":  (*env).cmdUnreadable,  // NODE LABEL: the payload of its copies cannot be read
 	"why":         (*env).cmdWhy,         // NODE LABEL
 	"view":        (*env).cmdView,        // NODE
