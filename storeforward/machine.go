@@ -130,7 +130,9 @@ func (m *Machine) Bury(i *Item) {
 	i.queue.Bytes -= i.size() // the store counts no payload for it either
 	m.stats.Bytes -= i.size()
 	m.charge(i.Header, -1)
+	m.expiry.remove(i)
 	m.mark(i, store.Ended)
+	m.expiry.push(i)
 	m.uncache(i)
 }
 

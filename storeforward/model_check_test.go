@@ -78,7 +78,7 @@ func (r *rig) checkWindow(t *rapid.T, q *Queue, es []entry) (cached int64) {
 
 func (r *rig) checkExpiry(t *rapid.T) {
 	for k, i := range r.m.expiry.s {
-		if i.expiry != k || k > 0 && r.m.expiry.s[(k-1)/2].Header.Expires > i.Header.Expires {
+		if i.expiry != k || k > 0 && r.m.expiry.s[(k-1)/2].ends() > i.ends() {
 			t.Fatalf("the expiry heap is no heap at %d", k)
 		}
 	}

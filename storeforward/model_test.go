@@ -291,8 +291,10 @@ func (r *rig) waiting(t *rapid.T, ok func(*Item) bool) *Item {
 
 func (r *rig) bury(i *Item) {
 	e := &r.model.queues[i.Entry.Queue][r.model.at(i.Entry.Queue, i.Header.Seq)]
-	e.ended, e.outlived, e.lsn = true, true, r.m.Batch.LSN
-	r.m.Outlive(i)
+	if !e.ended {
+		e.expires += max(e.expires-i.Header.Received, 60_000)
+	}
+	e.ended, e.outlived, e.lsn = true, false, r.m.Batch.LSN
 	r.m.Bury(i)
 }
 
@@ -319,15 +321,15 @@ func (r *rig) due(t *rapid.T) {
 			}
 			return
 		}
-		if i.Header.Expires != want {
-			t.Fatalf("due is the life that ends at %d, want %d", i.Header.Expires, want)
+		if i.ends() != want {
+			t.Fatalf("due is the life that ends at %d, want %d", i.ends(), want)
 		}
 		e := &r.model.queues[i.Entry.Queue][r.model.at(i.Entry.Queue, i.Header.Seq)]
 		switch {
-		case i.State == InFlight || i.Entry.State == store.Ended:
+		case i.State == InFlight:
 			e.outlived = true
 			r.m.Outlive(i)
-		case i.Entry.Queue.Kind == store.ToNode:
+		case i.Entry.Queue.Kind == store.ToNode && i.Entry.State != store.Ended:
 			r.bury(i)
 		default:
 			r.release(i)

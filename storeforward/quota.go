@@ -12,7 +12,7 @@ import (
 type Usage struct {
 	Key   string
 	Bytes int64 // of payloads, once per entry
-	Count int   // entries
+	Count int   // messages, once per entry
 
 	noted bool // in Machine.charged
 }
@@ -85,7 +85,7 @@ func (m *Machine) charge(h *store.Header, sign int) {
 			u = &Usage{Key: key}
 			m.usage[key] = u
 		}
-		u.Count += sign
+		u.Count += sign * int(max(h.Count, 1))
 		u.Bytes += int64(sign) * int64(h.Size)
 		if !u.noted {
 			u.noted = true

@@ -17,13 +17,18 @@ func (c *Core) expire() {
 		if i == nil {
 			return
 		}
-		// In flight: judged when it returns. Ended: it is its own obituary.
-		// Received: the device has it, and still has to hear PUBREL.
-		if i.State == storeforward.InFlight || i.Entry.State != store.Pending {
+		switch {
+		case i.State == storeforward.InFlight, i.Entry.State == store.Received:
+			// Judged when it returns; or the device has it, and still has to
+			// hear PUBREL.
 			c.m.Outlive(i)
-			continue
+		case i.Entry.State == store.Ended && i.Entry.Queue.Kind == store.ToOrder:
+			c.m.Outlive(i) // drain passes over it
+		case i.Entry.State == store.Ended:
+			c.m.Release(i)
+		default:
+			c.expireItem(i)
 		}
-		c.expireItem(i)
 	}
 }
 
@@ -35,10 +40,8 @@ func (c *Core) end(i *storeforward.Item, reason bundle.Reason) {
 	c.stats.Ended[reason] += uint64(max(i.Header.Count, 1))
 	switch q := i.Entry.Queue; {
 	case q.Kind == store.ToNode && i.Entry.DSeq > 0 && i.Queue().Ended() < maxObituaries && reason != bundle.HopLimit:
-		c.m.Outlive(i)
 		c.m.Bury(i)
 	case q.Kind == store.ToOrder: // drain passes over it
-		c.m.Outlive(i)
 		c.m.Bury(i)
 	case q.Kind == store.ToSession:
 		c.forgetDelivery(i)

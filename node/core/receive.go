@@ -97,6 +97,9 @@ func (c *Core) takeCustody(l *link, in *Incoming) bundle.Reason {
 		Retain: in.Retain, Topic: in.Topic, Service: in.Service,
 		Received: c.now, Expires: c.now + in.Life, Size: uint32(in.Size), Count: in.Count,
 	}
+	if in.Ended {
+		h.Expires = c.now + c.settings.TTL.Milliseconds()
+	}
 	if in.Node == c.cfg.Self {
 		return c.consume(h, in)
 	}
