@@ -95,7 +95,9 @@ func (c *Core) takeCustody(l *link, in *Incoming) bundle.Reason {
 	h := &store.Header{
 		Message: in.Message, Origin: in.Origin, Prev: l.Node, Class: in.Class, Hops: in.Hops + 1, QoS: in.QoS,
 		Retain: in.Retain, Topic: in.Topic, Service: in.Service,
-		Received: c.now, Expires: c.now + in.Life, Size: uint32(in.Size), Count: in.Count,
+		Received: c.now, Size: uint32(in.Size), Count: in.Count,
+		// Its age was right when it was sent: since then it was under way.
+		Expires: c.now + in.Life - l.rtt/2,
 	}
 	if in.Ended {
 		h.Expires = c.now + c.settings.TTL.Milliseconds()
