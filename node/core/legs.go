@@ -1,6 +1,7 @@
 package core
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/farhop/farhop/storeforward"
@@ -20,7 +21,7 @@ type leg struct {
 	next    uint64
 	missing spans                           // given up; passed on when they come after all
 	waiting map[uint64][]*storeforward.Item // held back, by DSeq; of a batch, all of it
-	since   int64                           // ms, when the oldest gap opened
+	since   int64                           // ms: nothing of waiting arrived before
 	watched bool                            // in Core.held
 	loading bool                            // held messages of before a restart are not all back
 }
@@ -44,9 +45,14 @@ func (c *Core) consume(h *store.Header, in *Incoming) bundle.Reason {
 	if late && !g.missing.has(in.DSeq) || len(g.waiting[in.DSeq]) > 0 {
 		return bundle.Duplicate
 	}
-	// What others wait for is always taken: it lets them go.
-	if reason := c.room(h, in); reason != bundle.OK && (in.DSeq > g.next || len(g.waiting) == 0) {
-		return reason
+	if reason := c.room(h, in); reason != bundle.OK {
+		// What others wait for may have the room that the classes leave to each
+		// other. What the very next one waits for is always taken: no room
+		// would ever come of what is held back.
+		due := in.DSeq == g.next && len(g.waiting[in.DSeq+1]) > 0
+		if in.DSeq > g.next || !due && (len(g.waiting) == 0 || c.m.Room(bundle.Control, in.Size, 1) != bundle.OK) {
+			return reason
+		}
 	}
 	if in.DSeq > g.next {
 		if q := c.m.Lookup(g.queue()); q != nil && q.Count+max(len(in.Parts), 1) > maxHeld {
@@ -105,7 +111,7 @@ func (c *Core) arrive(h *store.Header, b *store.Blob) {
 // holdBack keeps a message, or the obituary of one, until what was sent before
 // it has come.
 func (c *Core) holdBack(g *leg, h *store.Header, in *Incoming) {
-	c.watch(g)
+	c.watch(g, h.Received)
 	e := store.Entry{Queue: g.queue(), Bundle: in.Bundle, DSeq: in.DSeq, QoS: in.QoS}
 	if in.Ended {
 		e.State = store.Ended
@@ -146,10 +152,11 @@ func (c *Core) room(h *store.Header, in *Incoming) bundle.Reason {
 	return c.fits(h, c.charges(h, "", &to), 1)
 }
 
-// watch begins to wait for a gap to fill.
-func (c *Core) watch(g *leg) {
-	if len(g.waiting) == 0 {
-		g.since = c.now
+// watch begins to wait for a gap to fill, before a message that arrived at a
+// time.
+func (c *Core) watch(g *leg, arrived int64) {
+	if len(g.waiting) == 0 || arrived < g.since {
+		g.since = arrived
 	}
 	if !g.watched {
 		g.watched = true
@@ -166,7 +173,6 @@ func (c *Core) drain(g *leg) {
 		}
 		delete(g.waiting, g.next)
 		g.next++
-		g.since = c.now
 		c.dirty.add(dirtyKey{kind: dirtyLeg, origin: g.key})
 		for _, i := range items {
 			c.moveOn(i)
@@ -200,7 +206,8 @@ func (c *Core) requeue(i *storeforward.Item, h store.Header, r recipients) {
 		r.entries = append(r.entries, store.Entry{Queue: store.Queue{Kind: store.ToService, Name: ServiceLive, Class: h.Class}})
 	}
 	if len(r.entries) == 0 {
-		c.end(i, bundle.NoSubscriber)
+		c.stats.Ended[bundle.NoSubscriber]++
+		c.m.Release(i)
 		return
 	}
 	h.Entries = r.entries
@@ -208,12 +215,13 @@ func (c *Core) requeue(i *storeforward.Item, h store.Header, r recipients) {
 	c.stats.Arrived++
 }
 
-// tickLegs gives up gaps that were waited for long enough.
+// tickLegs gives up every gap before a message that waited long enough.
 func (c *Core) tickLegs() {
 	keep := c.held[:0]
+	wait := c.settings.OrderWait.Milliseconds()
 	for _, g := range c.held {
-		for len(g.waiting) > 0 && !g.loading && c.now >= g.since+c.settings.OrderWait.Milliseconds() {
-			c.giveUp(g)
+		if len(g.waiting) > 0 && !g.loading && c.now >= g.since+wait {
+			c.giveUp(g, c.now-wait)
 		}
 		if g.watched = len(g.waiting) > 0; g.watched {
 			keep = append(keep, g)
@@ -223,17 +231,32 @@ func (c *Core) tickLegs() {
 	c.held = keep
 }
 
-// giveUp stops waiting for what comes before the first message held back.
-func (c *Core) giveUp(g *leg) {
-	first := ^uint64(0)
-	for d := range g.waiting {
-		first = min(first, d)
+// giveUp stops waiting for what comes before any message that arrived by then.
+func (c *Core) giveUp(g *leg, by int64) {
+	places := slices.Sorted(maps.Keys(g.waiting))
+	last := uint64(0)
+	for _, d := range places {
+		if g.waiting[d][0].Header.Received <= by {
+			last = d
+		}
 	}
-	c.stats.GapsGivenUp += first - g.next
-	g.missing.add(g.next, first)
-	g.next = first
-	c.dirty.add(dirtyKey{kind: dirtyLeg, origin: g.key})
-	c.drain(g)
+	for _, d := range places {
+		if d > last {
+			break
+		}
+		if d < g.next {
+			continue // drained with the one before
+		}
+		c.stats.GapsGivenUp += d - g.next
+		g.missing.add(g.next, d)
+		g.next = d
+		c.dirty.add(dirtyKey{kind: dirtyLeg, origin: g.key})
+		c.drain(g)
+	}
+	g.since = c.now
+	for _, items := range g.waiting {
+		g.since = min(g.since, items[0].Header.Received)
+	}
 }
 
 func (c *Core) wakeLegs(w *wake) {
@@ -252,11 +275,11 @@ func (c *Core) restoreHeld(q store.Queue) {
 		return
 	}
 	g := c.leg(key, 1)
-	c.watch(g)
 	sq := c.m.Lookup(q)
 	late := uint64(0)
 	for i := sq.Head(); i != nil; {
 		next := i.Next()
+		c.watch(g, i.Header.Received)
 		same := func(o *storeforward.Item) bool { return o.Header.Message == i.Header.Message }
 		switch d := i.Entry.DSeq; {
 		case slices.Contains(g.waiting[d], i):

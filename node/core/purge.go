@@ -11,8 +11,8 @@ import (
 
 // Purge says what an operator wants to end. Fields left out match anything.
 type Purge struct {
-	Queue   *store.Queue // exactly this one; of all its classes when AnyClass
-	Classes storeforward.Classes
+	Queue   *store.Queue         // this one, whatever class it names
+	Classes storeforward.Classes // 0: all
 	Message bundle.ID
 	Before  time.Time // arrived here before
 	Origin  addr.Node
@@ -35,11 +35,8 @@ type purge struct {
 func (c *Core) Purge(now time.Time, token uint64, p Purge) Purged {
 	c.at(now)
 	var done Purged
-	if p.Classes == 0 {
-		p.Classes = storeforward.AllClasses
-	}
 	c.m.Queues(func(q *storeforward.Queue) {
-		if p.Queue != nil && (q.Name.Kind != p.Queue.Kind || q.Name.Name != p.Queue.Name) || !p.Classes.Has(q.Name.Class) {
+		if !p.Covers(q.Name) {
 			return
 		}
 		behind := q.Count - q.Windowed()
@@ -61,7 +58,7 @@ func (c *Core) purgeQueue(q *storeforward.Queue, p purge) (ended int) {
 			delete(c.purges, q.Name)
 			return ended
 		}
-		if p.matches(i) {
+		if p.Matches(i.Header, i.Entry.State) {
 			c.land(i)
 			c.m.Return(i)
 			c.end(i, bundle.Purged)
@@ -72,9 +69,14 @@ func (c *Core) purgeQueue(q *storeforward.Queue, p purge) (ended int) {
 	return ended
 }
 
-func (p *purge) matches(i *storeforward.Item) bool {
-	h := i.Header
-	return i.Entry.State != store.Ended &&
+// Covers reports whether the messages of a queue are looked at.
+func (p *Purge) Covers(q store.Queue) bool {
+	return (p.Queue == nil || q.Kind == p.Queue.Kind && q.Name == p.Queue.Name) && (p.Classes == 0 || p.Classes.Has(q.Class))
+}
+
+// Matches reports whether a message of such a queue ends.
+func (p *Purge) Matches(h *store.Header, state store.EntryState) bool {
+	return state != store.Ended &&
 		(p.Message.IsZero() || h.Message == p.Message) &&
 		(p.Before.IsZero() || h.Received < p.Before.UnixMilli()) &&
 		(p.Origin.IsZero() || h.Origin == p.Origin || h.Message.Node == p.Origin)

@@ -1,7 +1,9 @@
 package core
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/farhop/farhop/routing"
@@ -31,6 +33,8 @@ type QueueView struct {
 	Oldest   int64     // arrival of the oldest, ms; 0 when it is not windowed
 	Hop      addr.Node // neighbour it goes to next; zero for local queues and without a path
 	Up       bool      // the whole path is up
+	Resting  bool      // its next hop had no room: nothing is offered to it for now
+	Waits    string    // what its first message waits for, as in Place
 }
 
 // LinkView is one session with a neighbour.
@@ -53,11 +57,13 @@ func (c *Core) View() View {
 			return
 		}
 		qv := QueueView{Queue: q.Name, Count: q.Count, Bytes: q.Bytes, InFlight: q.InFlight()}
-		if h := q.Head(); h != nil {
-			qv.Oldest = h.Header.Received
+		qv.Waits = "its headers, which are being read"
+		if i := q.Head(); i != nil {
+			qv.Oldest, qv.Waits = i.Header.Received, c.waitsFor(i)
 		}
 		p := c.pathOf(q.Name)
 		qv.Hop, qv.Up = p.Hop, p.Up()
+		qv.Resting = c.refusedAt(c.byNode[p.Hop], q)
 		v.Queues = append(v.Queues, qv)
 	})
 	c.m.Usages(func(u storeforward.Usage) { v.Quotas = append(v.Quotas, u) })
@@ -95,8 +101,11 @@ func (c *Core) pathOf(q store.Queue) routing.Path {
 type Place struct {
 	Queue   string
 	Class   bundle.Class
-	State   string // storing, held, in flight or ended
-	Waits   string // what for
+	Seq     uint64
+	First   bundle.ID // the message itself, or the first of the batch it may be in
+	Count   int       // messages in the batch, 0: it is none
+	State   string    // storing, held, in flight or ended
+	Waits   string    // what for
 	Arrived time.Time
 	Expires time.Time
 	Sent    int // times it was offered
@@ -111,24 +120,90 @@ func (c *Core) Why(id bundle.ID) []Place {
 			if i.Header.Message != id {
 				continue
 			}
-			p := Place{
-				Queue: QueueText(q.Name), Class: q.Name.Class, State: "held", Sent: i.Sent,
-				Arrived: time.UnixMilli(i.Header.Received), Expires: time.UnixMilli(i.Header.Expires),
-			}
-			switch {
-			case i.State == storeforward.InFlight:
-				p.State = "in flight"
-			case !c.m.Durable(i):
-				p.State = "storing"
-			}
-			if i.Entry.State == store.Ended {
-				p.State = "ended"
-			}
-			p.Waits = c.waitsFor(i)
-			out = append(out, p)
+			out = append(out, c.place(i))
 		}
 	})
 	return out
+}
+
+func (c *Core) place(i *storeforward.Item) Place {
+	return Place{
+		Queue: QueueText(i.Entry.Queue), Class: i.Entry.Queue.Class, Seq: i.Header.Seq,
+		First: i.Header.Message, Count: int(i.Header.Count), State: c.stateOf(i), Waits: c.waitsFor(i), Sent: i.Sent,
+		Arrived: time.UnixMilli(i.Header.Received), Expires: time.UnixMilli(i.Header.Expires),
+	}
+}
+
+func (c *Core) stateOf(i *storeforward.Item) string {
+	switch {
+	case i.Entry.State == store.Ended:
+		return "ended"
+	case i.State == storeforward.InFlight:
+		return "in flight"
+	case !c.m.Durable(i):
+		return "storing"
+	}
+	return "held"
+}
+
+// Limits of WhyBatch. Batches of one queue hardly ever overlap, so the nearest
+// ones are enough.
+const (
+	maxNear    = 8  // in one queue
+	maxBatches = 64 // in all
+)
+
+// WhyBatch finds the batches in custody here and inside the windows that a
+// message may be in, though they begin with another one: only their payloads
+// tell. The nearest come first, of each queue.
+func (c *Core) WhyBatch(id bundle.ID) []Place {
+	var out []Place
+	c.m.Queues(func(q *storeforward.Queue) {
+		var near []*storeforward.Item // at most maxNear, the nearest first
+		for i := q.Head(); i != nil; i = i.Next() {
+			first := i.Header.Message
+			if i.Header.Count == 0 || first.Node != id.Node || first.Seq >= id.Seq ||
+				first.Seq.Incarnation() != id.Seq.Incarnation() || first.Seq.Class() != id.Seq.Class() {
+				continue
+			}
+			at, _ := slices.BinarySearchFunc(near, first.Seq, func(n *storeforward.Item, s bundle.Sequence) int {
+				return cmp.Compare(s, n.Header.Message.Seq)
+			})
+			if at < maxNear {
+				near = slices.Insert(near[:min(len(near), maxNear-1)], at, i)
+			}
+		}
+		for _, i := range near[:min(len(near), maxBatches-len(out))] {
+			out = append(out, c.place(i))
+		}
+	})
+	return out
+}
+
+// Standing is what a window knows of a message beyond its header.
+type Standing struct {
+	State string // as in Place
+	Entry store.EntryState
+	Sent  int
+}
+
+// Standings looks for messages of a queue, by Seq. The window is the front of
+// the queue up to the number that is returned too: what is not in the answer
+// and not behind it is gone.
+func (c *Core) Standings(name store.Queue, seqs []uint64) (found map[uint64]Standing, through uint64) {
+	q := c.m.Lookup(name)
+	if q == nil || len(seqs) == 0 {
+		return nil, 0
+	}
+	found = make(map[uint64]Standing, len(seqs))
+	wanted := slices.Sorted(slices.Values(seqs))
+	for i := q.Head(); i != nil; i = i.Next() {
+		through = i.Header.Seq
+		if _, ok := slices.BinarySearch(wanted, through); ok {
+			found[through] = Standing{State: c.stateOf(i), Entry: i.Entry.State, Sent: i.Sent}
+		}
+	}
+	return found, through
 }
 
 func (c *Core) waitsFor(i *storeforward.Item) string {
@@ -165,10 +240,16 @@ func (c *Core) waitsForHop(i *storeforward.Item) string {
 		return fmt.Sprintf("the link to %s, which fell silent", hop)
 	case i.State == storeforward.InFlight:
 		return fmt.Sprintf("%s to take custody; its answer needs %v", hop, time.Duration(l.rtt)*time.Millisecond)
-	case l.paused[i.Header.Class] > c.now || i.Queue().Resting():
+	case c.refusedAt(l, i.Queue()):
 		return fmt.Sprintf("room at %s, which refused for now", hop)
 	}
 	return fmt.Sprintf("its turn on the link to %s", hop)
+}
+
+// refusedAt reports whether a queue offers nothing for now because the next
+// hop had no room, for the class or for this destination.
+func (c *Core) refusedAt(l *link, q *storeforward.Queue) bool {
+	return q.Resting() || l != nil && l.paused[q.Name.Class] > c.now
 }
 
 // QueueText names a queue for people.
