@@ -39,6 +39,7 @@ var table = []row{
 	{"routing/interest", "", "topic filters are MQTT's and know no nodes"},
 	{"storeforward/cbor", "", "bytes of items, not what they mean"},
 	{"storeforward/bundle", "routing/addr storeforward/cbor", "the carried unit is read by relays that know nothing else"},
+	{"storeforward/bundle/bpa", "routing/addr storeforward/bundle storeforward/cbor", "procedures of RFC 9171 for anyone's bundles; who owns them and where they wait is the caller's"},
 	{"storeforward/store", "routing/addr storeforward/bundle", "a contract that engines and machine share must not know either"},
 
 	// Decisions without I/O.
@@ -60,6 +61,7 @@ var table = []row{
 	// Neighbours that do not know each other; package node translates.
 	{"broker", "routing/interest storeforward/bundle", "MQTT must stay readable and replaceable alone"},
 	{"node/link", "node/wire routing/addr routing/contact storeforward/bundle", "a link moves frames and decides nothing"},
+	{"node/dtn", "routing/addr routing/interest storeforward/bundle storeforward/bundle/bpa storeforward/cbor", "a door moves bundles of other stacks; what waits and where it goes is the node's"},
 	{"node/stream", "node/wire routing/addr storeforward/bundle", "TCP services must stay readable and replaceable alone"},
 	{"node/config", "routing/addr routing/policy storeforward/bundle", "reading a file must not need what the file configures"},
 	{"node/fleet", "crypto/identity node/config storeforward/cbor", "a revision is made and checked offline, without a node"},
@@ -72,6 +74,8 @@ var table = []row{
 	{"sim/emulator", "", "it stands between any two programs and looks into nothing"},
 	{"sim/demo", "node node/admin node/config routing/addr routing/policy sim/emulator", "it plays the product from outside, with what every user has"},
 	{"sim/bench", "", "it measures nodes and other brokers alike, from outside"},
+	{"sim/crash", "sim/emulator", "it judges the product from outside, by what its users get"},
+	{"sim/mutants", "", "it breaks packages and runs their tests, and needs none of them"},
 	{"node/e2e", "", "its tests use the program alone, from outside"},
 	{"cmd/farhop", "all", "nothing stands above it"},
 }
@@ -105,12 +109,12 @@ var forbidden = []struct{ from, to, why string }{
 // so that a virtual world repeats bit for bit.
 var pure = []string{
 	"routing", "routing/addr", "routing/contact", "routing/interest", "routing/policy",
-	"storeforward", "storeforward/bundle", "storeforward/cbor", "storeforward/memstore", "storeforward/store",
+	"storeforward", "storeforward/bundle", "storeforward/bundle/bpa", "storeforward/cbor", "storeforward/memstore", "storeforward/store",
 	"node/core", "node/wire", "sim", "sim/scenario",
 }
 
 // impureOn are packages among the pure ones that are not, on purpose.
-var impureOn = []string{"storeforward/boltstore", "storeforward/storetest", "sim/bench", "sim/demo", "sim/emulator"}
+var impureOn = []string{"storeforward/boltstore", "storeforward/storetest", "sim/bench", "sim/crash", "sim/demo", "sim/emulator", "sim/mutants"}
 
 // clockless packages do I/O but take the time as an argument.
 var clockless = []string{"crypto/identity", "crypto/pki", "node/config", "node/fleet"}
@@ -146,9 +150,9 @@ var modules = []struct{ prefix, users, why string }{
 	{"go.yaml.in/yaml/v3", "node/config sim/scenario", "one parser of configuration, one of scenarios"},
 	{"github.com/prometheus", "broker node node/admin node/link node/stream", "the registry is injected into the I/O side"},
 	{"github.com/spf13", "cmd/farhop", "flags are the command's"},
-	{"github.com/eclipse/paho.golang", "cmd/farhop sim/demo", "the node serves MQTT; clients are the command and the demo"},
+	{"github.com/eclipse/paho.golang", "cmd/farhop sim/crash sim/demo", "the node serves MQTT; clients are the command, the demo and the campaign"},
 	{"golang.org/x/net", "node/admin", "limits connections"},
-	{"golang.org/x/sync", "node node/admin node/link node/stream broker sim/demo sim/emulator cmd/farhop", "goroutines are the I/O side's"},
+	{"golang.org/x/sync", "node node/admin node/dtn node/link node/stream broker sim/demo sim/emulator cmd/farhop", "goroutines are the I/O side's"},
 	{"golang.org/x/sys", "node node/link node/stream sim/emulator storeforward/boltstore cmd/farhop", "system calls are the I/O side's"},
 	{"pgregory.net/rapid", "storeforward/storetest", "a test library"},
 }

@@ -14,6 +14,10 @@ const (
 	TypeAge      = 7
 	TypeHopCount = 10
 	TypeMesh     = 193 // from the range for private use
+
+	// Not read here, but known to be security (RFC 9172, section 11.1).
+	TypeIntegrity       = 11
+	TypeConfidentiality = 12
 )
 
 // Block processing control flags (RFC 9171, section 4.2.4). Others are
@@ -30,7 +34,7 @@ type Block struct {
 	Type    uint64
 	Number  uint64
 	Flags   uint64
-	CRCType CRCType // as received; AppendBlock always writes CRC32C
+	CRCType CRCType // as received; AppendBlock writes CRC32C whatever it is
 	Data    []byte  // the block-type-specific data, a view
 	Raw     []byte  // the whole encoded block, a view
 }
@@ -44,17 +48,39 @@ func (b *Block) Known() bool {
 	return false
 }
 
+// Hop reports whether the block changes at every hop.
+func (b *Block) Hop() bool {
+	return b.Type == TypePrevNode || b.Type == TypeAge || b.Type == TypeHopCount
+}
+
 // AppendBlock appends a block with CRC32C from its Type, Number, Flags and
 // Data.
 func AppendBlock(dst []byte, b Block) []byte {
+	b.CRCType = CRC32C
+	return AppendBlockAs(dst, b)
+}
+
+// AppendBlockAs is AppendBlock with the block's own CRCType: for blocks that
+// replace a received one.
+func AppendBlockAs(dst []byte, b Block) []byte {
 	start := len(dst)
-	dst = cbor.AppendArray(dst, 6)
+	dst = append(AppendBlockHead(dst, b, len(b.Data)), b.Data...)
+	return AppendCRC(dst, b.CRCType, BlockCRC(b.CRCType, dst[start:]))
+}
+
+// AppendBlockHead appends all of a block that comes before its data of n
+// bytes.
+func AppendBlockHead(dst []byte, b Block, n int) []byte {
+	items := 5
+	if b.CRCType != CRCNone {
+		items = 6
+	}
+	dst = cbor.AppendArray(dst, items)
 	dst = cbor.AppendUint(dst, b.Type)
 	dst = cbor.AppendUint(dst, b.Number)
 	dst = cbor.AppendUint(dst, b.Flags)
-	dst = cbor.AppendUint(dst, uint64(CRC32C))
-	dst = cbor.AppendBytes(dst, b.Data)
-	return appendCRC32C(dst, start)
+	dst = cbor.AppendUint(dst, uint64(b.CRCType))
+	return cbor.AppendBytesHead(dst, n)
 }
 
 // AppendPayload appends a payload block.
@@ -69,7 +95,8 @@ const PayloadOverhead = 5 + 9 + crc32cLen
 // and returns a view of its data.
 func PayloadData(block []byte) ([]byte, error) {
 	p := parser{r: cbor.NewReader(block)}
-	b := p.block()
+	var b Block
+	p.block(&b)
 	if b.Type != TypePayload {
 		p.r.Fail(0, fmt.Sprintf("a block of type %d instead of the payload", b.Type))
 	}
@@ -90,6 +117,10 @@ type ParseError struct {
 	Msg     string
 }
 
+// WrongCRC is the Msg of the ParseError for a block whose checksum does not
+// fit. That block is the last in the View.
+const WrongCRC = "wrong CRC"
+
 // Error implements error.
 func (e *ParseError) Error() string {
 	return fmt.Sprintf("malformed bundle at byte %d (RFC 9171, section %s): %s", e.Offset, e.Section, e.Msg)
@@ -100,16 +131,17 @@ type parser struct {
 	r    cbor.Reader
 	sec  string
 	data int // offset of the data of the last block read
+	kept int // blocks that travel on unchanged
 }
 
 func (p *parser) section(s string) {
-	if p.r.Err() == nil {
+	if p.r.OK() {
 		p.sec = s
 	}
 }
 
 func (p *parser) err() error {
-	if p.r.Err() == nil {
+	if p.r.OK() {
 		return nil // without a search: this is the common case
 	}
 	e, ok := errors.AsType[*cbor.Error](p.r.Err())
@@ -122,7 +154,7 @@ func (p *parser) err() error {
 // fold takes over the error of a reader of nested data.
 func (p *parser) fold(nested *cbor.Reader) {
 	nested.End()
-	if nested.Err() == nil {
+	if nested.OK() {
 		return
 	}
 	if e, ok := errors.AsType[*cbor.Error](nested.Err()); ok {
@@ -131,7 +163,7 @@ func (p *parser) fold(nested *cbor.Reader) {
 }
 
 // block reads one canonical block and verifies its CRC.
-func (p *parser) block() (b Block) {
+func (p *parser) block(b *Block) {
 	r := &p.r
 	p.section("4.3.2")
 	start := r.Offset()
@@ -148,7 +180,6 @@ func (p *parser) block() (b Block) {
 	b.Data = r.Bytes()
 	p.data = r.Offset() - len(b.Data)
 	b.Raw = p.finish(start, n, b.CRCType)
-	return b
 }
 
 // crcType reads a CRC type.
@@ -177,12 +208,12 @@ func (p *parser) finish(start, n int, t CRCType) []byte {
 	}
 	offset := r.Offset() - len(value) - start
 	closeArray(r, n)
-	if r.Err() != nil {
+	if !r.OK() {
 		return nil
 	}
 	raw := r.Since(start)
 	if !crcOK(t, raw, offset) {
-		r.Fail(at, "wrong CRC")
+		r.Fail(at, WrongCRC)
 	}
 	return raw
 }

@@ -8,7 +8,8 @@ import (
 // CRCType says how a block is protected (RFC 9171, section 4.2.1).
 type CRCType uint8
 
-// The CRC types. This codec writes CRC32C and verifies all.
+// The CRC types. This codec writes CRC32C of its own accord, CRC16 where it
+// replaces a block that had one, and verifies both.
 const (
 	CRCNone CRCType = 0
 	CRC16   CRCType = 1 // X.25
@@ -84,9 +85,38 @@ func crcOK(t CRCType, raw []byte, at int) bool {
 	return true
 }
 
-// appendCRC32C ends the block that began at dst[start].
-func appendCRC32C(dst []byte, start int) []byte {
-	dst = append(dst, 0x44, 0, 0, 0, 0)
-	binary.BigEndian.PutUint32(dst[len(dst)-4:], crc32.Checksum(dst[start:], castagnoli))
+// zeros stand for a CRC while it is computed, with the head before them.
+var zeros = [3][]byte{CRC16: {0x42, 0, 0}, CRC32C: {0x44, 0, 0, 0, 0}}
+
+// BlockCRC returns the CRC for AppendCRC of a block that is encoded but for
+// its CRC, in parts.
+func BlockCRC(t CRCType, parts ...[]byte) uint32 {
+	switch t {
+	case CRC16:
+		c := uint16(0xffff)
+		for _, p := range parts {
+			c = updateX25(c, p)
+		}
+		return uint32(^updateX25(c, zeros[CRC16]))
+	case CRC32C:
+		c := uint32(0)
+		for _, p := range parts {
+			c = crc32.Update(c, castagnoli, p)
+		}
+		return crc32.Update(c, castagnoli, zeros[CRC32C])
+	case CRCNone:
+	}
+	return 0
+}
+
+// AppendCRC ends a block with its CRC.
+func AppendCRC(dst []byte, t CRCType, crc uint32) []byte {
+	switch t {
+	case CRC16:
+		return append(dst, 0x42, byte(crc>>8), byte(crc))
+	case CRC32C:
+		return append(dst, 0x44, byte(crc>>24), byte(crc>>16), byte(crc>>8), byte(crc))
+	case CRCNone:
+	}
 	return dst
 }

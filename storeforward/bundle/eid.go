@@ -70,7 +70,7 @@ func readDTN(r *cbor.Reader, guess, other *addr.EID) addr.EID {
 		return *guess
 	case len(ssp) > len("none") && other.SSP() == string(ssp):
 		return *other
-	case r.Err() != nil:
+	case !r.OK():
 		return addr.EID{}
 	case len(ssp) > maxSSP:
 		r.Fail(at, "a dtn endpoint of more than 1024 bytes")
@@ -105,16 +105,6 @@ func readIPN(r *cbor.Reader) addr.EID {
 	}
 	closeArray(r, n)
 	return addr.IPN(first<<32|second, svc)
-}
-
-// IsNull reports whether e is the null endpoint: dtn:none, or any service of
-// ipn node 0 (RFC 9758 wants ipn:0.N treated as null, not refused).
-func IsNull(e addr.EID) bool {
-	if e.Scheme() == addr.SchemeIPN {
-		node, _ := e.Numbers()
-		return node == 0
-	}
-	return e.IsZero() || e == addr.None
 }
 
 // closeArray consumes the break of an array read with length n.

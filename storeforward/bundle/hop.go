@@ -90,16 +90,23 @@ func usedNumbers(frozen []byte) (used numbers) {
 // (RFC 9171, section 5.6, step 4).
 func Cut(v *View) (frozen, payloadBlock []byte, hop Hop) {
 	size := len(v.PrimaryRaw)
-	for i := range v.Kept {
-		size += len(v.Kept[i].Raw)
+	for i := range v.Blocks {
+		if b := &v.Blocks[i]; b.frozen() {
+			size += len(b.Raw)
+		}
 	}
 	frozen = append(make([]byte, 0, size), v.PrimaryRaw...)
-	for i := range v.Kept {
-		if b := &v.Kept[i]; b.Flags&BlockDiscard == 0 || b.Known() {
+	for i := range v.Blocks {
+		if b := &v.Blocks[i]; b.frozen() {
 			frozen = append(frozen, b.Raw...)
 		}
 	}
 	return frozen, v.Payload.Raw, Hop{
 		Prev: v.Prev, Age: v.Age, NoAge: !v.HasAge, HopLimit: v.HopLimit, HopCount: v.HopCount,
 	}
+}
+
+// frozen reports whether the block belongs into the part no hop changes.
+func (b *Block) frozen() bool {
+	return b.Type == TypeMesh || !b.Known() && b.Flags&BlockDiscard == 0
 }

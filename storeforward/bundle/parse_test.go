@@ -77,14 +77,10 @@ func TestRefused(t *testing.T) {
 		{"number twice", hexBundle(hexPrimary, ext(7, 2, "00"), ext(10, 2, "820801"), hexPayload), "4.1): block number 2 twice"},
 		{"large number twice", hexBundle(hexPrimary, ext(7, 99, "00"), ext(10, 99, "820801"), hexPayload), "4.1): block number 99 twice"},
 		{"number 0", hexBundle(hexPrimary, ext(7, 0, "00"), hexPayload), "4.1): block number 0 twice or reserved"},
-		{"previous node twice", hexBundle(hexPrimary, ext(6, 2, hexDest), ext(6, 3, hexDest), hexPayload), "4.4.1): a second block"},
 		{"previous node of nonsense", hexBundle(hexPrimary, ext(6, 2, "00"), hexPayload), "4.4.1): want an array"},
-		{"age twice", hexBundle(hexPrimary, ext(7, 2, "00"), ext(7, 3, "00"), hexPayload), "4.4.2): a second block"},
 		{"age and more", hexBundle(hexPrimary, ext(7, 2, "0000"), hexPayload), "4.4.2): 1 bytes after"},
-		{"hop count twice", hexBundle(hexPrimary, ext(10, 2, "820800"), ext(10, 3, "820800"), hexPayload), "4.4.3): a second block"},
 		{"hop limit 0", hexBundle(hexPrimary, ext(10, 2, "820000"), hexPayload), "4.4.3): want a hop limit"},
 		{"hop limit 256", hexBundle(hexPrimary, ext(10, 2, "8219010000"), hexPayload), "4.4.3): want a hop limit"},
-		{"two mesh blocks", hexBundle(hexPrimary, ext(193, 2, ""), ext(193, 3, ""), hexPayload), "4.1): a second mesh block"},
 		{"payload in chunks", hexBundle(hexPrimary, "85010100005f4131ff"), "4.3.2): an indefinite length"},
 		{"CRC without CRC type", hexBundle(hexPrimary, "86010100004131420000"), "4.3.2): a block whose number of items"},
 		{"CRC of another size", hexBundle(hexPrimary, "86010100014131440000ffff"), "4.2.2): want a CRC of 2 bytes"},
@@ -129,7 +125,19 @@ func TestLiberal(t *testing.T) {
 		{"unknown block flags", hexBundle(hexPrimary, "85010118f9004131"), func(v *View) bool { return v.Payload.Flags == 0xf9 }},
 		{"hop count above 255", hexBundle(hexPrimary, ext(10, 2, "82081903e8"), hexPayload), func(v *View) bool { return v.HopLimit == 8 && v.HopCount == 255 }},
 		{"age above 292 years", hexBundle(hexPrimary, ext(7, 2, "1bffffffffffffffff"), hexPayload), func(v *View) bool { return v.HasAge && v.Age > 292*365*24*time.Hour }},
-		{"mesh block of someone else", hexBundle(hexPrimary, ext(193, 2, "010203"), hexPayload), func(v *View) bool { return !v.HasMesh && v.MeshErr != nil && len(v.Kept) == 1 }},
+		{"previous node twice", hexBundle(hexPrimary, ext(6, 2, hexDest), ext(6, 3, "8202820909"), hexPayload), func(v *View) bool {
+			return v.Repeats == RepeatsPrevNode && v.Prev == addr.IPN(1, 2) && len(v.Blocks) == 3
+		}},
+		{"age twice", hexBundle(hexPrimary, ext(7, 2, "05"), ext(7, 3, "00"), hexPayload), func(v *View) bool {
+			return v.Repeats == RepeatsAge && v.Age == 5*time.Millisecond
+		}},
+		{"hop count thrice", hexBundle(hexPrimary, ext(10, 2, "820801"), ext(10, 3, "820900"), ext(10, 4, "820900"), hexPayload), func(v *View) bool {
+			return v.Repeats == RepeatsHopCount && v.HopLimit == 8 && v.HopCount == 1
+		}},
+		{"two mesh blocks", hexBundle(hexPrimary, ext(193, 2, ""), ext(193, 3, ""), hexPayload), func(v *View) bool {
+			return !v.HasMesh && v.MeshErr != nil && keptBlocks(v) == 2
+		}},
+		{"mesh block of someone else", hexBundle(hexPrimary, ext(193, 2, "010203"), hexPayload), func(v *View) bool { return !v.HasMesh && v.MeshErr != nil && keptBlocks(v) == 1 }},
 	}
 	for _, tt := range tests {
 		v, err := parseHex(t, tt.hex)
@@ -147,7 +155,7 @@ func TestMeshBlock(t *testing.T) {
 	ok := MeshInfo{DSeq: 9, Message: ID{addr.MustNode("a"), 5}, QoS: 2}
 	tests := []struct{ name, primary, data, want string }{
 		{"good", farhop, "8501096161" + "0502", ""},
-		{"more items", farhop, "8601096161" + "0502f6", ""},
+		{"more items", farhop, "8701096161" + "050200f6", ""},
 		{"version 2", farhop, "8502096161" + "0502", "not version 1"},
 		{"not an array", farhop, "010203", "want an array"},
 		{"item missing", farhop, "8401096161" + "05", "at least 5"},
@@ -160,14 +168,45 @@ func TestMeshBlock(t *testing.T) {
 	}
 	for _, tt := range tests {
 		v, err := parseHex(t, hexBundle(tt.primary, ext(TypeMesh, 2, tt.data), hexPayload))
-		if err != nil || len(v.Kept) != 1 {
-			t.Errorf("%s: %v, %d blocks kept", tt.name, err, len(v.Kept))
+		if err != nil || keptBlocks(&v) != 1 {
+			t.Errorf("%s: %v, %d blocks kept", tt.name, err, keptBlocks(&v))
 		}
 		switch {
 		case tt.want == "" && (!v.HasMesh || v.MeshErr != nil || v.Mesh != ok):
 			t.Errorf("%s: %+v, %v", tt.name, v.Mesh, v.MeshErr)
 		case tt.want != "" && (v.HasMesh || v.Mesh != MeshInfo{} || v.MeshErr == nil || !strings.Contains(v.MeshErr.Error(), tt.want)):
 			t.Errorf("%s: %+v, %v, want %q", tt.name, v.Mesh, v.MeshErr, tt.want)
+		}
+	}
+}
+
+// TestHostile gives bundles made to exhaust memory, and counts what parsing
+// them allocates.
+func TestHostile(t *testing.T) {
+	block := func(number uint64) string { return ext(200, number, "") }
+	var million strings.Builder
+	million.WriteString("9f" + hexPrimary)
+	for n := range uint64(1_000_000) {
+		million.WriteString(block(n + 2))
+	}
+	tests := []struct{ name, hex, want string }{
+		{"a million blocks", million.String(), "more than 64 blocks"},
+		{"a million age blocks", "9f" + hexPrimary + strings.Repeat("8507020000"+"4100", 1_000_000), "block number 2 twice"},
+		{"a payload of 2^63 bytes", hexBundle(hexPrimary, "85010100005b7fffffffffffffff"), "a string of 9223372036854775807 bytes"},
+		{"a payload of 2^64-1 bytes", hexBundle(hexPrimary, "85010100005bffffffffffffffff"), "a string of 18446744073709551615 bytes"},
+		{"a name of 2^32 bytes", swap(hexReport, "82017b0000000100000000"), "a string of 4294967296 bytes"},
+		{"an array of 2^32 blocks", "9affffffff" + hexPrimary, "an array of 4294967295 items"},
+		{"an endless string", hexBundle(hexPrimary, "85010100005f"), "indefinite length"},
+		{"an endless name", swap(hexReport, "82017f612fff"), "indefinite length"},
+		{"an endless nest", "9f" + strings.Repeat("9f", 1_000_000), "want an unsigned integer, found an array"},
+		{"a lie about the CRC", hexBundle(hexPrimary, "860101000241315b7fffffffffffffff"), "a string of"},
+	}
+	for _, tt := range tests {
+		raw := unhex(t, tt.hex)
+		var err error
+		allocs := testing.AllocsPerRun(1, func() { _, err = Parse(raw) })
+		if err == nil || !strings.Contains(err.Error(), tt.want) || allocs > 100 {
+			t.Errorf("%s: %v after %.0f allocations, want %q", tt.name, err, allocs, tt.want)
 		}
 	}
 }

@@ -42,7 +42,7 @@ func (t Timestamp) UnixMS() (ms int64, ok bool) {
 // Primary is the primary block (RFC 9171, section 4.3.1).
 type Primary struct {
 	Flags      uint64
-	CRCType    CRCType // as received; AppendPrimary always writes CRC32C
+	CRCType    CRCType // as received; AppendPrimary writes CRC32C whatever it is
 	Dest       addr.EID
 	Source     addr.EID
 	ReportTo   addr.EID // zero is written as dtn:none
@@ -62,21 +62,44 @@ func (p *Primary) ID() ID {
 const version7 = 7
 
 // AppendPrimary appends the primary block with CRC32C.
-func AppendPrimary(dst []byte, p *Primary) []byte {
+func AppendPrimary(dst []byte, p *Primary) []byte { return appendPrimary(dst, p, CRC32C) }
+
+// AppendPrimaryAs is AppendPrimary with the block's own CRCType: for fragments
+// of a received bundle and for what is reassembled from them.
+func AppendPrimaryAs(dst []byte, p *Primary) []byte { return appendPrimary(dst, p, p.CRCType) }
+
+func appendPrimary(dst []byte, p *Primary, t CRCType) []byte {
 	start := len(dst)
-	dst = cbor.AppendArray(dst, primaryItems(p.Flags, CRC32C))
+	dst = cbor.AppendArray(dst, primaryItems(p.Flags, t))
 	dst = cbor.AppendUint(dst, version7)
 	dst = cbor.AppendUint(dst, p.Flags)
-	dst = cbor.AppendUint(dst, uint64(CRC32C))
+	dst = cbor.AppendUint(dst, uint64(t))
 	dst = AppendEID(dst, p.Dest)
 	dst = AppendEID(dst, p.Source)
 	dst = AppendEID(dst, p.ReportTo)
-	dst = cbor.AppendUint(cbor.AppendUint(cbor.AppendArray(dst, 2), p.Created.Time), p.Created.Seq)
+	dst = AppendTimestamp(dst, p.Created)
 	dst = cbor.AppendUint(dst, p.Lifetime)
 	if p.Flags&FlagFragment != 0 {
 		dst = cbor.AppendUint(cbor.AppendUint(dst, p.FragOffset), p.TotalLen)
 	}
-	return appendCRC32C(dst, start)
+	return AppendCRC(dst, t, BlockCRC(t, dst[start:]))
+}
+
+// AppendTimestamp appends a creation timestamp.
+func AppendTimestamp(dst []byte, t Timestamp) []byte {
+	return cbor.AppendUint(cbor.AppendUint(cbor.AppendArray(dst, 2), t.Time), t.Seq)
+}
+
+// ReadTimestamp reads a creation timestamp.
+func ReadTimestamp(r *cbor.Reader) Timestamp {
+	at := r.Offset()
+	n := r.Array()
+	if n != 2 && n != cbor.Indefinite {
+		r.Fail(at, "want a creation timestamp, an array of 2 items")
+	}
+	t := Timestamp{Time: r.Uint(), Seq: r.Uint()}
+	closeArray(r, n)
+	return t
 }
 
 // primaryItems returns the number of items in the array of a primary block.
@@ -112,13 +135,7 @@ func (p *parser) primary(v *View, old *Primary) {
 	pr.Source = readEID(r, &old.Source, &pr.Dest)
 	pr.ReportTo = readEID(r, &pr.Source, &old.ReportTo)
 	p.section("4.2.7")
-	at = r.Offset()
-	k := r.Array()
-	if k != 2 && k != cbor.Indefinite {
-		r.Fail(at, "want a creation timestamp, an array of 2 items")
-	}
-	pr.Created = Timestamp{Time: r.Uint(), Seq: r.Uint()}
-	closeArray(r, k)
+	pr.Created = ReadTimestamp(r)
 	p.section("4.3.1")
 	pr.Lifetime = r.Uint()
 	if pr.Flags&FlagFragment != 0 {

@@ -93,8 +93,8 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if len(v.Kept) > maxKept || len(v.Payload.Raw) > len(b) {
-			t.Fatalf("%d blocks", len(v.Kept))
+		if keptBlocks(&v) > maxKept || len(v.Blocks) >= MaxBlocks || len(v.Payload.Raw) > len(b) {
+			t.Fatalf("%d blocks", len(v.Blocks))
 		}
 		checkRejoined(t, &v)
 	})

@@ -10,7 +10,7 @@ import (
 	"github.com/farhop/farhop/storeforward/cbor"
 )
 
-// MaxBlocks is the most blocks accepted in one bundle.
+// MaxBlocks is the most blocks accepted in one bundle, the primary among them.
 const MaxBlocks = 64
 
 // maxKept is the most blocks beside primary, payload and those that change
@@ -21,10 +21,15 @@ const maxKept = MaxBlocks - 5
 // View is a parsed bundle. Its slices are views of the parsed bytes, its
 // names are copies.
 type View struct {
+	Raw        []byte // all of it
 	Primary    Primary
 	PrimaryRaw []byte
 	Payload    Block
+	Blocks     []Block // all but the primary, in order; the payload is the last
 
+	// What blocks 6, 7 and 10 say; of several of one type, the first. There
+	// must be no several (RFC 9171, section 4.4), but that is policy.
+	Repeats  Repeats
 	Prev     addr.EID      // previous node, zero without the block
 	Age      time.Duration // cut to what a Duration holds
 	HasAge   bool
@@ -37,13 +42,20 @@ type View struct {
 	HasMesh bool
 	MeshErr error // there is a block of type 193 that is not ours, or broken
 
-	// Kept are the blocks that travel on unchanged, in order: the mesh block
-	// and all that this package does not know.
-	Kept []Block
 	// Shortest is false when a length or integer outside block data is longer
 	// than it has to be (RFC 9171, section 4.1, forbids it; many send it).
 	Shortest bool
 }
+
+// Repeats says which blocks that occur once occur more than once.
+type Repeats uint8
+
+// The blocks that change per hop.
+const (
+	RepeatsPrevNode Repeats = 1 << iota
+	RepeatsAge
+	RepeatsHopCount
+)
 
 // Parse reads a whole bundle. It verifies structure and CRCs and judges
 // nothing: whether a primary block without CRC, a missing age or an unknown
@@ -60,8 +72,10 @@ func Parse(b []byte) (View, error) {
 
 // Parse is the function Parse into a View used before, whose memory and names
 // serve again: a View per link makes parsing its bundles free of garbage.
-// After an error the View holds nothing of use.
+// After an error the View holds what was read before it, for people to look
+// at and for nothing else.
 func (v *View) Parse(b []byte) error {
+	v.Raw = b
 	p := parser{r: cbor.NewReader(b)}
 	p.section("4.1")
 	if n := p.r.Array(); n != cbor.Indefinite {
@@ -75,7 +89,7 @@ func (v *View) Parse(b []byte) error {
 // ParseFrozen reads what AppendFrozen wrote or Cut kept: the primary block and
 // the blocks that travel unchanged.
 func ParseFrozen(frozen []byte) (View, error) {
-	var v View
+	v := View{Raw: frozen}
 	p := parser{r: cbor.NewReader(frozen)}
 	p.blocks(&v, false)
 	return v, p.err()
@@ -85,26 +99,38 @@ func ParseFrozen(frozen []byte) (View, error) {
 // else blocks up to the end of the data.
 func (p *parser) blocks(v *View, whole bool) {
 	old, oldPrev, oldNode := v.Primary, v.Prev, v.Mesh.Message.Node
-	*v = View{Kept: v.Kept[:0]}
+	*v = View{Raw: v.Raw, Blocks: v.Blocks[:0]}
 	p.primary(v, &old)
+	if v.Blocks == nil {
+		v.Blocks = make([]Block, 0, 6) // what most bundles have, in one piece
+	}
 	seen := numbers{}
-	for p.r.Err() == nil {
+	for p.r.OK() {
 		at := p.r.Offset()
 		if whole && p.r.Break() || !whole && p.r.Len() == 0 {
 			break
 		}
-		b := p.block()
+		if p.section("4.1"); len(v.Blocks)+1 >= MaxBlocks {
+			p.r.Fail(at, tooManyBlocks)
+			break
+		}
+		v.Blocks = append(v.Blocks, Block{})
+		b := &v.Blocks[len(v.Blocks)-1]
+		p.block(b)
 		p.section("4.1")
-		if v.Payload.Raw != nil {
+		switch {
+		case b.Raw == nil: // cut off, or no block
+			v.Blocks = v.Blocks[:len(v.Blocks)-1]
+		case !p.r.OK():
+		case v.Payload.Raw != nil:
 			p.r.Fail(at, "a block after the payload block")
-		}
-		if p.r.Err() == nil && !seen.add(b.Number) {
+		case !seen.add(b.Number):
 			p.r.Fail(at, fmt.Sprintf("block number %d twice or reserved", b.Number))
-		}
-		if !whole && b.Type == TypePayload {
+		case !whole && b.Type == TypePayload:
 			p.r.Fail(at, "a payload block among the kept blocks")
+		default:
+			p.sort(v, b, at, &oldPrev, oldNode)
 		}
-		p.sort(v, &b, at, &oldPrev, oldNode)
 	}
 	p.section("4.1")
 	if whole && v.Payload.Raw == nil {
@@ -113,11 +139,10 @@ func (p *parser) blocks(v *View, whole bool) {
 	v.Shortest = p.r.Shortest()
 }
 
-// sort puts a block where it belongs in v.
+const tooManyBlocks = "more than 64 blocks"
+
+// sort reads into v what a block says that belongs to this package.
 func (p *parser) sort(v *View, b *Block, at int, oldPrev *addr.EID, oldNode addr.Node) {
-	if p.r.Err() != nil {
-		return
-	}
 	switch b.Type {
 	case TypePayload:
 		if b.Number != payloadNumber {
@@ -125,44 +150,45 @@ func (p *parser) sort(v *View, b *Block, at int, oldPrev *addr.EID, oldNode addr
 		}
 		v.Payload = *b
 	case TypePrevNode:
-		p.once(!v.Prev.IsZero(), "4.4.1", at)
+		p.section("4.4.1")
 		r := cbor.NewReaderAt(b.Data, p.data)
-		v.Prev = readEID(&r, oldPrev, &v.Primary.Source)
-		p.fold(&r)
-	case TypeAge:
-		p.once(v.HasAge, "4.4.2", at)
-		r := cbor.NewReaderAt(b.Data, p.data)
-		v.Age, v.HasAge = duration(r.Uint()), true
-		p.fold(&r)
-	case TypeHopCount:
-		p.once(v.HopLimit != 0, "4.4.3", at)
-		p.hopCount(v, b.Data)
-	case TypeMesh:
-		if v.HasMesh || v.MeshErr != nil {
-			p.r.Fail(at, "a second mesh block")
+		prev := readEID(&r, oldPrev, &v.Primary.Source)
+		if p.fold(&r); v.Prev.IsZero() {
+			v.Prev = prev
+		} else {
+			v.Repeats |= RepeatsPrevNode
 		}
-		v.Mesh, v.MeshErr = readMesh(b.Data, p.data, &v.Primary, oldNode)
-		v.HasMesh = v.MeshErr == nil
-		p.keep(v, b, at)
+	case TypeAge:
+		p.section("4.4.2")
+		r := cbor.NewReaderAt(b.Data, p.data)
+		age := duration(r.Uint())
+		if p.fold(&r); !v.HasAge {
+			v.Age, v.HasAge = age, true
+		} else {
+			v.Repeats |= RepeatsAge
+		}
+	case TypeHopCount:
+		p.section("4.4.3")
+		p.hopCount(v, b.Data)
 	default:
-		p.keep(v, b, at)
+		if p.kept++; p.kept > maxKept {
+			p.r.Fail(at, tooManyBlocks)
+		}
+		if b.Type == TypeMesh {
+			p.mesh(v, b.Data, oldNode)
+		}
 	}
 }
 
-func (p *parser) keep(v *View, b *Block, at int) {
-	if len(v.Kept) == maxKept {
-		p.r.Fail(at, fmt.Sprintf("more than %d blocks", MaxBlocks))
+// mesh reads a mesh block. Of two none is ours: a farhop node writes one.
+func (p *parser) mesh(v *View, data []byte, oldNode addr.Node) {
+	if v.HasMesh || v.MeshErr != nil {
+		v.Mesh, v.HasMesh = MeshInfo{}, false
+		v.MeshErr = &ParseError{Offset: p.data, Section: meshSection, Msg: "a second mesh block"}
 		return
 	}
-	v.Kept = append(v.Kept, *b)
-}
-
-// once fails for the second block of a type that occurs once.
-func (p *parser) once(again bool, section string, at int) {
-	p.section(section)
-	if again {
-		p.r.Fail(at, "a second block of this type")
-	}
+	v.Mesh, v.MeshErr = readMesh(data, p.data, &v.Primary, oldNode)
+	v.HasMesh = v.MeshErr == nil
 }
 
 func (p *parser) hopCount(v *View, data []byte) {
@@ -173,8 +199,11 @@ func (p *parser) hopCount(v *View, data []byte) {
 	if n != 2 && n != cbor.Indefinite || limit < 1 || limit > math.MaxUint8 {
 		r.Fail(p.data, "want a hop limit from 1 to 255 and a hop count")
 	}
-	v.HopLimit, v.HopCount = uint8(limit), uint8(min(count, math.MaxUint8))
-	p.fold(&r)
+	if p.fold(&r); v.HopLimit == 0 {
+		v.HopLimit, v.HopCount = uint8(limit), uint8(min(count, math.MaxUint8))
+	} else {
+		v.Repeats |= RepeatsHopCount
+	}
 }
 
 // duration returns milliseconds as a Duration, cut to the largest.
@@ -185,9 +214,9 @@ func duration(ms uint64) time.Duration {
 // Unprocessable returns the first block of unknown type whose flags demand
 // that the bundle be deleted (RFC 9171, section 5.6, step 4).
 func (v *View) Unprocessable() (Block, bool) {
-	for _, b := range v.Kept {
-		if b.Flags&BlockDeleteBundle != 0 && !b.Known() {
-			return b, true
+	for i := range v.Blocks {
+		if b := &v.Blocks[i]; b.Flags&BlockDeleteBundle != 0 && !b.Known() {
+			return *b, true
 		}
 	}
 	return Block{}, false

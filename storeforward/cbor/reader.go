@@ -72,6 +72,9 @@ func (r *Reader) Err() error {
 	return r.err
 }
 
+// OK reports whether there was no error so far.
+func (r *Reader) OK() bool { return r.err == nil }
+
 // Fail makes msg the error of r at the offset, unless it has one already.
 func (r *Reader) Fail(offset int, msg string) {
 	if r.err == nil {
@@ -112,12 +115,23 @@ func (r *Reader) Peek() Kind {
 
 // Uint reads an unsigned integer.
 func (r *Reader) Uint() uint64 {
-	if r.err == nil && r.off < len(r.b) && r.b[r.off] < 24 { // most are
-		r.off++
-		return uint64(r.b[r.off-1])
+	if v, ok := r.small(majorUint); ok { // most are
+		return v
 	}
 	v, _ := r.expect(majorUint)
 	return v
+}
+
+// small reads a head whose argument is in its first byte, if that is next. It
+// is the short way of the methods that expect one type, fit to be inlined.
+func (r *Reader) small(major byte) (arg uint64, ok bool) {
+	if r.off < len(r.b) && r.err == nil {
+		if arg = uint64(r.b[r.off] - major<<5); arg < 24 {
+			r.off++
+			return arg, true
+		}
+	}
+	return 0, false
 }
 
 // UintMax reads an unsigned integer and fails when it is greater than most.
@@ -180,11 +194,14 @@ func (r *Reader) TextMax(most int) string {
 // Array reads the head of an array and returns its length, or Indefinite. A
 // length is never greater than the number of bytes left.
 func (r *Reader) Array() int {
-	if r.one(byteArrayStart) {
-		return Indefinite
-	}
 	at := r.Offset()
-	n, ok := r.expect(majorArray)
+	n, ok := r.small(majorArray)
+	if !ok {
+		if r.one(byteArrayStart) {
+			return Indefinite
+		}
+		n, ok = r.expect(majorArray)
+	}
 	if ok && n > uint64(r.Len()) {
 		r.Fail(at, fmt.Sprintf("an array of %d items in %d bytes", n, r.Len()))
 		return 0
@@ -234,9 +251,11 @@ func (r *Reader) one(b byte) bool {
 
 func (r *Reader) str(major byte) []byte {
 	at := r.Offset()
-	n, ok := r.expect(major)
+	n, ok := r.small(major)
 	if !ok {
-		return nil
+		if n, ok = r.expect(major); !ok {
+			return nil
+		}
 	}
 	if n > uint64(r.Len()) {
 		r.Fail(at, fmt.Sprintf("a string of %d bytes with %d left", n, r.Len()))
