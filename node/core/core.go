@@ -22,7 +22,8 @@ const (
 	DefaultTTL       = 72 * time.Hour
 	DefaultOrderWait = 10 * time.Minute
 	DefaultWindow    = 4 << 20 // bytes in flight on one link
-	MaxHops          = 64      // nodes a bundle may visit
+	MaxHops          = 255     // hops of a bundle; what wanders is slowed down long before
+	freeHops         = 16      // hops of a bundle that nothing slows down
 	MaxPayload       = 4 << 20 // bytes of an encoded payload block; every link's frame holds one
 	maxRetained      = 3500    // bytes of the topic of a retained message, a key of the store
 	maxInterest      = 256 << 10

@@ -39,7 +39,7 @@ func (c *Core) expireItem(i *storeforward.Item) { c.end(i, bundle.Expired) }
 func (c *Core) end(i *storeforward.Item, reason bundle.Reason) {
 	c.stats.Ended[reason] += uint64(max(i.Header.Count, 1))
 	switch q := i.Entry.Queue; {
-	case q.Kind == store.ToNode && i.Entry.DSeq > 0 && i.Queue().Ended() < maxObituaries && reason != bundle.HopLimit:
+	case q.Kind == store.ToNode && i.Entry.DSeq > 0 && i.Queue().Ended() < maxObituaries:
 		c.m.Bury(i)
 	case q.Kind == store.ToOrder: // drain passes over it
 		c.m.Bury(i)

@@ -176,6 +176,11 @@ func (c *Core) transfer(l *link, i *storeforward.Item) {
 		c.expireItem(i)
 		return
 	}
+	if until := i.Header.Received + lull(i.Header.Hops); until > c.now {
+		c.m.Return(i)
+		c.restQueue(i.Queue(), until)
+		return
+	}
 	out := &l.out[i.Header.Class]
 	if len(out.flights) == 0 {
 		out.first = out.next
@@ -230,7 +235,7 @@ func (c *Core) refused(l *link, r Refuse) {
 	out.flights[r.XID-out.first] = nil
 	l.bytes -= int64(i.Header.Size)
 	switch r.Reason {
-	case bundle.Malformed, bundle.TooLarge, bundle.HopLimit, bundle.NotAllowed:
+	case bundle.Malformed, bundle.TooLarge, bundle.NotAllowed:
 		c.m.Return(i)
 		if i.Entry.State == store.Ended {
 			c.m.Release(i) // not even its obituary is wanted
@@ -243,10 +248,25 @@ func (c *Core) refused(l *link, r Refuse) {
 			l.paused[class] = c.now + l.rest()
 		}
 		c.restQueue(i.Queue(), c.now+l.rest())
+	case bundle.HopLimit: // only its destination takes it now
+		c.giveBack(i)
+		c.restQueue(i.Queue(), c.now+max(l.rest(), lull(MaxHops)))
 	default:
 		c.giveBack(i)
 		c.restQueue(i.Queue(), c.now+l.rest())
 	}
+}
+
+// lull is how long a bundle stays at a node, in ms, before it is handed on
+// after so many hops. While links flap, paths change faster than bundles
+// travel, and a bundle may be handed round and round; so it is slowed down,
+// and reaches the limit of hops in no less than five days.
+func lull(hops uint8) int64 {
+	over := int64(hops) - freeHops
+	if over <= 0 {
+		return 0
+	}
+	return 100 * over * over
 }
 
 // rest is how long a peer without room is left alone: a few round trips, in

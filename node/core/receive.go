@@ -89,7 +89,7 @@ func (c *Core) incoming(l *link, in *Incoming) {
 
 // takeCustody stores a bundle unless it is here already or not welcome.
 func (c *Core) takeCustody(l *link, in *Incoming) bundle.Reason {
-	if in.Hops >= MaxHops {
+	if in.Hops >= MaxHops && in.Node != c.cfg.Self {
 		return bundle.HopLimit
 	}
 	h := &store.Header{
