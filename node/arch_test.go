@@ -63,14 +63,15 @@ var table = []row{
 	{"node/link", "node/wire routing/addr routing/contact storeforward/bundle", "a link moves frames and decides nothing"},
 	{"node/dtn", "routing/addr routing/interest storeforward/bundle storeforward/bundle/bpa storeforward/cbor", "a door moves bundles of other stacks; what waits and where it goes is the node's"},
 	{"node/stream", "node/wire routing/addr storeforward/bundle", "TCP services must stay readable and replaceable alone"},
-	{"node/config", "routing/addr routing/policy storeforward/bundle", "reading a file must not need what the file configures"},
+	{"node/config", "routing/addr routing/interest routing/policy storeforward/bundle", "reading a file must not need what the file configures"},
 	{"node/fleet", "crypto/identity node/config storeforward/cbor", "a revision is made and checked offline, without a node"},
 	{"node/admin", "crypto/identity node/config routing/addr storeforward/bundle", "the API answers from its Backend and reaches into nothing"},
 
 	// Those who know everything.
 	{"node", "all", "sim and cmd stand above or beside it"},
 	{"sim/scenario", "routing/addr routing/contact routing/interest routing/policy storeforward/bundle", "a scenario describes; sim runs it"},
-	{"sim", "node/core routing routing/addr routing/contact routing/interest routing/policy sim/scenario storeforward storeforward/bundle storeforward/memstore storeforward/store", "a virtual world that touched the I/O side would not be repeatable"},
+	{"sim/oracle", "node/core routing/addr routing/interest storeforward/bundle storeforward/store", "laws judge what is seen at the edges of a core, whoever drives it"},
+	{"sim", "node/core routing routing/addr routing/contact routing/interest routing/policy sim/oracle sim/scenario storeforward storeforward/bundle storeforward/memstore storeforward/store", "a virtual world that touched the I/O side would not be repeatable"},
 	{"sim/emulator", "", "it stands between any two programs and looks into nothing"},
 	{"sim/demo", "node node/admin node/config routing/addr routing/policy sim/emulator", "it plays the product from outside, with what every user has"},
 	{"sim/bench", "", "it measures nodes and other brokers alike, from outside"},
@@ -110,7 +111,7 @@ var forbidden = []struct{ from, to, why string }{
 var pure = []string{
 	"routing", "routing/addr", "routing/contact", "routing/interest", "routing/policy",
 	"storeforward", "storeforward/bundle", "storeforward/bundle/bpa", "storeforward/cbor", "storeforward/memstore", "storeforward/store",
-	"node/core", "node/wire", "sim", "sim/scenario",
+	"node/core", "node/wire", "sim", "sim/oracle", "sim/scenario",
 }
 
 // impureOn are packages among the pure ones that are not, on purpose.

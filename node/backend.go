@@ -28,15 +28,15 @@ func (b backend) Status(ctx context.Context) (admin.Status, error) {
 	if err != nil {
 		return admin.Status{}, err
 	}
-	self, st := b.n.material.Self(), b.n.store.Stats()
+	self, st := b.n.material.Self(), b.n.store.stats()
 	out := admin.Status{
 		Node: self.Node, Region: self.Region, Mesh: self.Mesh.String(), Version: b.n.opt.Version,
 		Now: b.n.loop.clock.now().UTC(), UptimeS: int64(time.Since(b.n.started) / time.Second), ClockOK: b.n.clockOK,
 		Store: admin.Store{
-			Engine: "bbolt", Messages: st.Messages, Bytes: st.Bytes, PeakBytes: st.PeakBytes, FileBytes: st.FileBytes,
+			Engine: st.Engine, Messages: st.Messages, Bytes: st.Bytes, PeakBytes: st.PeakBytes, FileBytes: st.FileBytes,
 			MaxBytes: int64(b.n.cfg.Store.MaxBytes), MaxMessages: b.n.cfg.Store.MaxMessages,
 		},
-		Peers: b.peers(v), Counters: counters(v.Stats, b.n.mqtt.local()),
+		Peers: b.peers(v), Queues: queues(v), Counters: counters(v.Stats, b.n.mqtt.local()),
 	}
 	if b.n.cfg.MQTT.Listen != "" {
 		out.MQTT.Listen = string(b.n.cfg.MQTT.Listen)
@@ -44,16 +44,6 @@ func (b backend) Status(ctx context.Context) (admin.Status, error) {
 			out.MQTT.Listen = a.String()
 		}
 		out.MQTT.Clients = b.n.broker.Clients()
-	}
-	for _, q := range v.Queues {
-		aq := admin.Queue{
-			Queue: core.QueueText(q.Queue), Class: q.Queue.Class.String(), Bundles: q.Count, Bytes: q.Bytes,
-			InFlight: q.InFlight, NextHop: q.Hop, Up: q.Up,
-		}
-		if q.Oldest != 0 {
-			aq.Oldest = time.UnixMilli(q.Oldest).UTC()
-		}
-		out.Queues = append(out.Queues, aq)
 	}
 	return out, nil
 }
@@ -188,21 +178,6 @@ func (b backend) Routes(context.Context) ([]admin.Route, error) {
 			ar.Hops = append(ar.Hops, h)
 		}
 		out = append(out, ar)
-	}
-	return out, nil
-}
-
-// Why implements admin.Backend.
-func (b backend) Why(ctx context.Context, id bundle.ID) (admin.Why, error) {
-	out := admin.Why{Message: id.String(), Node: b.n.material.Self().Node}
-	var places []core.Place
-	if err := b.n.loop.call(ctx, func(_ time.Time, c *core.Core) { places = c.Why(id) }); err != nil {
-		return out, err
-	}
-	for _, p := range places {
-		out.Places = append(out.Places, admin.Place{
-			Queue: p.Queue, Class: p.Class.String(), State: p.State, Waits: p.Waits, Arrived: p.Arrived.UTC(), Expires: p.Expires.UTC(), Sent: p.Sent,
-		})
 	}
 	return out, nil
 }

@@ -39,5 +39,5 @@
 // # Log keys
 //
 // node, region, peer, address, client, message, revision, error, reason, dir,
-// listen, kex, after.
+// listen, kex, after, queue, count.
 package node

@@ -12,11 +12,12 @@ import (
 
 // coreMetrics shows the counters of the core. It asks the loop at each scrape.
 type coreMetrics struct {
-	n                                                    *Node
-	submitted, ended, refused                            *prometheus.Desc
-	arrived, relayed, transfers, handedOn, delivered     *prometheus.Desc
-	duplicates, outOfOrder, heldBack, gaps, volatile     *prometheus.Desc
-	messages, storeBytes, fileBytes, queued, queuedBytes *prometheus.Desc
+	n                                                   *Node
+	submitted, ended, refused                           *prometheus.Desc
+	arrived, relayed, transfers, handedOn, delivered    *prometheus.Desc
+	duplicates, outOfOrder, heldBack, gaps, volatile    *prometheus.Desc
+	messages, storeBytes, fileBytes, damaged, forgotten *prometheus.Desc
+	queued, queuedBytes                                 *prometheus.Desc
 }
 
 func newCoreMetrics(n *Node) *coreMetrics {
@@ -41,6 +42,8 @@ func newCoreMetrics(n *Node) *coreMetrics {
 		messages:    d("store_messages", "Messages in the store."),
 		storeBytes:  d("store_bytes", "Bytes of the messages in the store."),
 		fileBytes:   d("store_file_bytes", "Bytes the store takes on disk."),
+		damaged:     d("store_damaged", "Places where the disk returned other bytes than were written, since the start."),
+		forgotten:   d("keys_forgotten_total", "Keys of outside work forgotten before their time, for want of room."),
 		queued:      d("queue_bundles", "Bundles that wait, by class.", "class"),
 		queuedBytes: d("queue_bytes", "Bytes that wait, by class.", "class"),
 	}
@@ -85,13 +88,15 @@ func (m *coreMetrics) Collect(ch chan<- prometheus.Metric) {
 		{m.heldBack, s.HeldBack},
 		{m.gaps, s.GapsGivenUp},
 		{m.volatile, s.Volatile},
+		{m.forgotten, s.Forgotten},
 	} {
 		count(c.d, c.n)
 	}
-	st := m.n.store.Stats()
+	st := m.n.store.stats()
 	gauge(m.messages, int64(st.Messages))
 	gauge(m.storeBytes, st.Bytes)
 	gauge(m.fileBytes, st.FileBytes)
+	gauge(m.damaged, int64(st.Damaged))
 	var bundles, bytes [bundle.NumClasses]int64
 	for _, q := range v.Queues {
 		bundles[q.Queue.Class] += int64(q.Count)

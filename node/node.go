@@ -27,7 +27,6 @@ import (
 	"github.com/farhop/farhop/node/wire"
 	"github.com/farhop/farhop/routing/addr"
 	"github.com/farhop/farhop/storeforward"
-	"github.com/farhop/farhop/storeforward/boltstore"
 	"github.com/farhop/farhop/storeforward/store"
 )
 
@@ -47,7 +46,7 @@ type Node struct {
 	clockOK  bool
 	registry *prometheus.Registry
 
-	store     *boltstore.Store
+	store     engine
 	loop      *loop
 	mqtt      *mqtt
 	broker    *broker.Broker
@@ -101,13 +100,8 @@ func (n *Node) openStore() error {
 	// The store reports to the loop, which needs the store: the first batch
 	// is appended only after both are there.
 	var done func(store.LSN, error)
-	s, err := boltstore.Open(boltstore.Config{
-		Dir: filepath.Join(n.cfg.Dir, storeDir), Log: n.log,
-		// The core numbers on while batches are under way: one that follows a
-		// refused one would skip what that held.
-		Strict: true,
-		Done:   func(lsn store.LSN, err error) { done(lsn, err) },
-	})
+	s, err := openEngine(filepath.Join(n.cfg.Dir, storeDir), n.cfg.Store.Engine, n.log,
+		func(lsn store.LSN, err error) { done(lsn, err) })
 	if err != nil {
 		return err
 	}

@@ -24,6 +24,7 @@ const (
 	exitNoNode      = 4
 	exitNothing     = 5
 	exitBroken      = 6
+	exitUnconfirmed = 7
 	exitInterrupted = 130 // 128 + SIGINT, as shells have it
 )
 
@@ -39,8 +40,12 @@ func exitCodesTopic() *cobra.Command {
     3  no daemon answers in the data directory, or no broker at its address
     4  the data directory holds no node yet
     5  there was nothing in time: no message for farhop sub --wait, no receipt
-       for farhop pub --receipt, no copy of the message for farhop why
-    6  farhop sim run: the world broke a law, such as a lost message
+       for farhop pub --receipt, no copy of the message for farhop why, nothing
+       in the queue for farhop queue peek, purge and replay
+    6  what was examined is not as it should be: farhop sim run, the world broke
+       a law, such as a lost message; farhop store check or export, something is
+       damaged
+    7  nothing was done without your word: farhop queue purge without --yes
   130  it was interrupted before it was done
 
 The commands that go on until they are stopped (run, sub, sim link) end with 0

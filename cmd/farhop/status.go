@@ -105,30 +105,6 @@ func countersText(c admin.Counters) string {
 	return strings.Join(parts, ", ")
 }
 
-func (a *app) queueCmd() *cobra.Command {
-	c := &cobra.Command{
-		Use:     "queue",
-		GroupID: groupLook,
-		Short:   "Show what waits, for whom and why",
-		Long: `Show the queues that are not empty, one for each destination and class: how much
-waits, since when, how much of it was sent and not yet answered, and the neighbour
-it goes to next. Queues of sessions wait for a device of this node.`,
-		Args: args(0, 0, ""),
-	}
-	asJSON := jsonFlag(c)
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		s, err := a.status(c)
-		if err != nil {
-			return err
-		}
-		if *asJSON {
-			return printJSON(a.out, s.Queues)
-		}
-		return a.printQueues(s)
-	}
-	return c
-}
-
 // status asks the daemon for its status.
 func (a *app) status(c *cobra.Command) (admin.Status, error) {
 	cl, err := a.client()
@@ -141,14 +117,10 @@ func (a *app) status(c *cobra.Command) (admin.Status, error) {
 func (a *app) printQueues(s admin.Status) error {
 	t := newTable("WAITING FOR", "CLASS", "BUNDLES", "SIZE", "IN FLIGHT", "OLDEST", "NEXT HOP")
 	for _, q := range s.Queues {
-		hop := q.NextHop.String()
-		if hop != "" && !q.Up {
-			hop += " (down)"
-		}
-		t.row(q.Queue, q.Class, fmt.Sprint(q.Bundles), sizeText(q.Bytes), fmt.Sprint(q.InFlight), sinceText(s.Now, q.Oldest), hop)
+		t.row(q.Queue, q.Class, fmt.Sprint(q.Bundles), sizeText(q.Bytes), fmt.Sprint(q.InFlight), sinceText(s.Now, q.Oldest), hopText(q))
 	}
 	if t.empty() {
-		_, err := fmt.Fprintln(a.out, "nothing waits: all is delivered or handed on")
+		_, err := fmt.Fprintln(a.out, nothingWaits)
 		return err
 	}
 	return t.print(a.out)

@@ -18,7 +18,8 @@ func (a *app) whyCmd() *cobra.Command {
 		Long: `Tell where the copies of a message are at this node, and what each waits for. A
 message is named by the id that farhop pub prints, such as luna-1.9f3a2.t57.
 
-A message that is not here was delivered, handed on to the next node or has
+A message that shares a bundle with others is found too: what is said holds for
+the whole batch. A message that is not here was delivered, handed on to the next node or has
 ended; ask there. Of very long queues only the front is looked through. Exit code
 5 says that there is no copy here.`,
 		Example: "  farhop why luna-1.9f3a2.t57",
@@ -61,6 +62,9 @@ func (a *app) printWhy(w admin.Why) error {
 			sent = ", " + count(p.Sent, "time", "times") + " sent"
 		}
 		fmt.Fprintf(a.out, "for      %s, class %s\n", clean(p.Queue, 0), clean(p.Class, 0))
+		if p.Batch != "" {
+			fmt.Fprintf(a.out, "batch    %s, %s in one bundle\n", clean(p.Batch, 0), count(p.Count, "message", "messages"))
+		}
 		fmt.Fprintf(a.out, "state    %s%s\n", clean(p.State, 0), sent)
 		fmt.Fprintf(a.out, "waits    for %s\n", clean(p.Waits, 0))
 		fmt.Fprintf(a.out, "arrived  %s\n", p.Arrived.UTC().Format(time.RFC3339))

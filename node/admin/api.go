@@ -23,6 +23,17 @@ type Backend interface {
 	Routes(ctx context.Context) ([]Route, error)
 	// Why finds the copies of a message in custody here. None is no error.
 	Why(ctx context.Context, id bundle.ID) (Why, error)
+	// Queues is what waits, for whom and why.
+	Queues(ctx context.Context) (Queues, error)
+	// Peek looks at the messages at the front of a queue. An empty one is no
+	// error.
+	Peek(ctx context.Context, r PeekRequest) (Peek, error)
+	// Retry ends every rest now and asks silent peers again.
+	Retry(ctx context.Context) (Retried, error)
+	// Purge ends messages, or tells which it would end.
+	Purge(ctx context.Context, r PurgeRequest) (Purged, error)
+	// Replay submits messages again that were exported before.
+	Replay(ctx context.Context, r ReplayRequest) (Replayed, error)
 	// Invite makes a ticket. Only a node that holds the authority can.
 	Invite(ctx context.Context, r InviteRequest) (Invite, error)
 	// FleetPush signs resources as the next revision and sends it.
@@ -132,6 +143,8 @@ type Queue struct {
 	Oldest   time.Time `json:"oldest,omitzero"`   // arrival of the oldest
 	NextHop  addr.Node `json:"next_hop,omitzero"` // zero for local queues and without a path
 	Up       bool      `json:"up"`                // every link of the path is up
+	Resting  bool      `json:"resting,omitempty"` // its next hop had no room and is not asked for now
+	Waits    string    `json:"waits"`             // what its first message waits for
 }
 
 // Counters counts since the daemon started. Keys of the maps are reasons, "ok"
@@ -204,8 +217,11 @@ type Why struct {
 type Place struct {
 	Queue   string    `json:"queue"`
 	Class   string    `json:"class"`
-	State   string    `json:"state"` // storing, held, in flight or ended
-	Waits   string    `json:"waits"` // what for
+	Seq     uint64    `json:"seq"`             // number of its arrival at this node
+	Batch   string    `json:"batch,omitempty"` // id of the batch it is in, which is that of its first message
+	Count   int       `json:"count,omitempty"` // messages in that batch
+	State   string    `json:"state"`           // storing, held, in flight or ended
+	Waits   string    `json:"waits"`           // what for
 	Arrived time.Time `json:"arrived"`
 	Expires time.Time `json:"expires"`
 	Sent    int       `json:"sent"` // times it was offered

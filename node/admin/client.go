@@ -117,6 +117,36 @@ func (c *Client) Why(ctx context.Context, id bundle.ID) (out Why, err error) {
 	return out, err
 }
 
+// Queues asks what waits.
+func (c *Client) Queues(ctx context.Context) (out Queues, err error) {
+	err = c.call(ctx, "GET", "/api/v1/queues", nil, &out)
+	return out, err
+}
+
+// Peek asks for the messages at the front of a queue.
+func (c *Client) Peek(ctx context.Context, r PeekRequest) (out Peek, err error) {
+	err = c.call(ctx, "POST", "/api/v1/queues/peek", r, &out)
+	return out, err
+}
+
+// Retry ends every rest now.
+func (c *Client) Retry(ctx context.Context) (out Retried, err error) {
+	err = c.call(ctx, "POST", "/api/v1/queues/retry", nil, &out)
+	return out, err
+}
+
+// Purge ends messages.
+func (c *Client) Purge(ctx context.Context, r PurgeRequest) (out Purged, err error) {
+	err = c.call(ctx, "POST", "/api/v1/queues/purge", r, &out)
+	return out, err
+}
+
+// Replay submits messages again.
+func (c *Client) Replay(ctx context.Context, r ReplayRequest) (out Replayed, err error) {
+	err = c.call(ctx, "POST", "/api/v1/queues/replay", r, &out)
+	return out, err
+}
+
 // Invite asks for a ticket.
 func (c *Client) Invite(ctx context.Context, r InviteRequest) (out Invite, err error) {
 	err = c.call(ctx, "POST", "/api/v1/invite", r, &out)

@@ -85,6 +85,17 @@ func TestClientReadsWhatTheServerWrites(t *testing.T) {
 	same("nodes")(c.Nodes(ctx))(f.Nodes(ctx))
 	same("routes")(c.Routes(ctx))(f.Routes(ctx))
 	same("why")(c.Why(ctx, id))(f.Why(ctx, id))
+	same("queues")(c.Queues(ctx))(f.Queues(ctx))
+	peek := PeekRequest{Queue: "session plc 7", Class: "bulk", After: 7, Limit: 5, Payload: true}
+	same("peek")(c.Peek(ctx, peek))(f.Peek(ctx, peek))
+	same("retry")(c.Retry(ctx))(f.Retry(ctx))
+	purge := PurgeRequest{All: true, Class: "bulk", Older: config.Duration(time.Hour), Origin: addr.MustNode("luna-1"), Message: id.String(), DryRun: true}
+	same("purge")(c.Purge(ctx, purge))(f.Purge(ctx, purge))
+	replay := ReplayRequest{Session: "plc-7", Again: true, Messages: []ReplayMessage{{Publication{Message: id.String(), Topic: "a", Payload: []byte{0, 255}}, "bulk", noon()}}}
+	same("replay")(c.Replay(ctx, replay))(f.Replay(ctx, replay))
+	if f.peeked != peek || f.purged != purge || !reflect.DeepEqual(f.again, replay) {
+		t.Errorf("the backend got %+v, %+v, %+v", f.peeked, f.purged, f.again)
+	}
 	same("invite")(c.Invite(ctx, invite))(f.Invite(ctx, invite))
 	same("push")(c.FleetPush(ctx, push))(f.FleetPush(ctx, push))
 	same("fleet")(c.FleetStatus(ctx))(f.FleetStatus(ctx))

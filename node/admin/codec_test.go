@@ -87,8 +87,12 @@ func FuzzHeaders(f *testing.F) {
 func TestEmptyAnswersHaveLists(t *testing.T) {
 	s, _ := newServer(t)
 	s.cfg.Backend = nothing{&fake{}}
-	for _, path := range []string{"status", "nodes", "routes", "fleet", "why/luna-1.9f3a2.t57"} {
-		w := ask(s, "GET", "/api/v1/"+path, "", nil)
+	for path, body := range map[string]string{"status": "", "nodes": "", "routes": "", "fleet": "", "why/luna-1.9f3a2.t57": "", "queues": "", "queues/peek": "{}"} {
+		method := "GET"
+		if body != "" {
+			method = "POST"
+		}
+		w := ask(s, method, "/api/v1/"+path, body, nil)
 		if w.Code != 200 || !strings.Contains(w.Body.String(), "[]") || strings.Contains(strings.ReplaceAll(w.Body.String(), `ed": null`, ""), "null") {
 			t.Errorf("%s: %s", path, w.Body)
 		}
@@ -102,4 +106,6 @@ func (nothing) Status(context.Context) (Status, error)           { return Status
 func (nothing) Nodes(context.Context) ([]Node, error)            { return nil, nil }
 func (nothing) Routes(context.Context) ([]Route, error)          { return nil, nil }
 func (nothing) FleetStatus(context.Context) (FleetStatus, error) { return FleetStatus{}, nil }
+func (nothing) Queues(context.Context) (Queues, error)           { return Queues{}, nil }
+func (nothing) Peek(context.Context, PeekRequest) (Peek, error)  { return Peek{}, nil }
 func (nothing) Why(context.Context, bundle.ID) (Why, error)      { return Why{}, nil }

@@ -23,6 +23,9 @@ type fake struct {
 	broken atomic.Pointer[error] // what every call returns
 	pushed FleetPushRequest
 	asked  InviteRequest
+	peeked PeekRequest
+	purged PurgeRequest
+	again  ReplayRequest
 }
 
 func (f *fake) fail(err error) { f.broken.Store(&err) }
@@ -47,7 +50,7 @@ func (f *fake) Status(context.Context) (Status, error) {
 			{Node: earth, Region: addr.MustRegion("earth"), Address: "192.0.2.1:7330", State: PeerUp, Kex: "X25519MLKEM768", RTTms: 2560.5, InFlight: 2, InFlightBytes: 400, SentBytes: 10, ReceivedBytes: 20, PacketsLost: 1, Since: noon().Add(-time.Minute), NextContact: noon().Add(time.Hour)},
 			{Address: "192.0.2.2:7330", State: PeerDown, LastError: "no answer", Since: noon()},
 		},
-		Queues:   []Queue{{Queue: "node earth-1", Class: "telemetry", Bundles: 3, Bytes: 4096, InFlight: 2, Oldest: noon().Add(-time.Second), NextHop: earth, Up: true}},
+		Queues:   []Queue{{Queue: "node earth-1", Class: "telemetry", Bundles: 3, Bytes: 4096, InFlight: 2, Oldest: noon().Add(-time.Second), NextHop: earth, Up: true, Waits: "its turn on the link to earth-1"}},
 		Counters: Counters{Submitted: map[string]uint64{"ok": 7, "store-full": 1}, Ended: map[string]uint64{"expired": 1}, Refused: map[string]uint64{}, HandedOn: 3, Delivered: 4},
 	}, f.err()
 }
@@ -69,8 +72,46 @@ func (f *fake) Routes(context.Context) ([]Route, error) {
 
 func (f *fake) Why(_ context.Context, id bundle.ID) (Why, error) {
 	return Why{Message: id.String(), Node: addr.MustNode("luna-1"), Places: []Place{{
-		Queue: "node earth-1", Class: "telemetry", State: "held", Waits: "the link to earth-1, which is down", Arrived: noon(), Expires: noon().Add(time.Hour), Sent: 2,
+		Queue: "node earth-1", Class: "telemetry", Seq: 12, Batch: "luna-1.9f3a2.t51", Count: 9, State: "held", Waits: "the link to earth-1, which is down", Arrived: noon(), Expires: noon().Add(time.Hour), Sent: 2,
 	}}}, f.err()
+}
+
+func (f *fake) Queues(ctx context.Context) (Queues, error) {
+	s, err := f.Status(ctx)
+	s.Queues[0].Resting, s.Queues[0].Waits = true, "room at earth-1, which refused for now"
+	return Queues{Now: noon(), Queues: s.Queues, Quotas: []QuotaUse{
+		{Quota: "per-device/plc-7", Bytes: 4096, Messages: 3, MaxBytes: 1 << 20}, {Quota: "gone", Bytes: 1, Messages: 1},
+	}}, err
+}
+
+func (f *fake) Peek(_ context.Context, r PeekRequest) (Peek, error) {
+	f.peeked = r
+	earth := addr.MustNode("earth-1")
+	return Peek{Queue: r.Queue, Now: noon(), More: true, Messages: []Waiting{
+		{
+			Seq: 12, Class: "telemetry", Message: "luna-1.9f3a2.t57", Service: "mqtt", Topic: "plant/1", Origin: addr.MustNode("luna-1"),
+			Previous: earth, Hops: 2, QoS: 1, Retain: true, Size: 40, Received: noon().Add(-time.Minute), Expires: noon().Add(time.Hour),
+			State: "in flight", Sent: 3, Content: []Publication{{
+				Message: "luna-1.9f3a2.t57", Topic: "plant/1", QoS: 1, Retain: true, Expiry: true, Client: "plc-7", Text: true, ContentType: "text/plain",
+				Response: "answers/7", Correlation: []byte{1, 2}, Properties: []Property{{"a", "1"}, {"a", "2"}}, Payload: []byte("21.5"),
+			}},
+		},
+		{Seq: 13, Class: "bulk", Message: "luna-1.9f3a2.b1", Count: 40, Size: 900, State: "waiting", Unread: "its payload is gone"},
+	}}, f.err()
+}
+
+func (f *fake) Retry(context.Context) (Retried, error) {
+	return Retried{Resting: 2, Probed: 1}, f.err()
+}
+
+func (f *fake) Purge(_ context.Context, r PurgeRequest) (Purged, error) {
+	f.purged = r
+	return Purged{Ended: 3, Messages: 42, Bytes: 4096, Left: 7, AtLeast: true}, f.err()
+}
+
+func (f *fake) Replay(_ context.Context, r ReplayRequest) (Replayed, error) {
+	f.again = r
+	return Replayed{Verdicts: map[string]int{"ok": 2, "duplicate": 1}}, f.err()
 }
 
 func (f *fake) Invite(_ context.Context, r InviteRequest) (Invite, error) {

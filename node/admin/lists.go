@@ -18,6 +18,18 @@ func status(b Backend, ctx context.Context) (Status, error) {
 	return s, err
 }
 
+func queues(b Backend, ctx context.Context) (Queues, error) {
+	q, err := b.Queues(ctx)
+	q.Queues, q.Quotas = listed(q.Queues), listed(q.Quotas)
+	return q, err
+}
+
+func peek(b Backend, ctx context.Context, r PeekRequest) (Peek, error) {
+	p, err := b.Peek(ctx, r)
+	p.Messages = listed(p.Messages)
+	return p, err
+}
+
 func nodes(b Backend, ctx context.Context) ([]Node, error) {
 	all, err := b.Nodes(ctx)
 	for i := range all {

@@ -25,6 +25,10 @@ const (
 	noBody    = 0
 	smallBody = 64 << 10
 	fleetBody = config.MaxFile/3*4 + smallBody // base64
+
+	// replayBody holds the largest message a node takes, with its payload and
+	// correlation data in base64 and its texts escaped.
+	replayBody = 16 << 20
 )
 
 // routes is the whole API.
@@ -34,6 +38,11 @@ func routes() []route {
 		{"GET", "/api/v1/nodes", false, noBody, "known nodes of the mesh", get(nodes)},
 		{"GET", "/api/v1/routes", false, noBody, "rules in force", get(rules)},
 		{"GET", "/api/v1/why/{id}", false, noBody, "where a message is and what it waits for", (*Server).why},
+		{"GET", "/api/v1/queues", false, noBody, "what waits, for whom and why", get(queues)},
+		{"POST", "/api/v1/queues/peek", false, smallBody, "the messages at the front of a queue", post(peek)},
+		{"POST", "/api/v1/queues/retry", false, noBody, "end every rest now", get(Backend.Retry)},
+		{"POST", "/api/v1/queues/purge", false, smallBody, "end messages", post(Backend.Purge)},
+		{"POST", "/api/v1/queues/replay", false, replayBody, "submit exported messages again", post(Backend.Replay)},
 		{"POST", "/api/v1/invite", false, smallBody, "make a ticket", post(Backend.Invite)},
 		{"GET", "/api/v1/fleet", false, noBody, "progress of the newest revision", get(fleetStatus)},
 		{"POST", "/api/v1/fleet", false, fleetBody, "sign and send resources", post(Backend.FleetPush)},

@@ -40,7 +40,7 @@ func TestRouteTable(t *testing.T) {
 		if r.open {
 			guard = "open"
 		}
-		fmt.Fprintf(&b, "%-4s %-18s %-5s %8d %s\n", r.method, r.path, guard, r.limit, r.about)
+		fmt.Fprintf(&b, "%-4s %-21s %-5s %8d %s\n", r.method, r.path, guard, r.limit, r.about)
 	}
 	golden(t, "routes.txt", b.String())
 }
@@ -56,6 +56,13 @@ func TestResponses(t *testing.T) {
 		{name: "routes", method: "GET", path: "/api/v1/routes", code: 200},
 		{name: "why", method: "GET", path: "/api/v1/why/luna-1.9f3a2.t57", code: 200},
 		{name: "why-bad", method: "GET", path: "/api/v1/why/nonsense", code: 400},
+		{name: "queues", method: "GET", path: "/api/v1/queues", code: 200},
+		{name: "peek", method: "POST", path: "/api/v1/queues/peek", body: `{"queue": "node earth-1", "limit": 5, "payload": true}`, code: 200},
+		{name: "peek-bad", method: "POST", path: "/api/v1/queues/peek", body: `{"queue": "earth-1"}`, broken: Invalid("farhop queue", "queue %q", "earth-1"), code: 400},
+		{name: "retry", method: "POST", path: "/api/v1/queues/retry", code: 200},
+		{name: "purge", method: "POST", path: "/api/v1/queues/purge", body: `{"queue": "node earth-1", "class": "bulk", "older": "24h", "origin": "luna-1", "dry_run": true}`, code: 200},
+		{name: "purge-unknown-key", method: "POST", path: "/api/v1/queues/purge", body: `{"queue": "node earth-1", "oldr": "24h"}`, code: 400},
+		{name: "replay", method: "POST", path: "/api/v1/queues/replay", body: `{"session": "plc-7", "messages": [{"message": "luna-1.9f3a2.t57", "topic": "plant/1", "qos": 1, "payload": "MjEuNQ==", "class": "telemetry", "expires": "2031-05-06T13:00:00Z"}]}`, code: 200},
 		{name: "invite", method: "POST", path: "/api/v1/invite", body: `{"region": "luna", "advertise": ["192.0.2.1:7330"], "life": "2h"}`, code: 200},
 		{name: "invite-refused", method: "POST", path: "/api/v1/invite", body: `{"region": "luna"}`, broken: NotHere("ask earth-1", "this node holds no authority"), code: 409},
 		{name: "invite-wrapped", method: "POST", path: "/api/v1/invite", body: `{"region": "luna"}`, broken: fmt.Errorf("make ticket: %w", Invalid("shorten it", "life is too long")), code: 400},

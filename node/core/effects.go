@@ -25,6 +25,8 @@ type Submission struct {
 	Client  string        // publishing MQTT client, whose broker hands the message to the live; "" for the mesh's own
 	Packet  uint16        // QoS 2 packet id of that client; makes resends one message
 	Key     Key           // of work from outside the mesh: a second submission with it is a Duplicate
+	Keep    time.Duration // how long the Key is remembered; not shorter than the work lives
+	Region  addr.Region   // of a publication: for this region alone, whatever the routes say
 	Clear   bool          // Retain with an empty payload: forget the retained message
 	Session string        // only for this session of this node, such as a retained message
 	Blob    *store.Blob   // the encoded payload block
@@ -143,7 +145,7 @@ type Part struct {
 type Delivery struct {
 	Session  string // or
 	Service  string
-	Conn     uint64 // connection of the session it is for
+	Conn     uint64 // connection of the session it is for, or opening of the service
 	Header   *store.Header
 	Entry    store.Entry
 	PacketID uint16
@@ -178,6 +180,7 @@ const (
 	Done     Outcome = iota // PUBACK, PUBCOMP, or a service is done with it
 	Received                // PUBREC: the device has it, PUBREL is due
 	Inbound                 // PUBREL of an inbound QoS 2 publish: forget its packet id
+	Dropped                 // it can never be delivered: it ends for the Reason
 )
 
 // Settlement answers a Delivery, or ends an inbound QoS 2 exchange.
@@ -189,6 +192,7 @@ type Settlement struct {
 	Packet  uint16 // Inbound only
 	Token   uint64 // Inbound only: a Reply tells when it is durable; 0: none
 	Outcome Outcome
+	Reason  bundle.Reason // Dropped only
 }
 
 // Link describes a new link session.

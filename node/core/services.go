@@ -1,15 +1,24 @@
 package core
 
 import (
+	"cmp"
+	"slices"
+	"time"
+
 	"github.com/farhop/farhop/storeforward"
+	"github.com/farhop/farhop/storeforward/store"
 )
 
 // ServiceLive is the queue of stored messages that are for live subscribers.
 const ServiceLive = "live"
 
-// server is a service of this node: fleet, join, or the live subscribers.
+// server is a service of this node: fleet, join, the live subscribers, or a
+// door to another stack. All are open from the start, but for those closed.
 type server struct {
 	name   string
+	conn   uint64 // of OpenService, 0 before
+	closed bool
+	window int // deliveries in flight
 	outlet *storeforward.Outlet
 	flying map[uint64]*storeforward.Item // by Seq
 }
@@ -17,7 +26,7 @@ type server struct {
 func (c *Core) server(name string) *server {
 	s := c.services[name]
 	if s == nil {
-		s = &server{name: name, flying: map[uint64]*storeforward.Item{}}
+		s = &server{name: name, window: serviceWindow, flying: map[uint64]*storeforward.Item{}}
 		s.outlet = storeforward.NewOutlet(s)
 		c.services[name] = s
 	}
@@ -25,14 +34,14 @@ func (c *Core) server(name string) *server {
 }
 
 func (c *Core) serveService(s *server) (storing bool) {
-	for len(s.flying) < serviceWindow {
+	for len(s.flying) < s.window && !s.closed {
 		i, storing := c.m.Next(s.outlet, storeforward.AllClasses)
 		if i == nil {
 			return storing
 		}
 		s.flying[i.Header.Seq] = i
 		c.cur.Deliver = append(c.cur.Deliver, Delivery{
-			Service: s.name, Header: i.Header, Entry: i.Entry, Dup: i.Sent > 1, Blob: i.Blob, Life: i.Header.Expires - c.now,
+			Service: s.name, Conn: s.conn, Header: i.Header, Entry: i.Entry, Dup: i.Sent > 1, Blob: i.Blob, Life: i.Header.Expires - c.now,
 		})
 	}
 	return false
@@ -40,12 +49,63 @@ func (c *Core) serveService(s *server) (storing bool) {
 
 func (c *Core) settleService(t Settlement) {
 	s := c.server(t.Service)
-	if i := s.flying[t.Seq]; i != nil {
-		delete(s.flying, t.Seq)
+	i := s.flying[t.Seq]
+	if i == nil || s.conn != t.Conn {
+		return
+	}
+	delete(s.flying, t.Seq)
+	if t.Outcome == Dropped {
+		c.end(i, t.Reason)
+	} else {
 		c.m.Release(i)
 		c.stats.Delivered++
-		c.m.Hot(s.outlet)
 	}
+	c.m.Hot(s.outlet)
+}
+
+// OpenService lets a service have deliveries, at most window in flight (0:
+// the default) and marked with conn, which is never used twice. What was in
+// flight to an earlier opening is offered again.
+func (c *Core) OpenService(now time.Time, name string, conn uint64, window int) {
+	c.CloseService(now, name)
+	s := c.server(name)
+	s.conn, s.closed, s.window = conn, false, cmp.Or(window, serviceWindow)
+	c.m.Hot(s.outlet)
+}
+
+// CloseService takes back what is in flight to a service and offers it
+// nothing until OpenService: what it is for waits in its queue, as for a
+// device that is away.
+func (c *Core) CloseService(now time.Time, name string) {
+	c.at(now)
+	s := c.server(name)
+	s.closed = true
+	seqs := make([]uint64, 0, len(s.flying))
+	for seq := range s.flying {
+		seqs = append(seqs, seq)
+	}
+	slices.Sort(seqs)
+	for _, seq := range seqs {
+		c.giveBack(s.flying[seq])
+	}
+	clear(s.flying)
+}
+
+// Readdress hands a delivery in flight to a service on to another service of
+// this node, in one batch with its end.
+func (c *Core) Readdress(now time.Time, d Delivery, to string) {
+	c.at(now)
+	s := c.server(d.Service)
+	i := s.flying[d.Header.Seq]
+	if i == nil || s.conn != d.Conn {
+		return
+	}
+	delete(s.flying, d.Header.Seq)
+	h := *i.Header
+	h.Service = to
+	h.Entries = []store.Entry{{Queue: store.Queue{Kind: store.ToService, Name: to, Class: h.Class}}}
+	c.m.Requeue(i, h)
+	c.m.Hot(s.outlet)
 }
 
 // resolveHeld gives messages that are held for a region this node is in to

@@ -39,14 +39,14 @@ func (c *Core) submit(s *Submission) {
 	ttl := s.TTL
 	var route policy.Route
 	routed := false
-	if s.Topic != "" && s.Session == "" && s.To.IsZero() {
+	if s.Topic != "" && s.Session == "" && s.To.IsZero() && s.Region.IsZero() {
 		if route, routed = c.routes.ForTopic(s.Topic); routed && route.HasClass {
 			h.Class = route.Class
 		}
 		ttl = cmp.Or(ttl, route.TTL)
 	}
 	h.Expires = c.now + cmp.Or(ttl, c.settings.TTL).Milliseconds()
-	if s.QoS == 0 && s.To.IsZero() && s.Session == "" && !(routed && len(route.To) > 0) {
+	if s.QoS == 0 && s.To.IsZero() && s.Session == "" && s.Region.IsZero() && !(routed && len(route.To) > 0) {
 		c.volatile(h, s)
 		return
 	}
@@ -77,6 +77,8 @@ func (c *Core) addressees(h *store.Header, s *Submission, route policy.Route) (r
 		} else {
 			r.add(c.outbound(h, store.Queue{Kind: store.ToNode, Name: s.To.String(), Class: h.Class}))
 		}
+	case !s.Region.IsZero():
+		return c.toRegions(h, s, policy.Route{To: []addr.Region{s.Region}})
 	case len(route.To) > 0:
 		return c.toRegions(h, s, route)
 	default:
@@ -130,7 +132,7 @@ func (c *Core) accept(h *store.Header, s *Submission, r recipients, reason bundl
 		c.noteInbound(s)
 	}
 	if reason == bundle.OK || reason == bundle.NoSubscriber {
-		c.noteSeen(s, h.Expires)
+		c.noteSeen(s, max(h.Expires, c.now+s.Keep.Milliseconds()))
 	}
 	if reason == bundle.OK && len(r.entries) > 0 {
 		h.Seq, h.Entries = c.m.NextSeq(), r.entries

@@ -16,6 +16,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
 
+	"github.com/farhop/farhop/storeforward/boltcheck"
 	"github.com/farhop/farhop/storeforward/bundle"
 )
 
@@ -213,24 +214,31 @@ func (s *Store) checkFile() error {
 	if st.Size() == 0 {
 		return s.foreign("empty")
 	}
-	meta, err := readMeta(f, st.Size())
+	meta, err := boltcheck.ReadMeta(f, st.Size())
 	if err == nil {
-		err = checkPages(f, meta)
+		// Of a file that was closed cleanly the payload tree, by far the
+		// largest, is left out: bbolt will not walk it either, and a damaged
+		// page found later ends one read or commit.
+		err = meta.Check(f, string(bucketFile), func(bucket string) bool {
+			return meta.Clean() && bucket == string(bucketPayloads)
+		})
 	}
 	switch {
 	case err == nil:
-		if meta.alone {
+		if meta.Alone {
 			// A torn write of an unreported commit looks the same, and is harmless.
 			s.cfg.Log.Warn("one of the buffer's two meta pages is damaged; if the disk did that, the last commit is lost",
 				"file", s.path)
 		}
-		if !meta.clean() {
+		if !meta.Clean() {
 			s.cfg.Log.Info("buffer was not closed cleanly; its pages were checked",
-				"file", s.path, "bytes", int64(meta.end)*meta.pageSize)
+				"file", s.path, "bytes", int64(meta.Pages)*meta.PageSize)
 		}
 		return nil
-	case errors.Is(err, errNoMeta), errors.Is(err, errNotOurs):
+	case errors.Is(err, boltcheck.ErrNotBolt), errors.Is(err, boltcheck.ErrForeign):
 		return s.foreign(err.Error())
+	case errors.Is(err, boltcheck.ErrDamaged):
+		err = fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	return s.damaged(err)
 }
@@ -239,7 +247,7 @@ func (s *Store) checkFile() error {
 func (s *Store) readIdentity(tx *bolt.Tx) error {
 	b := tx.Bucket(bucketFile)
 	if b == nil || b.Get(keyFile) == nil {
-		return s.foreign(errNotOurs.Error())
+		return s.foreign(boltcheck.ErrForeign.Error())
 	}
 	body, err := getValue(b, keyFile)
 	if err != nil {
@@ -247,7 +255,7 @@ func (s *Store) readIdentity(tx *bolt.Tx) error {
 	}
 	r := reader{b: body}
 	if magic := r.string(); magic != fileMagic {
-		return s.foreign(errNotOurs.Error())
+		return s.foreign(boltcheck.ErrForeign.Error())
 	}
 	if v := r.uvarint(math.MaxUint64); v > schema {
 		return fmt.Errorf("%w: %s has format %d, this one reads up to %d; run the newer version, or choose another --dir",

@@ -8,6 +8,8 @@ import (
 	"math"
 
 	bolt "go.etcd.io/bbolt"
+
+	"github.com/farhop/farhop/storeforward/boltcheck"
 )
 
 // bbolt keeps at least two, and up to four, values per leaf whatever their
@@ -33,7 +35,7 @@ var (
 
 // pieceLen is how much of a value one piece holds.
 func pieceLen(pageSize, baseLen int) int {
-	perKey := (pageSize-pageHead)/4 - elementSize
+	perKey := (pageSize-boltcheck.PageHead)/4 - boltcheck.ElementSize
 	return max(perKey-baseLen-pieceSuffix-recordHead-binary.MaxVarintLen32, minPiece)
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -121,35 +120,6 @@ func FuzzStateKey(f *testing.F) {
 		}
 		if got, err := parseStateKey([]byte(a)); err == nil && !bytes.Equal(stateKey(got), []byte(a)) {
 			t.Errorf("%x parses as %q", a, got)
-		}
-	})
-}
-
-// The page check must survive any file.
-func FuzzPages(f *testing.F) {
-	dir := f.TempDir()
-	s, err := Open(Config{Dir: dir})
-	if err != nil {
-		f.Fatal(err)
-	}
-	if err := s.Close(); err != nil {
-		f.Fatal(err)
-	}
-	file, err := os.ReadFile(filepath.Join(dir, FileName))
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(file, uint32(0), byte(0))
-	f.Add(file, uint32(3*os.Getpagesize()+8), byte(3))
-	f.Fuzz(func(t *testing.T, file []byte, at uint32, flip byte) {
-		file = bytes.Clone(file)
-		if len(file) > 0 {
-			file[int(at)%len(file)] ^= flip
-		}
-		r := bytes.NewReader(file)
-		meta, err := readMeta(r, int64(len(file)))
-		if err == nil {
-			_ = checkPages(r, meta)
 		}
 	})
 }

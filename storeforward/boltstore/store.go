@@ -6,13 +6,13 @@ import (
 	"log/slog"
 	"math"
 	"os"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/farhop/farhop/storeforward/boltcheck"
 	"github.com/farhop/farhop/storeforward/store"
 )
 
@@ -24,7 +24,7 @@ var (
 	ErrInUse   = errors.New("data directory is in use")
 	ErrForeign = errors.New("not a farhop buffer")
 	ErrNewer   = errors.New("written by a newer farhop")
-	ErrDamaged = errors.New("buffer is damaged")
+	ErrDamaged = fmt.Errorf("buffer is damaged: %w", store.ErrDamaged)
 )
 
 // minBytes is the smallest useful limit: trees, reserve and a few messages.
@@ -216,14 +216,11 @@ func (s *Store) leaveFreelist() {
 	}
 }
 
-// guard turns a panic, and a fault in the memory map, into an error: bbolt
-// trusts the pages it reads.
-func guard(f func() error) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("%w: %v", ErrDamaged, r)
-		}
-	}()
-	return f()
+// guard is boltcheck.Guard with the error of this package.
+func guard(f func() error) error {
+	err := boltcheck.Guard(f)
+	if errors.Is(err, boltcheck.ErrDamaged) {
+		err = fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return err
 }

@@ -1,9 +1,11 @@
 package boltstore_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -16,13 +18,45 @@ import (
 func TestConformance(t *testing.T) {
 	storetest.Run(t, func(tb storetest.TB) storetest.Harness {
 		dir := fastDir(tb)
+		var file *os.File
+		cfg := boltstore.Config{Dir: dir}.WithOpenFile(func(name string, flag int, mode os.FileMode) (f *os.File, err error) {
+			file, err = os.OpenFile(name, flag, mode)
+			return file, err
+		})
 		return storetest.Harness{
 			Open: func(done store.Done) (store.Store, error) {
-				return boltstore.Open(boltstore.Config{Dir: dir, Done: done})
+				cfg.Done = done
+				return boltstore.Open(cfg)
 			},
 			Crash: func(s store.Store) { s.(*boltstore.Store).Abandon() },
+			Faults: storetest.Faults{
+				FailCommit: func() { _ = file.Close() }, // as a disk that went away
+				FlipBit:    func(p store.Put) { flipBit(tb, filepath.Join(dir, boltstore.FileName), p.Blob.B) },
+			},
 		}
 	})
+}
+
+// flipBit changes a bit in all places of a file where a long text stands. It
+// may be in several pieces.
+func flipBit(tb storetest.TB, path string, text []byte) {
+	tb.Helper()
+	file, err := os.ReadFile(path)
+	if err != nil {
+		tb.Fatalf("%v", err)
+	}
+	part, found := text[:len(text)/4], 0
+	for at := 0; ; at += len(part) {
+		n := bytes.Index(file[at:], part)
+		if n < 0 {
+			break
+		}
+		at, found = at+n, found+1
+		file[at+len(part)/2] ^= 4
+	}
+	if err := os.WriteFile(path, file, 0o600); err != nil || found == 0 {
+		tb.Fatalf("%d places, %v", found, err)
+	}
 }
 
 // fastDir is a temporary directory in RAM where the system has one: many

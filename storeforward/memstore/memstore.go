@@ -53,6 +53,7 @@ type Store struct {
 	// Knobs.
 	full     bool
 	poisoned bool
+	damaged  map[uint64]bool
 	failIn   int // batches until failErr, 0 = never
 	failErr  error
 }
@@ -118,10 +119,18 @@ func (s *Store) Sync() (lsn store.LSN, ok bool) {
 
 // Crash ends the store as a power cut does and returns what recovery finds:
 // a store with all that was synced and nothing that was only staged. Knobs
-// start afresh.
-func (s *Store) Crash() *Store {
+// start afresh, damage stays.
+func (s *Store) Crash() *Store { return s.CrashAfter(0) }
+
+// CrashAfter is Crash with the first n staged batches found all the same: they
+// were on the disk, only nobody was told.
+func (s *Store) CrashAfter(n int) *Store {
+	for _, b := range s.staged[:min(n, len(s.staged))] {
+		_ = s.commit(b)
+	}
 	next := &Store{
 		cfg: s.cfg, messages: s.messages, queues: s.queues, state: s.state, high: s.high, bytes: s.bytes,
+		damaged: s.damaged,
 	}
 	*s = *New(s.cfg)
 	s.closed = true
@@ -136,6 +145,15 @@ func (s *Store) SetFull(full bool) { s.full = full }
 // whole with err. An err that is store.ErrPoisoned fails all later ones too,
 // as a failed fsync does.
 func (s *Store) FailAt(n int, err error) { s.failIn, s.failErr = n, err }
+
+// Damage makes the record of a message unreadable, as a disk does that changes
+// bits: Read returns store.ErrDamaged and Scan an item that is Damaged.
+func (s *Store) Damage(seq uint64) {
+	if s.damaged == nil {
+		s.damaged = map[uint64]bool{}
+	}
+	s.damaged[seq] = true
+}
 
 func (s *Store) commit(b *store.Batch) error {
 	if s.closed {
@@ -211,6 +229,9 @@ func (s *Store) Read(seq uint64) ([]byte, error) {
 	if m == nil || m.blob == nil {
 		return nil, fmt.Errorf("message %d: %w", seq, store.ErrNotFound)
 	}
+	if s.damaged[seq] {
+		return nil, fmt.Errorf("message %d: %w", seq, store.ErrDamaged)
+	}
 	return m.blob.B, nil
 }
 
@@ -227,6 +248,10 @@ func (s *Store) Scan(q store.Queue, after uint64, n int) ([]store.Item, error) {
 	waiting := qu.after(after)
 	items := make([]store.Item, 0, min(n, len(waiting)))
 	for _, m := range waiting[:min(n, len(waiting))] {
+		if seq := m.header.Seq; s.damaged[seq] {
+			items = append(items, store.Item{Header: &store.Header{Seq: seq}, Entry: store.Entry{Queue: q}, Damaged: true})
+			continue
+		}
 		items = append(items, store.Item{Header: m.view(), Entry: m.entries[m.find(q)]})
 	}
 	return items, nil

@@ -15,6 +15,7 @@ func TestConformance(t *testing.T) {
 	storetest.Run(t, func(storetest.TB) storetest.Harness {
 		var kept *memstore.Store
 		var done store.Done
+		tears := 0
 		return storetest.Harness{
 			Open: func(d store.Done) (store.Store, error) {
 				done = d
@@ -27,6 +28,16 @@ func TestConformance(t *testing.T) {
 			},
 			Sync:  func(s store.Store) { s.(*memstore.Store).Sync() },
 			Crash: func(s store.Store) {}, // Open drops what is only staged
+			Faults: storetest.Faults{
+				LoseUnsynced: func(s store.Store) {},
+				Tear: func(s store.Store) {
+					tears++
+					kept = kept.CrashAfter(tears % (kept.Staged() + 1))
+				},
+				FailCommit: func() { kept.FailAt(1, store.ErrPoisoned) },
+				Full:       func(full bool) { kept.SetFull(full) },
+				FlipBit:    func(p store.Put) { kept.Damage(p.Header.Seq) },
+			},
 		}
 	})
 }

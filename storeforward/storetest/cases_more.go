@@ -83,7 +83,7 @@ func testNextSeq(t *testing.T, d *driver) {
 		Puts:  []store.Put{newPut(50, 10, in("a")), newPut(51, 10)},
 		Drops: []store.Drop{{Queue: queueOf("a"), Seq: 50}},
 	})
-	d.crash()
+	d.crash(d.h.Crash)
 	if sum := summary(t, d.s); sum.NextSeq != 52 || len(sum.Queues) != 0 {
 		t.Fatalf("summary %+v, want NextSeq 52 and no queues", sum)
 	}
@@ -143,7 +143,7 @@ func testReports(t *testing.T, d *driver) {
 	}
 }
 
-func testCrash(t *testing.T, d *driver) {
+func testCrash(t *testing.T, d *driver, kill func(store.Store)) {
 	total := uint64(0)
 	for range 5 {
 		first := total + 1
@@ -157,7 +157,7 @@ func testCrash(t *testing.T, d *driver) {
 				d.sync()
 			}
 		}
-		acked := uint64(d.crash())
+		acked := uint64(d.crash(kill))
 		if acked < 20 {
 			t.Fatalf("%d batches acknowledged, want at least 20", acked)
 		}

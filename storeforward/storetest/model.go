@@ -2,8 +2,6 @@ package storetest
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"testing"
 
@@ -29,14 +27,21 @@ func modelQueues() (out []store.Queue) {
 // and crashes.
 func runModel(t *testing.T, open func(TB) Harness) {
 	rapid.Check(t, func(rt *rapid.T) {
-		m := &modelRun{rt: rt, driver: newDriver(rt, open(rt)), now: newModel()}
-		rt.Repeat(map[string]func(*rapid.T){
-			"append": func(rt *rapid.T) { m.rt = rt; m.append() },
+		m := &modelRun{rt: rt, driver: newDriver(rt, open(rt)), now: NewModel()}
+		actions := map[string]func(*rapid.T){
+			"append": func(rt *rapid.T) { m.rt = rt; m.append(m.draw()) },
 			"reopen": func(rt *rapid.T) { m.rt = rt; m.sync(); m.reopen() },
-			"crash":  func(rt *rapid.T) { m.rt = rt; m.afterCrash() },
 			"sync":   func(rt *rapid.T) { m.rt = rt; m.sync() },
 			"scan":   func(rt *rapid.T) { m.rt = rt; m.scan() },
-		})
+		}
+		for name, kill := range map[string]func(store.Store){
+			"crash": m.h.Crash, "lose": m.h.LoseUnsynced, "tear": m.h.Tear,
+		} {
+			if kill != nil {
+				actions[name] = func(rt *rapid.T) { m.rt = rt; m.afterCrash(kill) }
+			}
+		}
+		rt.Repeat(actions)
 		m.sync()
 		m.reopen()
 	})
@@ -45,20 +50,22 @@ func runModel(t *testing.T, open func(TB) Harness) {
 type modelRun struct {
 	*driver
 	rt    *rapid.T
-	now   *model   // with every appended batch
+	now   *Model   // with every appended batch
 	dirty bool     // appended to since the last comparison
-	past  []*model // before each batch since open; past[i] has i batches
+	past  []*Model // before each batch since open; past[i] has i batches
 }
 
-func (m *modelRun) append() {
-	b := m.draw()
-	m.past = append(m.past, m.now.clone())
-	m.now.apply(b)
+func (m *modelRun) append(b *store.Batch) {
+	m.past = append(m.past, m.now.Clone())
+	m.now.Apply(b)
 	m.driver.append(b)
 	m.dirty = true
 }
 
 func (m *modelRun) sync() {
+	if m.lazy {
+		m.append(&store.Batch{})
+	}
 	for _, r := range m.driver.sync() {
 		if r.err != nil {
 			m.rt.Fatalf("batch %d: %v", r.lsn, r.err)
@@ -77,33 +84,33 @@ func (m *modelRun) reopen() {
 
 func (m *modelRun) compare() {
 	m.dirty = false
-	got, err := contents(m.s, modelQueues(), m.now.next)
+	got, err := Contents(m.s, modelQueues(), m.now.next)
 	if err != nil {
 		m.rt.Fatalf("read back: %v", err)
 	}
-	if want := m.now.contents(modelQueues()); got != want {
-		m.rt.Fatalf("the store differs from the model:\n%s", diff(got, want))
+	if want := m.now.Contents(modelQueues()); got != want {
+		m.rt.Fatalf("the store differs from the model:\n%s", Diff(got, want))
 	}
 }
 
 // afterCrash accepts any whole prefix of the batches that has all
 // acknowledged ones.
-func (m *modelRun) afterCrash() {
-	acked := m.crash()
-	got, err := contents(m.s, modelQueues(), m.now.next)
+func (m *modelRun) afterCrash(kill func(store.Store)) {
+	acked := m.crash(kill)
+	got, err := Contents(m.s, modelQueues(), m.now.next)
 	if err != nil {
 		m.rt.Fatalf("read back: %v", err)
 	}
 	candidates := append(m.past, m.now)
 	m.past = nil
 	for _, c := range candidates[acked:] {
-		if c.contents(modelQueues()) == got {
+		if c.Contents(modelQueues()) == got {
 			m.now, m.dirty = c, false
 			return
 		}
 	}
 	m.rt.Fatalf("after a crash with %d of %d batches acknowledged, the store is none of the states possible; against the last:\n%s",
-		acked, len(candidates)-1, diff(got, m.now.contents(modelQueues())))
+		acked, len(candidates)-1, Diff(got, m.now.Contents(modelQueues())))
 }
 
 // scan walks a queue in small steps and expects the same as in one.
@@ -138,7 +145,7 @@ func (m *modelRun) scan() {
 
 // draw makes a batch that mostly concerns messages that exist.
 func (m *modelRun) draw() *store.Batch {
-	rt, b := m.rt, &store.Batch{}
+	rt, b := m.rt, &store.Batch{Lazy: rapid.IntRange(0, 3).Draw(m.rt, "lazy") == 0}
 	next := m.now.next
 	for range rapid.IntRange(0, 4).Draw(rt, "puts") {
 		next += uint64(rapid.IntRange(0, 2).Draw(rt, "gap"))
@@ -177,12 +184,8 @@ func (m *modelRun) draw() *store.Batch {
 }
 
 // targets are the entries that exist, in order, and those about to.
-func (m *modelRun) targets(puts []store.Put) (out []store.Drop) {
-	for _, seq := range slices.Sorted(maps.Keys(m.now.messages)) {
-		for _, q := range slices.SortedFunc(maps.Keys(m.now.messages[seq].entries), compareQueues) {
-			out = append(out, store.Drop{Queue: q, Seq: seq})
-		}
-	}
+func (m *modelRun) targets(puts []store.Put) []store.Drop {
+	out := m.now.Entries()
 	for _, p := range puts {
 		for _, e := range p.Header.Entries {
 			out = append(out, store.Drop{Queue: e.Queue, Seq: p.Header.Seq})
@@ -224,8 +227,8 @@ func (m *modelRun) drawEntries(most int) (out []store.Entry) {
 	return out
 }
 
-// diff shows the lines that only one of two texts has.
-func diff(got, want string) string {
+// Diff shows the lines that only one of two texts has.
+func Diff(got, want string) string {
 	count := map[string]int{}
 	for line := range strings.Lines(got) {
 		count[line]++

@@ -35,6 +35,30 @@ type Harness struct {
 	// Crash ends a store as a kill does: appended batches that were not
 	// reported may be there at the next Open, whole, or not.
 	Crash func(store.Store)
+
+	Faults
+}
+
+// Faults are what a harness can do to the disk below its engine. Each may be
+// nil; the cases that need it are left out then.
+type Faults struct {
+	// LoseUnsynced ends a store as Crash does, and of what was written the
+	// next Open finds only what was synced.
+	LoseUnsynced func(store.Store)
+	// Tear ends a store as a power cut does: what was written and not synced
+	// is there in part, torn and out of order.
+	Tear func(store.Store)
+	// FailCommit makes the next commit of the open store fail, as a disk does
+	// that breaks.
+	FailCommit func()
+	// Full lets the disk have no more room, or room again. What was reserved
+	// before may still be used.
+	Full func(bool)
+	// FlipBit changes one bit of the payload of a message wherever it stands
+	// on the disk. The store is closed.
+	FlipBit func(store.Put)
+	// Slow makes every commit take a while.
+	Slow func(bool)
 }
 
 // Run runs the suite. open is called once per test, and once per case of the
@@ -42,6 +66,15 @@ type Harness struct {
 func Run(t *testing.T, open func(TB) Harness) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) { c.run(t, newDriver(t, open(t))) })
+	}
+	for _, c := range faultCases {
+		t.Run(c.name, func(t *testing.T) {
+			h := open(t)
+			if !c.can(h.Faults) {
+				t.Skip("this engine has no such fault")
+			}
+			c.run(t, newDriver(t, h))
+		})
 	}
 	t.Run("model", func(t *testing.T) { runModel(t, open) })
 }
@@ -58,6 +91,9 @@ type driver struct {
 	h    Harness
 	s    store.Store
 	next store.LSN // of the next batch since open
+	lazy bool      // the last batch is lazy: its report waits for another one
+
+	sizes map[uint64]uint32 // of the messages that were put
 
 	mu      sync.Mutex
 	changed chan struct{} // replaced with every report
@@ -65,7 +101,7 @@ type driver struct {
 }
 
 func newDriver(tb TB, h Harness) *driver {
-	d := &driver{tb: tb, h: h, changed: make(chan struct{})}
+	d := &driver{tb: tb, h: h, changed: make(chan struct{}), sizes: map[uint64]uint32{}}
 	d.open()
 	tb.Cleanup(func() {
 		if d.s != nil {
@@ -78,7 +114,7 @@ func newDriver(tb TB, h Harness) *driver {
 func (d *driver) open() {
 	d.tb.Helper()
 	d.mu.Lock()
-	d.next, d.reports = 1, nil
+	d.next, d.reports, d.lazy = 1, nil, false
 	d.mu.Unlock()
 	s, err := d.h.Open(d.done)
 	if err != nil {
@@ -95,9 +131,19 @@ func (d *driver) done(lsn store.LSN, err error) {
 	d.changed = make(chan struct{})
 }
 
-// append appends b under the next LSN without waiting.
+// append appends b under the next LSN without waiting. It gives drops and
+// marks the sizes of their messages, as the owner of a store does.
 func (d *driver) append(b *store.Batch) {
-	b.LSN = d.next
+	for i := range b.Puts {
+		d.sizes[b.Puts[i].Header.Seq] = b.Puts[i].Header.Size
+	}
+	for i := range b.Drops {
+		b.Drops[i].Size = d.sizes[b.Drops[i].Seq]
+	}
+	for i := range b.Marks {
+		b.Marks[i].Size = d.sizes[b.Marks[i].Seq]
+	}
+	b.LSN, d.lazy = d.next, b.Lazy
 	d.next++
 	d.s.Append(b)
 }
@@ -106,6 +152,9 @@ func (d *driver) append(b *store.Batch) {
 // since open.
 func (d *driver) sync() []report {
 	d.tb.Helper()
+	if d.lazy {
+		d.append(&store.Batch{})
+	}
 	if d.h.Sync != nil {
 		d.h.Sync(d.s)
 	}
@@ -130,8 +179,7 @@ func (d *driver) sync() []report {
 func (d *driver) write(b *store.Batch) error {
 	d.tb.Helper()
 	d.append(b)
-	reports := d.sync()
-	return reports[len(reports)-1].err
+	return d.sync()[b.LSN-1].err
 }
 
 // must is write for batches that have to pass.
@@ -151,13 +199,17 @@ func (d *driver) reopen() {
 	d.open()
 }
 
-// crash kills the store and opens it again; it returns how many of the
-// batches since open were acknowledged before.
-func (d *driver) crash() (acked int) {
+// crash ends the store by kill, one of the harness, and opens it again; it
+// returns how many of the batches since open were acknowledged before.
+func (d *driver) crash(kill func(store.Store)) (acked int) {
 	d.tb.Helper()
-	d.h.Crash(d.s)
+	kill(d.s)
 	d.mu.Lock()
-	acked = len(d.reports)
+	for _, r := range d.reports {
+		if r.err == nil {
+			acked++
+		}
+	}
 	d.mu.Unlock()
 	d.open()
 	return acked

@@ -73,6 +73,7 @@ function queueRow(now, q) {
   return [
     cell(q.queue), cell(q.class), cell(q.bundles, "n"), cell(size(q.bytes), "n"), cell(q.in_flight, "n"),
     cell(q.oldest ? span((now - Date.parse(q.oldest)) / 1000) : "–"), cell(hop, q.next_hop ? (q.up ? "up" : "wait") : ""),
+    cell(q.waits || ""),
   ];
 }
 
@@ -103,7 +104,7 @@ function show(s) {
   $("clients").textContent = s.mqtt.clients;
   $("listen").textContent = s.mqtt.listen ? "MQTT clients at " + s.mqtt.listen : "no broker here";
   fill("peers", s.peers.map((p) => peerRow(now, p)), 6, "No peer is configured and none has called.");
-  fill("queues", s.queues.map((q) => queueRow(now, q)), 7, "Nothing waits: all is delivered or handed on.");
+  fill("queues", s.queues.map((q) => queueRow(now, q)), 8, "Nothing waits: all is delivered or handed on.");
   fill("counters", counterRows(s.counters), 2, "Nothing yet.");
 }
 

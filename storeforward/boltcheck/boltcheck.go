@@ -1,4 +1,9 @@
-package boltstore
+// Package boltcheck decides whether a bbolt file is safe to open. bbolt trusts
+// the pages it reads: a damaged one makes it panic, at times in a goroutine of
+// its own where nobody can recover, or read on without end. Check walks all of
+// it first, with plain reads. It opens and changes no file and knows nothing
+// of what records mean; storeforward/boltstore and journal/index call it.
+package boltcheck
 
 import (
 	"bytes"
@@ -8,7 +13,15 @@ import (
 	"hash/fnv"
 	"io"
 	"math"
+	"runtime/debug"
 	"slices"
+)
+
+// What a page spends on itself and on each record, in bytes, besides the key
+// and the value.
+const (
+	PageHead    = 16 // id u64, flags u16, count u16, overflow u32
+	ElementSize = 16
 )
 
 // The file format of bbolt, version 2. Its numbers are in the byte order of
@@ -17,8 +30,6 @@ const (
 	metaMagic     = 0xED0CDAED
 	metaVersion   = 2
 	metaSize      = 64 // the checksum covers the first 56 bytes
-	pageHead      = 16 // id u64, flags u16, count u16, overflow u32
-	elementSize   = 16
 	bucketHead    = 16 // root u64, sequence u64
 	branchPage    = 0x01
 	leafPage      = 0x02
@@ -31,33 +42,39 @@ const (
 	bigFreelist   = 0xFFFF
 )
 
+// What may be wrong with a file. Errors of reading come as they are.
 var (
-	errNoMeta  = errors.New("not a bbolt file")
-	errNotOurs = errors.New("a bbolt file of another program")
+	ErrNotBolt = errors.New("not a bbolt file")
+	ErrForeign = errors.New("a bbolt file of another program")
+	ErrDamaged = errors.New("not as bbolt writes it")
+
+	errChecksum = errors.New("checksum does not match")
 )
 
-// fileMeta is a valid meta page.
-type fileMeta struct {
-	pageSize            int64
-	root, freelist, end uint64 // page ids; end is the first never used
-	txid                uint64
-	alone               bool // the other meta page is damaged
+// Meta is a valid meta page.
+type Meta struct {
+	PageSize int64
+	Pages    uint64 // in use; the file has no fewer
+	Alone    bool   // the other meta page is damaged, as by a torn write
+
+	root, freelist, txid uint64 // the first two are page ids
 }
 
-// clean reports whether the file was closed in order: then its freelist is
+// Clean reports whether the file was closed in order: then its freelist is
 // in the file and bbolt need not scan.
-func (m fileMeta) clean() bool { return m.freelist != noFreelist }
+func (m Meta) Clean() bool { return m.freelist != noFreelist }
 
-// readMeta returns the newer valid meta page of the two.
-func readMeta(r io.ReaderAt, size int64) (fileMeta, error) {
-	var best fileMeta
+// ReadMeta returns the newer valid meta page of the two of a file of size
+// bytes. Its errors wrap ErrNotBolt or ErrDamaged.
+func ReadMeta(r io.ReaderAt, size int64) (Meta, error) {
+	var best Meta
 	found, broken := false, false
 	try := func(off int64) (ok bool) {
-		b := make([]byte, pageHead+metaSize)
+		b := make([]byte, PageHead+metaSize)
 		if _, err := r.ReadAt(b, off); err != nil {
 			return false
 		}
-		m, err := parseMeta(b[pageHead:])
+		m, err := parseMeta(b[PageHead:])
 		if err == nil && (!found || m.txid > best.txid) {
 			best, found = m, true
 		}
@@ -66,45 +83,45 @@ func readMeta(r io.ReaderAt, size int64) (fileMeta, error) {
 	}
 	alone := true
 	if try(0) {
-		alone = !try(best.pageSize)
+		alone = !try(best.PageSize)
 	} else {
 		// The second page stands where the page size, unknown now, puts it.
 		for ps := int64(minPageSize); ps <= maxPageSize && !found && ps < size; ps *= 2 {
 			try(ps)
 		}
 	}
-	best.alone = alone
+	best.Alone = alone
 	switch {
-	case found && int64(best.end) > size/best.pageSize:
+	case found && int64(best.Pages) > size/best.PageSize:
 		return best, fmt.Errorf("%w: the file has %d bytes, its meta page wants %d: it was cut short",
-			ErrDamaged, size, int64(best.end)*best.pageSize)
+			ErrDamaged, size, int64(best.Pages)*best.PageSize)
 	case found:
 		return best, nil
 	case broken:
 		return best, fmt.Errorf("%w: no valid meta page", ErrDamaged)
 	}
-	return best, errNoMeta
+	return best, ErrNotBolt
 }
 
-func parseMeta(b []byte) (m fileMeta, err error) {
+func parseMeta(b []byte) (m Meta, err error) {
 	ne := binary.NativeEndian
 	if ne.Uint32(b) != metaMagic || ne.Uint32(b[4:]) != metaVersion {
-		return m, errNoMeta
+		return m, ErrNotBolt
 	}
 	sum := fnv.New64a()
 	_, _ = sum.Write(b[:56])
 	if sum.Sum64() != ne.Uint64(b[56:]) {
 		return m, errChecksum
 	}
-	m = fileMeta{
-		pageSize: int64(ne.Uint32(b[8:])),
+	m = Meta{
+		PageSize: int64(ne.Uint32(b[8:])),
 		root:     ne.Uint64(b[16:]),
 		freelist: ne.Uint64(b[32:]),
-		end:      ne.Uint64(b[40:]),
+		Pages:    ne.Uint64(b[40:]),
 		txid:     ne.Uint64(b[48:]),
 	}
-	if m.pageSize < minPageSize || m.pageSize > maxPageSize || m.pageSize&(m.pageSize-1) != 0 ||
-		m.end > math.MaxInt64/maxPageSize {
+	if m.PageSize < minPageSize || m.PageSize > maxPageSize || m.PageSize&(m.PageSize-1) != 0 ||
+		m.Pages > math.MaxInt64/maxPageSize {
 		return m, errChecksum
 	}
 	return m, nil
@@ -117,7 +134,7 @@ func parseMeta(b []byte) (m fileMeta, err error) {
 // What the records mean is not its business.
 type pageChecker struct {
 	r    io.ReaderAt
-	meta fileMeta
+	meta Meta
 	seen []uint64 // a bit per page
 }
 
@@ -127,34 +144,44 @@ type bucketRef struct {
 	root uint64 // 0: the bucket is inline and was checked
 }
 
-// checkPages checks the file that meta describes. For a file that was closed
-// cleanly the payload tree, by far the largest, is left out: bbolt will not
-// walk it either, and a damaged page found later ends one read or commit.
-func checkPages(r io.ReaderAt, meta fileMeta) error {
-	c := &pageChecker{r: r, meta: meta, seen: make([]uint64, meta.end/64+1)}
+// Check checks the pages of the file that m describes, the bucket own among
+// those of the root; without it the file is another program's, ErrForeign.
+// Anything out of place is ErrDamaged. skip may name buckets that need no
+// look; nil skips none.
+func (m Meta) Check(r io.ReaderAt, own string, skip func(bucket string) bool) error {
+	c := &pageChecker{r: r, meta: m, seen: make([]uint64, m.Pages/64+1)}
 	var buckets []bucketRef
-	if err := c.tree(meta.root, nil, nil, 0, &buckets); err != nil {
+	if err := c.tree(m.root, nil, nil, 0, &buckets); err != nil {
 		return err
 	}
-	ours := false
-	for _, b := range buckets {
-		ours = ours || b.name == string(bucketFile)
-	}
-	if !ours {
-		return errNotOurs
+	if !slices.ContainsFunc(buckets, func(b bucketRef) bool { return b.name == own }) {
+		return ErrForeign
 	}
 	for _, b := range buckets {
-		if b.root == 0 || meta.clean() && b.name == string(bucketPayloads) {
+		if b.root == 0 || skip != nil && skip(b.name) {
 			continue
 		}
 		if err := c.tree(b.root, nil, nil, 0, nil); err != nil {
 			return fmt.Errorf("bucket %q: %w", b.name, err)
 		}
 	}
-	if meta.clean() {
+	if m.Clean() {
 		return c.freelist()
 	}
 	return nil
+}
+
+// Guard calls f and turns a panic, and a fault in the memory map, into
+// ErrDamaged: also a file that passed Check may turn bad later. bbolt keeps
+// its locks then, so the caller must not begin or close anything after it.
+func Guard(f func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: %v", ErrDamaged, r)
+		}
+	}()
+	return f()
 }
 
 func (c *pageChecker) bad(id uint64, format string, args ...any) error {
@@ -163,18 +190,18 @@ func (c *pageChecker) bad(id uint64, format string, args ...any) error {
 
 // page reads a page with its overflow pages and claims them all.
 func (c *pageChecker) page(id uint64) ([]byte, error) {
-	if id < 2 || id >= c.meta.end {
-		return nil, c.bad(id, "outside of the file's %d pages", c.meta.end)
+	if id < 2 || id >= c.meta.Pages {
+		return nil, c.bad(id, "outside of the file's %d pages", c.meta.Pages)
 	}
-	p := make([]byte, c.meta.pageSize)
-	if _, err := c.r.ReadAt(p, int64(id)*c.meta.pageSize); err != nil {
+	p := make([]byte, c.meta.PageSize)
+	if _, err := c.r.ReadAt(p, int64(id)*c.meta.PageSize); err != nil {
 		return nil, fmt.Errorf("page %d: %w", id, err)
 	}
 	if got := binary.NativeEndian.Uint64(p); got != id {
 		return nil, c.bad(id, "says it is page %d", got)
 	}
 	overflow := uint64(binary.NativeEndian.Uint32(p[12:]))
-	if overflow >= c.meta.end-id {
+	if overflow >= c.meta.Pages-id {
 		return nil, c.bad(id, "runs over the end of the file")
 	}
 	for i := id; i <= id+overflow; i++ {
@@ -185,8 +212,8 @@ func (c *pageChecker) page(id uint64) ([]byte, error) {
 	}
 	if overflow > 0 {
 		// Claimed pages are read once, so all of this is no more than the file.
-		p = make([]byte, int64(overflow+1)*c.meta.pageSize)
-		if _, err := c.r.ReadAt(p, int64(id)*c.meta.pageSize); err != nil {
+		p = make([]byte, int64(overflow+1)*c.meta.PageSize)
+		if _, err := c.r.ReadAt(p, int64(id)*c.meta.PageSize); err != nil {
 			return nil, fmt.Errorf("page %d: %w", id, err)
 		}
 	}
@@ -226,12 +253,12 @@ type element struct {
 // [low, high). ok is false when anything is out of place.
 func elements(p []byte, leaf bool, low, high []byte) (out []element, ok bool) {
 	n := int(binary.NativeEndian.Uint16(p[10:]))
-	if pageHead+n*elementSize > len(p) {
+	if PageHead+n*ElementSize > len(p) {
 		return nil, false
 	}
 	out = make([]element, n)
 	for i := range out {
-		at := pageHead + i*elementSize
+		at := PageHead + i*ElementSize
 		b, e := p[at:], &out[i]
 		pos, ksize, vsize := binary.NativeEndian.Uint32(b), binary.NativeEndian.Uint32(b[4:]), uint32(0)
 		if leaf {
@@ -295,7 +322,7 @@ func (c *pageChecker) leaf(id uint64, p, low, high []byte, buckets *[]bucketRef)
 
 // inlineOK checks the page of a bucket so small that it lives in its parent.
 func inlineOK(p []byte) bool {
-	if len(p) < pageHead || binary.NativeEndian.Uint16(p[8:]) != leafPage {
+	if len(p) < PageHead || binary.NativeEndian.Uint16(p[8:]) != leafPage {
 		return false
 	}
 	values, ok := elements(p, true, nil, nil)
@@ -313,7 +340,7 @@ func (c *pageChecker) freelist() error {
 	if flags := binary.NativeEndian.Uint16(p[8:]); flags != freelistPage {
 		return c.bad(id, "type %#x where the freelist should be", flags)
 	}
-	n, b := uint64(binary.NativeEndian.Uint16(p[10:])), p[pageHead:]
+	n, b := uint64(binary.NativeEndian.Uint16(p[10:])), p[PageHead:]
 	if n == bigFreelist {
 		n = binary.NativeEndian.Uint64(b)
 		b = b[8:]
@@ -324,7 +351,7 @@ func (c *pageChecker) freelist() error {
 	last := uint64(1)
 	for i := range n {
 		free := binary.NativeEndian.Uint64(b[i*8:])
-		if free <= last || free >= c.meta.end || c.seen[free/64]&(1<<(free%64)) != 0 {
+		if free <= last || free >= c.meta.Pages || c.seen[free/64]&(1<<(free%64)) != 0 {
 			return c.bad(id, "lists page %d, which is not free", free)
 		}
 		last = free

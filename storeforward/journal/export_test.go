@@ -1,0 +1,15 @@
+package journal
+
+// Abandon ends the store as a kill does, as far as a process can do that to
+// itself: what waits is forgotten and nothing is tidied up.
+func (s *Store) Abandon() {
+	s.queueMu.Lock()
+	s.queue, s.closing = nil, true
+	s.abandoned.Store(true)
+	s.queueMu.Unlock()
+	s.kick()
+	<-s.ended
+	s.maint.stop()
+	_ = s.release()
+	close(s.closed)
+}

@@ -1,0 +1,353 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/farhop/farhop/storeforward/store"
+	"github.com/farhop/farhop/storeforward/vfs"
+)
+
+// place is a message found in the table: its segment is acquired.
+type place struct {
+	seg  *segment
+	file vfs.File
+	sm   sample
+	last uint64 // highest Seq that may be there
+}
+
+// locate finds the blocks of a message. The caller holds the lock, and
+// releases the segment. ErrNotFound: no segment can have it.
+func (s *Store) locate(seq uint64) (pl place, err error) {
+	seg := s.book.segmentOf(seq)
+	if seg == nil {
+		return pl, store.ErrNotFound
+	}
+	i, ok := seg.sampleOf(seq)
+	if !ok {
+		return pl, store.ErrNotFound
+	}
+	pl = place{seg: seg, sm: seg.samples[i], last: seg.to}
+	if i+1 < len(seg.samples) {
+		pl.last = seg.samples[i+1].first - 1
+	}
+	pl.file, err = s.pool.acquire(seg)
+	return pl, err
+}
+
+// page returns the blocks of a place.
+func (s *Store) page(pl *place) (*page, error) {
+	k := pageKey{pl.seg.nonce, pl.sm.off}
+	if p := s.cache.get(k, pl.sm.n); p != nil {
+		return p, nil
+	}
+	p, err := readPage(pl.file, &pl.seg.segHead, pl.sm)
+	if err != nil {
+		s.alarm(pl.seg, badSpan{int64(pl.sm.off), int64(pl.sm.n)}, pl.sm.first, pl.last)
+		return nil, err
+	}
+	for _, b := range p.bad {
+		s.alarm(pl.seg, b, pl.sm.first, pl.last)
+	}
+	s.cache.put(p)
+	return p, nil
+}
+
+// record reads one message; nil when its place is damaged. The caller
+// releases the segment.
+func (s *Store) record(pl *place, seq uint64) *pageRecord {
+	p, err := s.page(pl)
+	if err != nil {
+		return nil
+	}
+	return p.find(seq)
+}
+
+// Read returns the payload block of a message.
+func (s *Store) Read(seq uint64) ([]byte, error) {
+	if s.isClosed() {
+		return nil, fmt.Errorf("read message %d: %w", seq, errClosed)
+	}
+	s.mu.RLock()
+	pl, err := s.locate(seq)
+	s.mu.RUnlock()
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, fmt.Errorf("message %d: %w", seq, store.ErrNotFound)
+	}
+	if err != nil {
+		return nil, s.readError(seq, err)
+	}
+	defer s.pool.release(pl.seg)
+	rec := s.record(&pl, seq)
+	if rec == nil {
+		return nil, s.absent(seq)
+	}
+	s.mu.RLock()
+	_, need := s.entries(rec.header)
+	s.mu.RUnlock()
+	if need == 0 || !rec.has && !rec.lost {
+		return nil, fmt.Errorf("message %d: %w", seq, store.ErrNotFound)
+	}
+	b, err := s.payload(&pl, rec)
+	if err != nil {
+		return nil, s.readError(seq, err)
+	}
+	return b, nil
+}
+
+func (s *Store) readError(seq uint64, err error) error {
+	if errors.Is(err, errBlock) {
+		err = store.ErrDamaged
+	}
+	return fmt.Errorf("read message %d in %s: %w", seq, s.path, err)
+}
+
+// absent tells a message that ended from one that waits and cannot be read.
+func (s *Store) absent(seq uint64) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, q := range s.book.queues {
+		if state, ok := q.waits(seq); ok && state != store.Ended {
+			return s.readError(seq, store.ErrDamaged)
+		}
+	}
+	return fmt.Errorf("message %d: %w", seq, store.ErrNotFound)
+}
+
+// payload returns a copy of the payload of a record.
+func (s *Store) payload(pl *place, rec *pageRecord) ([]byte, error) {
+	if rec.lost {
+		return nil, errBlock
+	}
+	if rec.tail == nil {
+		return append(make([]byte, 0, len(rec.payload)), rec.payload...), nil
+	}
+	b, err := readTail(pl.file, rec.tail)
+	if err != nil {
+		s.alarm(pl.seg, badSpan{rec.tail.off, int64(rec.tail.n)}, rec.header.Seq, rec.header.Seq)
+	}
+	return b, err
+}
+
+// entries returns those entries of a message that still wait, in their
+// present state, and how many of them need the payload. The caller holds the
+// lock. When nothing changed it returns the very slice of the header.
+func (s *Store) entries(h *store.Header) (live []store.Entry, need int) {
+	changed := false
+	for i := range h.Entries {
+		e := &h.Entries[i]
+		state, ok := s.book.queues[e.Queue].waits(h.Seq)
+		if ok && state != store.Ended {
+			need++
+		}
+		if !changed && ok && state == e.State {
+			continue
+		}
+		if !changed {
+			changed = true
+			live = append(make([]store.Entry, 0, len(h.Entries)), h.Entries[:i]...)
+		}
+		if ok {
+			now := *e
+			now.State = state
+			live = append(live, now)
+		}
+	}
+	if !changed {
+		return h.Entries, need
+	}
+	return live, need
+}
+
+// Scan returns up to n items of a queue with Seq > after, in Seq order. The
+// entries of their headers are those that still wait.
+func (s *Store) Scan(q store.Queue, after uint64, n int) ([]store.Item, error) {
+	if s.isClosed() {
+		return nil, fmt.Errorf("scan: %w", errClosed)
+	}
+	s.mu.RLock()
+	var seqs []uint64
+	if qu := s.book.queues[q]; qu != nil && n > 0 {
+		seqs = qu.set.After(after, min(n, qu.set.Len()), nil)
+	}
+	s.mu.RUnlock()
+	if len(seqs) == 0 {
+		return nil, nil
+	}
+	items := make([]store.Item, 0, len(seqs))
+	for len(seqs) > 0 {
+		var err error
+		if items, seqs, err = s.scanPage(q, seqs, items); err != nil {
+			return nil, fmt.Errorf("scan in %s: %w", s.path, err)
+		}
+	}
+	return items, nil
+}
+
+// scanPage adds the items of the page that holds the first of seqs, and
+// returns what is left.
+func (s *Store) scanPage(q store.Queue, seqs []uint64, items []store.Item) ([]store.Item, []uint64, error) {
+	s.mu.RLock()
+	pl, err := s.locate(seqs[0])
+	s.mu.RUnlock()
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return nil, nil, err
+	}
+	var p *page
+	if err == nil {
+		defer s.pool.release(pl.seg)
+		p, _ = s.page(&pl) // nil: all that waits in it is damaged
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	qu := s.book.queues[q]
+	for n, seq := range seqs {
+		var rec *pageRecord
+		if p != nil {
+			rec = p.find(seq)
+		}
+		if rec == nil && n > 0 {
+			return items, seqs[n:], nil // another page
+		}
+		state, ok := qu.waits(seq)
+		if !ok {
+			continue // dropped meanwhile
+		}
+		if rec == nil {
+			items = append(items, store.Item{
+				Header: &store.Header{Seq: seq}, Entry: store.Entry{Queue: q, State: state}, Damaged: true,
+			})
+			continue
+		}
+		items = append(items, s.item(q, rec))
+	}
+	return items, nil, nil
+}
+
+// item makes an item of a record whose entry in q waits.
+func (s *Store) item(q store.Queue, rec *pageRecord) store.Item {
+	h := rec.header
+	live, _ := s.entries(h)
+	if len(live) != len(h.Entries) || len(live) > 0 && &live[0] != &h.Entries[0] {
+		now := *h
+		now.Entries = live
+		h = &now
+	}
+	for i := range h.Entries {
+		if h.Entries[i].Queue == q {
+			return store.Item{Header: h, Entry: h.Entries[i]}
+		}
+	}
+	return store.Item{Header: &store.Header{Seq: h.Seq}, Entry: store.Entry{Queue: q}, Damaged: true}
+}
+
+// Summary describes the persisted queues, by kind, name and class.
+func (s *Store) Summary() (store.Summary, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.book.summary(), nil
+}
+
+// stateChunk is how many values State gathers at once.
+const stateChunk = 256
+
+// State calls f for every key with the prefix, in key order. f gets copies
+// and may call the store. Writes made meanwhile may or may not be seen. A
+// value that cannot be read is passed over, and told at the end by an error.
+func (s *Store) State(prefix string, f func(key string, value []byte) error) error {
+	if s.isClosed() {
+		return fmt.Errorf("read state: %w", errClosed)
+	}
+	s.mu.RLock()
+	var keys []string
+	for key := range s.book.keys {
+		if strings.HasPrefix(key, prefix) {
+			keys = append(keys, key)
+		}
+	}
+	s.mu.RUnlock()
+	slices.Sort(keys)
+	var damaged error
+	for part := range slices.Chunk(keys, stateChunk) {
+		for _, key := range part {
+			value, ok, err := s.stateValue(key)
+			switch {
+			case err != nil:
+				damaged = errors.Join(damaged, err)
+			case ok:
+				if err := f(key, value); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return damaged
+}
+
+// stateValue returns a copy of the value of a key.
+func (s *Store) stateValue(key string) (value []byte, ok bool, err error) {
+	s.mu.RLock()
+	v, ok := s.book.keys[key]
+	if !ok || v.inside {
+		s.mu.RUnlock()
+		return append([]byte{}, v.value...), ok, nil
+	}
+	file, err := s.pool.acquire(v.seg)
+	s.mu.RUnlock()
+	if err != nil {
+		return nil, false, fmt.Errorf("read state %q in %s: %w", key, s.path, err)
+	}
+	defer s.pool.release(v.seg)
+	value, err = readValue(file, &v.seg.segHead, v.at, key)
+	if err != nil {
+		s.alarm(v.seg, badSpan{v.at, v.cost}, 0, 0)
+		return nil, false, fmt.Errorf("read state %q in %s: %w", key, s.path, store.ErrDamaged)
+	}
+	return value, true, nil
+}
+
+// readValue finds the last value of a key in the block at off.
+func readValue(f vfs.File, head *segHead, off int64, key string) ([]byte, error) {
+	buf := make([]byte, blockHeadLen)
+	if err := readAt(f, buf, off); err != nil {
+		return nil, err
+	}
+	h, err := parseBlockHead(buf, 1<<62)
+	if err != nil || h.body > maxBatch {
+		return nil, errBlock
+	}
+	buf = append(buf, make([]byte, h.body)...)
+	if err := readAt(f, buf, off); err != nil {
+		return nil, err
+	}
+	if !bodySound(buf, head.seed(), &h) {
+		return nil, errBlock
+	}
+	var d decoder
+	d.start(buf[blockHeadLen:], h.tail)
+	var r record
+	value, tail, found := []byte(nil), false, false
+	for d.next(&r) {
+		if r.kind == recSet && string(r.key) == key && !r.del {
+			value, tail, found = append([]byte{}, r.value...), r.tail, true
+		}
+	}
+	switch {
+	case d.err != nil || !found:
+		return nil, errBlock
+	case tail:
+		return readTail(f, &tailRef{off + blockHeadLen + int64(h.body), h.tail, h.tailSum})
+	}
+	return value, nil
+}
+
+func (s *Store) isClosed() bool {
+	select {
+	case <-s.closed:
+		return true
+	default:
+		return false
+	}
+}

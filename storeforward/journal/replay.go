@@ -1,0 +1,258 @@
+package journal
+
+import (
+	"bytes"
+	"fmt"
+	"hash/crc32"
+
+	"github.com/farhop/farhop/storeforward/store"
+	"github.com/farhop/farhop/storeforward/vfs"
+)
+
+// window reads a file forward in large steps.
+type window struct {
+	f    vfs.File
+	size int64
+	off  int64 // of buf
+	buf  []byte
+	err  error // of the last read, other than the end
+}
+
+const windowBytes = 256 << 10
+
+func newWindow(f vfs.File) (*window, error) {
+	size, err := f.Size()
+	return &window{f: f, size: size}, err
+}
+
+// at returns n bytes at off, or fewer at the end of the file. They are good
+// until the next call.
+func (w *window) at(off int64, n int) []byte {
+	if off >= w.size {
+		return nil
+	}
+	n = int(min(int64(n), w.size-off))
+	if off < w.off || off+int64(n) > w.off+int64(len(w.buf)) {
+		want := int(min(int64(max(n, windowBytes)), w.size-off))
+		if cap(w.buf) < want {
+			w.buf = make([]byte, want)
+		}
+		w.buf, w.off = w.buf[:want], off
+		got, err := w.f.ReadAt(w.buf, off)
+		if got < want {
+			w.err = err
+		}
+		w.buf = w.buf[:got]
+	}
+	b := w.buf[min(off-w.off, int64(len(w.buf))):]
+	return b[:min(n, len(b))]
+}
+
+// block returns the block at off, its head and body checked.
+func (w *window) block(off int64, seed uint32) (h blockHead, body []byte, ok bool) {
+	h, err := parseBlockHead(w.at(off, blockHeadLen), w.size-off)
+	if err != nil {
+		return h, nil, false
+	}
+	b := w.at(off, blockHeadLen+h.body)
+	if !bodySound(b, seed, &h) {
+		return h, nil, false
+	}
+	return h, b[blockHeadLen:], true
+}
+
+// tailSound checks the tail of a block.
+func (w *window) tailSound(off int64, h *blockHead) bool {
+	sum, rest := uint32(0), h.tail
+	for off += blockHeadLen + int64(h.body); rest > 0; {
+		b := w.at(off, min(rest, windowBytes))
+		if len(b) == 0 {
+			return false
+		}
+		sum = crc32.Update(sum, castagnoli, b)
+		off, rest = off+int64(len(b)), rest-len(b)
+	}
+	return sum == h.tailSum
+}
+
+// find returns the first valid block that begins in [off, end).
+func (w *window) find(off, end int64, seed uint32) (at int64, h blockHead, ok bool) {
+	end = min(end, w.size)
+	for off < end {
+		b := w.at(off, int(min(windowBytes, end-off)))
+		i := indexMagic(b)
+		switch {
+		case i >= 0:
+			off += int64(i)
+			if h, _, ok := w.block(off, seed); ok {
+				return off, h, true
+			}
+			off++
+		case len(b) < len(blockMagic):
+			return end, h, false
+		default:
+			off += int64(len(b) - len(blockMagic) + 1)
+		}
+	}
+	return end, h, false
+}
+
+func indexMagic(b []byte) int { return bytes.Index(b, []byte(blockMagic)) }
+
+// survey finds where the newest segment ends: after the last group of which
+// every block is there. A bad block is a torn tail, unless a later one knew
+// that it had been synced: then it is damage, and what follows is kept.
+func survey(w *window, seed uint32, off int64, next uint64) (end int64, after uint64) {
+	end, after = off, next
+	inside, sure := false, false // within a group; behind damage, where groups cannot be told
+	for {
+		h, _, ok := w.block(off, seed)
+		if ok && (!sure && (h.number != next || inside != (h.flags&flagFirst == 0)) || !w.tailSound(off, &h)) {
+			ok = false
+		}
+		if !ok {
+			at, later := resume(w, seed, off, next)
+			if !later {
+				return end, after
+			}
+			off, sure = at, true
+			continue
+		}
+		off, next, sure = off+h.size(), h.number+1, false
+		if inside = h.flags&flagLast == 0; !inside {
+			end, after = off, next
+		}
+	}
+}
+
+// resume returns the first valid block behind a bad one, if any block behind
+// it says that number next was synced.
+func resume(w *window, seed uint32, off int64, next uint64) (first int64, ok bool) {
+	for at := off + 1; ; {
+		found, h, more := w.find(at, w.size, seed)
+		if !more {
+			return 0, false
+		}
+		if h.number >= next {
+			if first == 0 {
+				first = found
+			}
+			if h.synced >= next {
+				return first, true
+			}
+		}
+		at = found + h.size()
+	}
+}
+
+// replayer brings a book up to what segments say.
+type replayer struct {
+	b       *book
+	dec     decoder
+	rec     record
+	damage  func(*segment, Damage)
+	pending *Damage // its end is not known yet
+	pendSeg *segment
+	last    uint64 // Seq of the last put
+	number  uint64 // of the last block
+	blocks  int
+}
+
+// segment applies the blocks of seg from off to end, which were all synced,
+// or found complete by survey.
+func (r *replayer) segment(seg *segment, f vfs.File, off, end int64) error {
+	w, err := newWindow(f)
+	if err != nil {
+		return err
+	}
+	seed := seg.seed()
+	r.last = max(r.last, r.b.high)
+	for off < end {
+		h, body, ok := w.block(off, seed)
+		if ok {
+			ok = r.block(seg, off, &h, body)
+		}
+		if !ok {
+			next, _, _ := w.find(off+1, end, seed)
+			r.bad(seg, off, next-off)
+			off = next
+			continue
+		}
+		if seg.kind == hot { // a cold segment numbers its own
+			r.number = h.number
+		}
+		r.blocks++
+		off += h.size()
+	}
+	seg.end = max(seg.end, end)
+	r.settle(r.b.high)
+	if w.err != nil {
+		return fmt.Errorf("read %s: %w", seg.name, w.err)
+	}
+	return nil
+}
+
+// bad notes damage; the messages in it lie between the puts around it.
+func (r *replayer) bad(seg *segment, off, n int64) {
+	r.settle(r.last)
+	r.pending = &Damage{Segment: seg.num, Offset: off, Bytes: n, FirstSeq: r.last + 1, Unknown: true}
+	r.pendSeg = seg
+}
+
+func (r *replayer) settle(last uint64) {
+	if r.pending == nil {
+		return
+	}
+	r.pending.LastSeq = max(last, r.pending.FirstSeq-1)
+	d := *r.pending
+	r.pending = nil
+	r.damage(r.pendSeg, d)
+}
+
+// block applies one block; false when its records make no sense.
+func (r *replayer) block(seg *segment, off int64, h *blockHead, body []byte) bool {
+	var first uint64
+	entries := 0
+	r.dec.start(body, h.tail)
+	for before := len(body); r.dec.next(&r.rec); before = len(r.dec.b) {
+		rec := &r.rec
+		switch rec.kind {
+		case recPut:
+			if first == 0 {
+				first = rec.seq
+				r.settle(rec.seq - 1)
+			}
+			r.last = rec.seq
+			entries += len(rec.entries)
+			r.put(seg, rec)
+		case recDrop:
+			r.b.drop(seg, r.b.rawQueue(&r.dec.queues[rec.queue]), rec.seq, rec.size)
+		case recMark:
+			r.b.mark(seg, r.b.rawQueue(&r.dec.queues[rec.queue]), rec.seq, rec.state, rec.size)
+		case recSet:
+			v := stateValue{seg: seg, at: off, cost: int64(before - len(r.dec.b))}
+			if rec.tail {
+				v.cost += int64(h.tail)
+			} else if len(rec.value) <= keyLimit {
+				v.inside, v.value = true, append([]byte{}, rec.value...)
+			}
+			r.b.set(string(rec.key), v, rec.del)
+		case recHigh:
+			r.b.high = max(r.b.high, rec.seq)
+		}
+	}
+	seg.note(off, h, first, r.last, entries)
+	return r.dec.err == nil
+}
+
+func (r *replayer) put(seg *segment, rec *record) {
+	need := 0
+	for i := range rec.entries {
+		e := &rec.entries[i]
+		if e.state != store.Ended {
+			need++
+		}
+		r.b.place(r.b.rawQueue(&r.dec.queues[e.queue]), rec.seq, rec.size, e.state)
+	}
+	r.b.put(seg, rec.seq, rec.size, len(rec.entries), need)
+}
