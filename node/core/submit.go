@@ -131,7 +131,7 @@ func (c *Core) accept(h *store.Header, s *Submission, r recipients, reason bundl
 	if s.QoS == 2 && (reason == bundle.OK || reason == bundle.NoSubscriber) {
 		c.noteInbound(s)
 	}
-	if reason == bundle.OK || reason == bundle.NoSubscriber {
+	if reason == bundle.OK {
 		c.noteSeen(s, max(h.Expires, c.now+s.Keep.Milliseconds()))
 	}
 	if reason == bundle.OK && len(r.entries) > 0 {
