@@ -42,16 +42,23 @@ var table = []row{
 	{"storeforward/bundle/bpa", "routing/addr storeforward/bundle storeforward/cbor", "procedures of RFC 9171 for anyone's bundles; who owns them and where they wait is the caller's"},
 	{"storeforward/store", "routing/addr storeforward/bundle", "a contract that engines and machine share must not know either"},
 
+	{"storeforward/batch", "storeforward/cbor", "bytes of messages, not what they mean nor where they go"},
+	{"storeforward/seqset", "", "numbers, not what they count"},
+
 	// Decisions without I/O.
 	{"routing/policy", "routing/addr routing/interest storeforward/bundle", "rules are compiled from what is given, never looked up"},
 	{"routing", "routing/addr routing/interest", "next hops follow from adverts; what is stored does not matter"},
 	{"storeforward", "storeforward/bundle storeforward/store", "custody does not depend on where a message goes or who sent it"},
 	{"node/wire", "routing routing/addr storeforward/bundle storeforward/cbor", "frames are bytes; who sends them decides"},
-	{"node/core", "routing routing/addr routing/contact routing/interest routing/policy storeforward storeforward/bundle storeforward/store", "the heart decides; engines, wire and files are its driver's"},
+	{"node/core", "routing routing/addr routing/contact routing/interest routing/policy storeforward storeforward/batch storeforward/bundle storeforward/store", "the heart decides; engines, wire and files are its driver's"},
 
 	// Buffers.
 	{"storeforward/memstore", "storeforward/bundle storeforward/store", "an engine obeys the contract and nothing else"},
-	{"storeforward/boltstore", "routing/addr storeforward/bundle storeforward/store", "an engine obeys the contract and nothing else"},
+	{"storeforward/vfs", "", "files, not what is in them"},
+	{"storeforward/boltcheck", "", "pages of bbolt, not what they mean"},
+	{"storeforward/journal/index", "storeforward/boltcheck storeforward/vfs", "a cache of keys and values; the journal knows what they say"},
+	{"storeforward/journal", "routing/addr storeforward/bundle storeforward/journal/index storeforward/seqset storeforward/store storeforward/vfs", "an engine obeys the contract and nothing else"},
+	{"storeforward/boltstore", "routing/addr storeforward/boltcheck storeforward/bundle storeforward/store", "an engine obeys the contract and nothing else"},
 	{"storeforward/storetest", "routing/addr storeforward/bundle storeforward/store", "the suite must not prefer one engine"},
 
 	// Trust.
@@ -71,10 +78,12 @@ var table = []row{
 	{"node", "all", "sim and cmd stand above or beside it"},
 	{"sim/scenario", "routing/addr routing/contact routing/interest routing/policy storeforward/bundle", "a scenario describes; sim runs it"},
 	{"sim/oracle", "node/core routing/addr routing/interest storeforward/bundle storeforward/store", "laws judge what is seen at the edges of a core, whoever drives it"},
-	{"sim", "node/core routing routing/addr routing/contact routing/interest routing/policy sim/oracle sim/scenario storeforward storeforward/bundle storeforward/memstore storeforward/store", "a virtual world that touched the I/O side would not be repeatable"},
+	{"sim", "node/core routing routing/addr routing/contact routing/interest routing/policy sim/oracle sim/scenario storeforward storeforward/batch storeforward/bundle storeforward/memstore storeforward/store", "a virtual world that touched the I/O side would not be repeatable"},
 	{"sim/emulator", "", "it stands between any two programs and looks into nothing"},
 	{"sim/demo", "node node/admin node/config routing/addr routing/policy sim/emulator", "it plays the product from outside, with what every user has"},
-	{"sim/bench", "", "it measures nodes and other brokers alike, from outside"},
+	{"sim/bench/proc", "", "what the system knows of a process"},
+	{"sim/bench/durable", "routing/addr sim/bench/proc storeforward/boltstore storeforward/bundle storeforward/journal storeforward/memstore storeforward/store", "it drives engines as the core does, without a core"},
+	{"sim/bench", "sim/bench/proc", "it measures nodes and other brokers alike, from outside"},
 	{"sim/crash", "sim/emulator", "it judges the product from outside, by what its users get"},
 	{"sim/mutants", "", "it breaks packages and runs their tests, and needs none of them"},
 	{"node/e2e", "", "its tests use the program alone, from outside"},
@@ -111,11 +120,14 @@ var forbidden = []struct{ from, to, why string }{
 var pure = []string{
 	"routing", "routing/addr", "routing/contact", "routing/interest", "routing/policy",
 	"storeforward", "storeforward/bundle", "storeforward/bundle/bpa", "storeforward/cbor", "storeforward/memstore", "storeforward/store",
-	"node/core", "node/wire", "sim", "sim/oracle", "sim/scenario",
+	"storeforward/batch", "storeforward/seqset", "node/core", "node/wire", "sim", "sim/oracle", "sim/scenario",
 }
 
 // impureOn are packages among the pure ones that are not, on purpose.
-var impureOn = []string{"storeforward/boltstore", "storeforward/storetest", "sim/bench", "sim/crash", "sim/demo", "sim/emulator", "sim/mutants"}
+var impureOn = []string{
+	"storeforward/boltcheck", "storeforward/boltstore", "storeforward/journal", "storeforward/journal/index", "storeforward/storetest",
+	"storeforward/vfs", "sim/bench", "sim/bench/durable", "sim/bench/proc", "sim/crash", "sim/demo", "sim/emulator", "sim/mutants",
+}
 
 // clockless packages do I/O but take the time as an argument.
 var clockless = []string{"crypto/identity", "crypto/pki", "node/config", "node/fleet"}
@@ -145,7 +157,7 @@ var heavy = map[string]string{
 var modules = []struct{ prefix, users, why string }{
 	{"github.com/quic-go/quic-go", "node/link", "one package adapts QUIC"},
 	{"github.com/mochi-mqtt/server/v2", "broker", "one file adapts the MQTT codec"},
-	{"go.etcd.io/bbolt", "storeforward/boltstore", "one package adapts bbolt"},
+	{"go.etcd.io/bbolt", "storeforward/boltstore storeforward/journal/index", "two packages adapt bbolt: one keeps messages in it, one a cache"},
 	{"github.com/cloudflare/circl", "crypto/identity", "one package adapts ML-DSA"},
 	{"golang.org/x/crypto", "crypto/pki broker cmd/farhop", "cryptography is gathered where it is reviewed"},
 	{"go.yaml.in/yaml/v3", "node/config sim/scenario", "one parser of configuration, one of scenarios"},
@@ -154,7 +166,7 @@ var modules = []struct{ prefix, users, why string }{
 	{"github.com/eclipse/paho.golang", "cmd/farhop sim/crash sim/demo", "the node serves MQTT; clients are the command, the demo and the campaign"},
 	{"golang.org/x/net", "node/admin", "limits connections"},
 	{"golang.org/x/sync", "node node/admin node/dtn node/link node/stream broker sim/demo sim/emulator cmd/farhop", "goroutines are the I/O side's"},
-	{"golang.org/x/sys", "node node/link node/stream sim/emulator storeforward/boltstore cmd/farhop", "system calls are the I/O side's"},
+	{"golang.org/x/sys", "node node/link node/stream sim/bench/proc sim/emulator storeforward/boltstore storeforward/vfs cmd/farhop", "system calls are the I/O side's"},
 	{"pgregory.net/rapid", "storeforward/storetest", "a test library"},
 }
 
