@@ -11,10 +11,13 @@ STAMP   := -X main.version=$(VERSION)
 BUILD   := go build -trimpath
 
 # T is how long each fuzz target runs, SEED and WORLDS choose virtual worlds,
-# PKG and RUN narrow tests down, ARGS go to the demo and the virtual world.
+# SEED and ROUNDS what happens to real nodes, IMAGES how often a disk forgets.
+# PKG and RUN narrow tests down, ARGS go to what a target runs.
 T      ?= 30s
 SEED   ?= 1
 WORLDS ?= 200
+ROUNDS ?= 200
+IMAGES ?= 20000
 PKG    ?= ./...
 RUN    ?= .
 
@@ -106,6 +109,20 @@ bench: ## message cycles a second of the core (gate: 300,000), then the other pa
 bench-io: ## disk, QUIC, MQTT and the link emulator: figures of this machine
 	go test -run '^$$' -bench '$(RUN)' -benchmem ./storeforward/boltstore ./node/link ./broker ./sim/emulator
 
+# BACKLOG is how many bundles wait in the second half of bench-store.
+BACKLOG ?= 10000000
+
+.PHONY: bench-store
+bench-store: build ## the buffer beside its disk, pebble, SQLite, NATS, and with 10 million waiting (40 min; root, strace; ARGS=-quick)
+	cd sim/bench/peers && $(BUILD) -o $(CURDIR)/bin/bench-store .
+	bin/bench-store $(ARGS) | tee bin/bench-store.md
+	bin/farhop bench store --backlog $(BACKLOG) --size 256 --producers 256 --json | tee bin/bench-backlog.json
+
+.PHONY: bench-relay
+bench-relay: build ## what a node costs that only passes bundles on: stored and volatile
+	bin/farhop bench relay --json $(ARGS)
+	bin/farhop bench relay --json --volatile $(ARGS)
+
 .PHONY: cross
 cross: bin/farhop-linux-amd64 bin/farhop-linux-arm64 bin/farhop-linux-armv7 ## stripped static binaries for amd64, arm64, armv7
 
@@ -140,6 +157,20 @@ sim: build ## play a virtual world (ARGS='moon' SEED=1)
 .PHONY: sim-soak
 sim-soak: ## WORLDS=200 seeded meshes with crashes and cuts
 	go test -count=1 -timeout 2h -run Mesh ./sim -args -soak $(WORLDS)
+
+.PHONY: crash
+crash: build ## kill real nodes ROUNDS=200 times and count what their users got (SEED=1)
+	go build -o bin/farhop-crash ./sim/crash
+	bin/farhop-crash -farhop bin/farhop -rounds $(ROUNDS) -seed $(SEED) $(ARGS)
+
+.PHONY: mutants
+mutants: ## plant bugs, each has to be found (ARGS='-short' or '-run NAME')
+	go run ./sim/mutants $(ARGS)
+
+.PHONY: soak
+soak: ## IMAGES=20000 crash images of the journal, from where the last soak ended, then WORLDS=200 worlds
+	go test -count=1 -timeout 24h ./storeforward/journal -run CrashImages -args -images $(IMAGES) -state $(CURDIR)/bin/soak.state
+	$(MAKE) --no-print-directory sim-soak
 
 .PHONY: cover
 cover: ## coverage by package, and bin/cover.html

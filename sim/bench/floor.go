@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/farhop/farhop/sim/bench/proc"
 )
 
 // floorTime bounds the slow floors; the disk's rate shows long before.
@@ -75,7 +77,7 @@ func grouped(f *os.File, packet []byte, n, group int) (perSecond float64, err er
 		if _, err := f.Write(buf); err != nil {
 			return 0, err
 		}
-		if err := datasync(f); err != nil {
+		if err := proc.Datasync(f); err != nil {
 			return 0, err
 		}
 		done += group
@@ -175,7 +177,7 @@ func (j *journal) run(report func([]entry) error) error {
 		}
 		_, err := j.f.Write(buf)
 		if err == nil {
-			err = datasync(j.f)
+			err = proc.Datasync(j.f)
 		}
 		if err == nil {
 			err = report(group)

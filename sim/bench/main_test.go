@@ -7,10 +7,15 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/pprof"
 	"syscall"
 	"testing"
+	"time"
 
 	farhop "github.com/farhop/farhop/node"
+	"github.com/farhop/farhop/node/admin"
+	"github.com/farhop/farhop/node/config"
+	"github.com/farhop/farhop/routing/addr"
 )
 
 // asNode makes the test binary act as the program of a node, so that the tests
@@ -27,10 +32,10 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// nodeMain does "init" and "run" as cmd/farhop does.
+// nodeMain does "init", "invite", "join" and "run" as cmd/farhop does.
 func nodeMain(args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("want init or run")
+		return fmt.Errorf("want init, invite, join or run")
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -42,18 +47,63 @@ func nodeMain(args []string) error {
 	f.StringVar(&o.MQTT, "mqtt", "", "")
 	f.StringVar(&o.Mesh, "mesh", "", "")
 	f.StringVar(&o.Admin, "admin", "", "")
+	advertise := f.String("advertise", "", "")
 	if err := f.Parse(args[1:]); err != nil {
 		return err
 	}
-	if args[0] == "init" {
+	switch args[0] {
+	case "init":
 		_, err := farhop.Init(ctx, o)
 		return err
+	case "invite":
+		return invite(ctx, o, *advertise)
+	case "join":
+		_, err := farhop.Join(ctx, farhop.JoinOptions{Dir: o.Dir, Ticket: f.Arg(0), Name: o.Name, MQTT: o.MQTT, Mesh: o.Mesh, Admin: o.Admin})
+		return err
+	}
+	if path := os.Getenv(profileTo); path != "" {
+		defer profile(path)()
 	}
 	n, err := farhop.Open(o.Dir, farhop.Options{Log: slog.New(slog.DiscardHandler), Version: "bench"})
 	if err != nil {
 		return err
 	}
 	return n.Run(ctx)
+}
+
+// profileTo names the file for the processor profile of a node.
+const profileTo = "FARHOP_BENCH_PPROF"
+
+func profile(path string) (stop func()) {
+	f, err := os.Create(path)
+	if err == nil {
+		err = pprof.StartCPUProfile(f)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	return pprof.StopCPUProfile
+}
+
+// invite prints a ticket.
+func invite(ctx context.Context, o farhop.InitOptions, advertise string) error {
+	req := admin.InviteRequest{Life: config.Duration(time.Hour), Advertise: make([]config.HostPort, 1)}
+	err := req.Advertise[0].UnmarshalText([]byte(advertise))
+	if err == nil {
+		req.Region, err = addr.ParseRegion(o.Region)
+	}
+	if err != nil {
+		return err
+	}
+	c, err := admin.Dial(o.Dir)
+	if err != nil {
+		return err
+	}
+	got, err := c.Invite(ctx, req)
+	if err == nil {
+		_, err = fmt.Println(got.Ticket)
+	}
+	return err
 }
 
 // testConfig is a small run against this binary.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	farhop "github.com/farhop/farhop/node"
+	"github.com/farhop/farhop/sim/bench/proc"
 )
 
 // profiles is where TestProfile leaves its profiles.
@@ -90,9 +91,9 @@ func profiled(t *testing.T, name string, n int, do func()) {
 	if err := pprof.StartCPUProfile(cpu); err != nil {
 		t.Fatal(err)
 	}
-	begin, used := time.Now(), ownCPU()
+	begin, used := time.Now(), proc.OwnCPU()
 	do()
-	wall, busy, of := time.Since(begin).Seconds(), ownCPU()-used, float64(n)
+	wall, busy, of := time.Since(begin).Seconds(), proc.OwnCPU()-used, float64(n)
 	pprof.StopCPUProfile()
 	runtime.ReadMemStats(&after)
 	t.Logf("%s: %.0f messages/s, %.1f µs CPU, %.0f B and %.1f allocations a message, both sides together", name, of/wall,

@@ -9,6 +9,8 @@ import (
 	"runtime"
 	"slices"
 	"time"
+
+	"github.com/farhop/farhop/sim/bench/proc"
 )
 
 // Run measures. It makes a folder below c.Dir and removes it. note hears what
@@ -30,7 +32,7 @@ func Run(ctx context.Context, c Config, note func(format string, args ...any)) (
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	r.Config = c
-	r.Machine = Machine{CPUs: runtime.NumCPU(), OS: runtime.GOOS, Arch: runtime.GOARCH, Go: runtime.Version(), InMemory: inMemory(dir)}
+	r.Machine = Machine{CPUs: runtime.NumCPU(), OS: runtime.GOOS, Arch: runtime.GOARCH, Go: runtime.Version(), InMemory: proc.InMemory(dir)}
 	servers := c.servers()
 	for _, s := range servers {
 		out := Server{Name: s.name, Setting: s.setting, Promise: s.promise}
@@ -83,11 +85,11 @@ func idle(ctx context.Context, c Config, dir string, servers []server, out []Ser
 				return err
 			}
 			for i, p := range running {
-				now, _, err := memoryOf(p.cmd.Process.Pid)
+				m, err := proc.MemoryOf(p.cmd.Process.Pid)
 				if err != nil {
 					return err
 				}
-				sizes[i] = append(sizes[i], now)
+				sizes[i] = append(sizes[i], m.Resident)
 			}
 			return nil
 		}()
@@ -147,9 +149,11 @@ func loaded(ctx context.Context, c Config, dir string, s server) (out Load, err 
 		return out, err
 	}
 	pid := p.cmd.Process.Pid
-	if out.Before, _, err = memoryOf(pid); err != nil {
+	before, err := proc.MemoryOf(pid)
+	if err != nil {
 		return out, err
 	}
+	out.Before = before.Resident
 	l, err := connectLoad(ctx, c, p.addr)
 	if err != nil {
 		return out, err
@@ -164,30 +168,31 @@ func loaded(ctx context.Context, c Config, dir string, s server) (out Load, err 
 	if out.Drain, err = drain(ctx, p.addr, l); err != nil {
 		return out, err
 	}
-	_, out.Peak, err = memoryOf(pid)
+	after, err := proc.MemoryOf(pid)
+	out.Peak = after.Peak
 	return out, err
 }
 
 // publish runs the load and takes the figures of both sides.
 func (out *Load) publish(ctx context.Context, c Config, pid int, l *load) error {
-	cpu, err := cpuOf(pid)
+	cpu, err := proc.CPU(pid)
 	if err != nil {
 		return err
 	}
-	written, err := writtenBy(pid)
+	written, err := proc.Written(pid)
 	if err != nil {
 		return err
 	}
-	own := ownCPU()
+	own := proc.OwnCPU()
 	if err := l.run(ctx, c.Limit, 0, nil); err != nil {
 		return err
 	}
-	own = ownCPU() - own
-	after, err := cpuOf(pid)
+	own = proc.OwnCPU() - own
+	after, err := proc.CPU(pid)
 	if err != nil {
 		return err
 	}
-	all, err := writtenBy(pid)
+	all, err := proc.Written(pid)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/farhop/farhop/sim/bench/proc"
 )
 
 // served measures the floor behind sockets, in this process: it shares the
@@ -28,14 +30,14 @@ func served(ctx context.Context, f *os.File, c Config, out *Floor) (perSecond fl
 		return 0, err
 	}
 	defer l.close()
-	before := ownCPU()
+	before := proc.OwnCPU()
 	if err := l.run(ctx, c.Limit, 0, nil); err != nil {
 		return 0, errors.Join(err, s.err())
 	}
 	n := float64(l.acked.Load())
 	spans := l.spans()
 	out.ServedP50, out.ServedP99 = float64(percentile(spans, 0.5)), float64(percentile(spans, 0.99))
-	out.ServedClient = perMessage(ownCPU()-before, n)
+	out.ServedClient = perMessage(proc.OwnCPU()-before, n)
 	return n / l.wall.Seconds(), nil
 }
 

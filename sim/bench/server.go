@@ -12,6 +12,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"github.com/farhop/farhop/sim/bench/proc"
 )
 
 // server is a program under test.
@@ -158,8 +160,8 @@ func launch(ctx context.Context, s server, dir string) (*process, error) {
 	return p, nil
 }
 
-// start runs the program and waits until it takes clients.
-func (p *process) start(ctx context.Context) error {
+// begin runs the program.
+func (p *process) begin(ctx context.Context) error {
 	logs, err := os.OpenFile(p.logs(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
@@ -169,6 +171,14 @@ func (p *process) start(ctx context.Context) error {
 	p.cmd.Stdout, p.cmd.Stderr = logs, logs
 	if err := p.cmd.Start(); err != nil {
 		p.cmd = nil
+		return err
+	}
+	return nil
+}
+
+// start runs the program and waits until it takes clients.
+func (p *process) start(ctx context.Context) error {
+	if err := p.begin(ctx); err != nil {
 		return err
 	}
 	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
@@ -188,8 +198,8 @@ func (p *process) start(ctx context.Context) error {
 // gone reports whether the program has ended by itself. A process that ended
 // and was not waited for has no memory.
 func (p *process) gone() bool {
-	now, _, err := memoryOf(p.cmd.Process.Pid)
-	return err != nil && now == 0
+	m, err := proc.MemoryOf(p.cmd.Process.Pid)
+	return err != nil && m.Resident == 0
 }
 
 // kill ends the program as SIGKILL does: it can save nothing.
