@@ -117,12 +117,17 @@ func (b *book) addQueue(name store.Queue) *queue {
 	return q
 }
 
+// find returns the queue of a name that aliases a block; nil when there is
+// none.
+func (b *book) find(n *queueName) *queue {
+	return b.queues[store.Queue{Kind: store.Kind(n.kind), Name: string(n.name), Class: bundle.Class(n.class)}]
+}
+
 // rawQueue is queue for a name that aliases a block.
 func (b *book) rawQueue(n *queueName) *queue {
 	if n.q == nil {
-		n.q = b.queues[store.Queue{Kind: store.Kind(n.kind), Name: string(n.name), Class: bundle.Class(n.class)}]
-		if n.q == nil {
-			n.q = b.addQueue(store.Queue{Kind: store.Kind(n.kind), Name: string(n.name), Class: bundle.Class(n.class)})
+		if n.q = b.find(n); n.q == nil {
+			n.q = b.addQueue(n.queue())
 		}
 	}
 	return n.q

@@ -32,22 +32,27 @@ func decodeAll(t *testing.T, buf []byte, seed uint32) (out []any) {
 		if err != nil || !bodySound(buf[at:], seed, &h) {
 			t.Fatalf("block at %d of %d: %v", at, len(buf), err)
 		}
-		d := decoder{names: true}
+		var d decoder
+		tail := buf[at+blockHeadLen+h.body : at+int(h.size())]
 		d.start(buf[at+blockHeadLen:at+blockHeadLen+h.body], h.tail)
 		var r record
 		for d.next(&r) {
 			switch r.kind {
 			case recPut:
-				out = append(out, d.header(&r))
+				h, err := d.header(&r.putFields)
+				if err != nil {
+					t.Fatal(err)
+				}
+				out = append(out, h)
 				b := r.payload
 				if r.tail {
-					b = buf[at+blockHeadLen+h.body : at+int(h.size())]
+					b = tail
 				}
 				out = append(out, append([]byte{}, b...))
 			case recDrop:
-				out = append(out, store.Drop{Queue: d.queues[r.queue].full, Seq: r.seq, Size: r.size})
+				out = append(out, store.Drop{Queue: d.queues[r.queue].queue(), Seq: r.seq, Size: r.size})
 			case recMark:
-				out = append(out, store.Mark{Queue: d.queues[r.queue].full, Seq: r.seq, State: r.state, Size: r.size})
+				out = append(out, store.Mark{Queue: d.queues[r.queue].queue(), Seq: r.seq, State: r.state, Size: r.size})
 			case recSet:
 				out = append(out, string(r.key), r.del, string(r.value))
 			case recHigh:
@@ -172,14 +177,17 @@ func FuzzDecode(f *testing.F) {
 	f.Add(e.buf[blockHeadLen:], 0)
 	f.Add([]byte{recPut, putTail | putPayload, 0xff, 1}, 9)
 	f.Fuzz(func(t *testing.T, b []byte, tail int) {
-		d := decoder{names: true}
+		var d decoder
 		d.start(b, tail)
 		var r record
 		for last := uint64(0); d.next(&r); {
 			if r.kind != recPut {
 				continue
 			}
-			got := d.header(&r)
+			got, err := d.header(&r.putFields)
+			if err != nil {
+				continue
+			}
 			if got.Seq <= last || got.Class >= bundle.NumClasses || len(got.Entries) > len(b) {
 				t.Fatalf("message %d after %d: %+v", got.Seq, last, got)
 			}

@@ -117,10 +117,11 @@ func (s *Store) next() (batches []pending, closing bool) {
 	s.queueMu.Lock()
 	defer s.queueMu.Unlock()
 	n, ops, bytes := 0, 0, int64(0)
+	limit := min(groupBytes, s.cfg.SegmentBytes/4) // a group is in one segment
 	for i := range s.queue {
 		ops += s.queue[i].cost.ops
 		bytes += s.queue[i].cost.bytes
-		if n > 0 && (ops > groupOps || bytes > groupBytes) {
+		if n > 0 && (ops > groupOps || bytes > limit) {
 			break
 		}
 		n++

@@ -18,27 +18,29 @@ const (
 	maxBatch   = 1 << 30
 )
 
-// record is one record of a block. It aliases the block and is good until
-// the next one is read.
-type record struct {
-	kind byte
-	seq  uint64
-	size uint32
-
-	// put
+// putFields are what a put says. Names are places in the lists of its block.
+type putFields struct {
+	seq, message           uint64
+	received, expires      int64
+	size                   uint32
+	node, origin, prev     int32
+	topic, service, charge int32
 	flags1, flags2         byte
 	class, hops, qos       byte
-	node, origin, prev     int // in decoder.nodes
-	topic, service, charge int // in decoder.texts
+	hasPayload, tail       bool // tail: the payload is behind the block
 	count                  uint16
-	message                uint64
-	received, expires      int64
 	entries                []entryRecord
 	payload                []byte
-	hasPayload, tail       bool
+}
+
+// record is one record of a block. It aliases the block and is good until
+// the next one is read. A drop or mark has seq and size, a set has tail.
+type record struct {
+	kind byte
+	putFields
 
 	// drop and mark
-	queue int // in decoder.queues
+	queue int32
 	state store.EntryState
 
 	// set
@@ -49,12 +51,19 @@ type record struct {
 
 // entryRecord is one entry of a put.
 type entryRecord struct {
-	queue        int // in decoder.queues
 	bundle, dseq uint64
+	frozen       []byte
+	queue        int32
 	qos          byte
 	state        store.EntryState
-	frozen       []byte
 	hasFrozen    bool
+}
+
+// nameLists are the names of one block, which they alias. The first of each
+// list is the zero one.
+type nameLists struct {
+	nodes, texts [][]byte
+	queues       []queueName
 }
 
 // queueName is a queue as a block names it.
@@ -62,35 +71,33 @@ type queueName struct {
 	kind, class byte
 	name        []byte
 	dseq        uint64
-	full        store.Queue // when names are wanted
-	q           *queue      // resolved by who needs it
+	q           *queue // resolved by who needs it
 }
 
-// decoder reads the records of blocks. The first name of each list is the
-// zero one.
-type decoder struct {
-	b     []byte
-	err   error
-	tail  int  // bytes of the tail of the block
-	names bool // node names and texts are wanted
+func (n *queueName) queue() store.Queue {
+	return store.Queue{Kind: store.Kind(n.kind), Name: string(n.name), Class: bundle.Class(n.class)}
+}
 
-	nodes  []addr.Node
-	texts  []string
-	queues []queueName
-	put    putContext
-	same   struct{ node, origin, prev, topic, service, charge int }
-	ref    uint64
-	size   uint32
-	high   uint64
+// decoder reads the records of blocks.
+type decoder struct {
+	b    []byte
+	err  error
+	tail int // bytes of the tail of the block
+
+	nameLists
+	put  putContext
+	same struct{ node, origin, prev, topic, service, charge int32 }
+	ref  uint64
+	size uint32
 }
 
 // start begins with the body of a block.
 func (d *decoder) start(body []byte, tail int) {
 	d.b, d.err, d.tail = body, nil, tail
-	d.nodes = append(d.nodes[:0], addr.Node{})
-	d.texts = append(d.texts[:0], "")
+	d.nodes = append(d.nodes[:0], nil)
+	d.texts = append(d.texts[:0], nil)
 	d.queues = append(d.queues[:0], queueName{})
-	d.put, d.ref, d.size, d.high = putContext{}, 0, 0, 0
+	d.put, d.ref, d.size = putContext{}, 0, 0
 	d.same.node, d.same.origin, d.same.prev, d.same.topic, d.same.service, d.same.charge = 0, 0, 0, 0, 0, 0
 }
 
@@ -149,49 +156,26 @@ func (d *decoder) take(n uint64) []byte {
 	return v
 }
 
-func (d *decoder) node() int {
-	if id := d.uint(uint64(len(d.nodes) - 1)); id != 0 || d.err != nil {
-		return int(id)
+// name reads a reference to a name of a list, or a new one.
+func (d *decoder) name(list *[][]byte) int32 {
+	if id := d.uint(uint64(len(*list) - 1)); id != 0 || d.err != nil {
+		return int32(id)
 	}
-	s := d.bytes(maxName)
-	var n addr.Node
-	if d.names && len(s) > 0 {
-		var err error
-		if n, err = addr.ParseNode(string(s)); err != nil {
-			d.fail(err)
-		}
-	}
-	d.nodes = append(d.nodes, n)
-	return len(d.nodes) - 1
+	*list = append(*list, d.bytes(maxName))
+	return int32(len(*list) - 1)
 }
 
-func (d *decoder) text() int {
-	if id := d.uint(uint64(len(d.texts) - 1)); id != 0 || d.err != nil {
-		return int(id)
-	}
-	s := d.bytes(maxName)
-	t := ""
-	if d.names {
-		t = string(s)
-	}
-	d.texts = append(d.texts, t)
-	return len(d.texts) - 1
-}
-
-func (d *decoder) queueRef() int {
+func (d *decoder) queueRef() int32 {
 	if id := d.uint(uint64(len(d.queues) - 1)); id != 0 || d.err != nil {
-		return int(id)
+		return int32(id)
 	}
 	n := queueName{kind: d.byte(), class: d.byte()}
 	n.name = d.bytes(maxName)
 	if !validKind(store.Kind(n.kind)) || n.class >= bundle.NumClasses {
 		d.fail(errValue)
 	}
-	if d.names {
-		n.full = store.Queue{Kind: store.Kind(n.kind), Name: string(n.name), Class: bundle.Class(n.class)}
-	}
 	d.queues = append(d.queues, n)
-	return len(d.queues) - 1
+	return int32(len(d.queues) - 1)
 }
 
 func validKind(k store.Kind) bool { return k >= store.ToNode && k <= store.ToOrder }
@@ -263,22 +247,22 @@ func (d *decoder) putRecord(r *record) {
 	step := d.uint(math.MaxUint64)
 	c.seq += step
 	if f1&putSameNode == 0 {
-		d.same.node = d.node()
+		d.same.node = d.name(&d.nodes)
 	}
 	if f1&putSameOrigin == 0 {
-		d.same.origin = d.node()
+		d.same.origin = d.name(&d.nodes)
 	}
 	if f1&putSamePrev == 0 {
-		d.same.prev = d.node()
+		d.same.prev = d.name(&d.nodes)
 	}
 	if f2&putSameTopic == 0 {
-		d.same.topic = d.text()
+		d.same.topic = d.name(&d.texts)
 	}
 	if f2&putSameService == 0 {
-		d.same.service = d.text()
+		d.same.service = d.name(&d.texts)
 	}
 	if f2&putSameCharge == 0 {
-		d.same.charge = d.text()
+		d.same.charge = d.name(&d.texts)
 	}
 	c.message += uint64(d.int())
 	c.received += d.int()
@@ -353,25 +337,36 @@ func (d *decoder) entry(r *record) {
 }
 
 // header makes the header of a put, in memory of its own.
-func (d *decoder) header(r *record) *store.Header {
+func (n *nameLists) header(f *putFields) (*store.Header, error) {
 	h := &store.Header{
-		Seq:     r.seq,
-		Message: bundle.ID{Node: d.nodes[r.node], Seq: bundle.Sequence(r.message)},
-		Origin:  d.nodes[r.origin], Prev: d.nodes[r.prev],
-		Class: bundle.Class(r.class), Hops: r.hops, QoS: r.qos, Retain: r.flags1&putRetain != 0,
-		Topic: d.texts[r.topic], Service: d.texts[r.service], Charge: d.texts[r.charge], Count: r.count,
-		Received: r.received, Expires: r.expires, Size: r.size,
-		Entries: make([]store.Entry, len(r.entries)),
+		Seq: f.seq, Message: bundle.ID{Seq: bundle.Sequence(f.message)},
+		Class: bundle.Class(f.class), Hops: f.hops, QoS: f.qos, Retain: f.flags1&putRetain != 0,
+		Topic: string(n.texts[f.topic]), Service: string(n.texts[f.service]), Charge: string(n.texts[f.charge]), Count: f.count,
+		Received: f.received, Expires: f.expires, Size: f.size,
+		Entries: make([]store.Entry, len(f.entries)),
 	}
-	for i := range r.entries {
-		e := &r.entries[i]
+	for _, node := range []struct {
+		into *addr.Node
+		name int32
+	}{{&h.Message.Node, f.node}, {&h.Origin, f.origin}, {&h.Prev, f.prev}} {
+		name := n.nodes[node.name]
+		if len(name) == 0 {
+			continue
+		}
+		var err error
+		if *node.into, err = addr.ParseNode(string(name)); err != nil {
+			return nil, err
+		}
+	}
+	for i := range f.entries {
+		e := &f.entries[i]
 		out := &h.Entries[i]
 		*out = store.Entry{
-			Queue: d.queues[e.queue].full, Bundle: bundle.Sequence(e.bundle), DSeq: e.dseq, QoS: e.qos, State: e.state,
+			Queue: n.queues[e.queue].queue(), Bundle: bundle.Sequence(e.bundle), DSeq: e.dseq, QoS: e.qos, State: e.state,
 		}
 		if e.hasFrozen {
 			out.Frozen = append([]byte{}, e.frozen...)
 		}
 	}
-	return h
+	return h, nil
 }

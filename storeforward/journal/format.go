@@ -22,7 +22,7 @@ const (
 
 	blockTarget = 16 << 10 // a block is closed when it holds so much
 	inlineMax   = 8 << 10  // larger values stand behind their block, under a checksum of their own
-	sampleSpan  = 32 << 10 // the sparse index has one place per so many bytes
+	sampleSpan  = 20 << 10 // the sparse index has one place per so many bytes
 )
 
 // Kinds of segments.

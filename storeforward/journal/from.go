@@ -111,10 +111,14 @@ func (s *Store) copyOf(g *group, at int, p *store.Put) body {
 		// A damaged one is left behind: reading the new one says so.
 		return body{lost: !errors.Is(s.absent(p.From), store.ErrNotFound)}
 	}
+	h, err := rec.head()
+	if err != nil {
+		return body{lost: true}
+	}
 	s.mu.RLock()
-	live, _ := s.entries(rec.header)
+	live, _ := s.entries(h)
 	s.mu.RUnlock()
-	if needed(live, ops) == 0 || !rec.has && !rec.lost {
+	if needed(live, ops) == 0 || !rec.hasPayload && !rec.lost() {
 		return body{}
 	}
 	b, err := s.payload(&pl, rec)
@@ -149,7 +153,10 @@ func (s *Store) sizeOf(g *group, at int, q *queue, seq uint64, size uint32) uint
 	if size != 0 {
 		return size
 	}
-	if !q.set.Has(seq) {
+	s.mu.RLock()
+	here := q.set.Has(seq)
+	s.mu.RUnlock()
+	if !here {
 		if p, ok := s.pendingPut(g, at, seq); ok {
 			return p.put.Header.Size
 		}
@@ -163,7 +170,7 @@ func (s *Store) sizeOf(g *group, at int, q *queue, seq uint64, size uint32) uint
 	}
 	defer s.pool.release(pl.seg)
 	if rec := s.record(&pl, seq); rec != nil {
-		return rec.header.Size
+		return rec.size
 	}
 	return 0
 }

@@ -19,7 +19,9 @@ type maintainer struct {
 
 	bytes   atomic.Int64 // written since the last checkpoint
 	records atomic.Int64
-	prepare atomic.Bool // the current segment is half full
+	prepare atomic.Bool  // the current segment is half full, and much is written
+	busy    atomic.Int64 // bytes written since the last tick
+	idle    int          // ticks since something was written; of the goroutine
 
 	mu        sync.Mutex // held during a checkpoint, a cleaning, and what they remove
 	all       bool       // the next checkpoint writes everything
@@ -39,6 +41,8 @@ const (
 	tickEvery     = 500 * time.Millisecond
 	checkpointGap = 10 // checkpoints take at most one part in so many of the time
 	checkpointMax = 8  // but one is due when so many times its measure was written
+	busyBytes     = 256 << 10
+	idleTicks     = 6
 )
 
 func (m *maintainer) kick() {
@@ -88,7 +92,7 @@ func (m *maintainer) wrote(s *Store, bytes, records int64) {
 	if b >= s.cfg.CheckpointBytes || r >= checkpointRecords {
 		m.kick()
 	}
-	if c.off > c.cur.size/2 && !m.prepare.Load() {
+	if m.busy.Add(bytes) >= busyBytes && c.off > c.cur.size/2 && !m.prepare.Load() {
 		m.prepare.Store(true)
 		m.kick()
 	}
@@ -99,6 +103,15 @@ func (s *Store) maintain(ticked bool) {
 	m := &s.maint
 	if s.poison.Load() != nil {
 		return
+	}
+	switch {
+	case ticked && m.busy.Swap(0) > 0:
+		m.idle = 0
+	case ticked:
+		if m.idle++; m.idle == idleTicks {
+			m.prepare.Store(false)
+			s.dropNext()
+		}
 	}
 	if m.prepare.Load() {
 		s.prepareNext()

@@ -163,7 +163,7 @@ func (m *merger) flush() error {
 
 // block adds what is needed of one block.
 func (m *merger) block(seg *segment, f vfs.File, off int64, h *blockHead, body []byte) error {
-	d := decoder{names: true}
+	var d decoder
 	d.start(body, h.tail)
 	tail := &tailRef{off + blockHeadLen + int64(h.body), h.tail, h.tailSum}
 	var r record
@@ -174,7 +174,7 @@ func (m *merger) block(seg *segment, f vfs.File, off int64, h *blockHead, body [
 			err = m.put(seg, f, &d, &r, tail)
 		case recDrop:
 			if m.buries(seg, r.seq) {
-				m.enc.drop(d.queues[r.queue].full, r.seq, r.size)
+				m.enc.drop(d.queues[r.queue].queue(), r.seq, r.size)
 			}
 		case recMark:
 			m.mark(seg, &d, &r)
@@ -193,7 +193,10 @@ func (m *merger) block(seg *segment, f vfs.File, off int64, h *blockHead, body [
 
 // put keeps the entries of a message that wait, in their present state.
 func (m *merger) put(seg *segment, f vfs.File, d *decoder, r *record, tail *tailRef) error {
-	h := d.header(r)
+	h, err := d.header(&r.putFields)
+	if err != nil {
+		return err
+	}
 	m.s.mu.RLock()
 	live, need := m.s.entries(h)
 	m.s.mu.RUnlock()
@@ -235,7 +238,7 @@ func (m *merger) buries(seg *segment, seq uint64) bool {
 
 // mark keeps the state of an entry whose message is in an older segment.
 func (m *merger) mark(seg *segment, d *decoder, r *record) {
-	q := d.queues[r.queue].full
+	q := d.queues[r.queue].queue()
 	m.s.mu.RLock()
 	state, ok := m.s.book.queues[q].waits(r.seq)
 	m.s.mu.RUnlock()

@@ -13,11 +13,12 @@ import (
 
 // page is the blocks of one sample, checked and decoded. It never changes.
 type page struct {
-	key  pageKey
-	n    uint32 // of the sample when it was read
-	size int    // in RAM, more or less
-	recs []pageRecord
-	bad  []badSpan // places that cannot be read
+	key     pageKey
+	n       uint32 // of the sample when it was read
+	size    int    // in RAM, more or less
+	recs    []pageRecord
+	entries []entryRecord // of recs
+	bad     []badSpan     // places that cannot be read
 }
 
 type pageKey struct {
@@ -27,12 +28,17 @@ type pageKey struct {
 
 // pageRecord is one message as it was put.
 type pageRecord struct {
-	header  *store.Header // with all its entries, in their first state
-	payload []byte        // aliases the page
-	has     bool
-	lost    bool
-	tail    *tailRef // the payload is elsewhere
+	putFields
+	names *nameLists
+	off   int64 // of the tail
+	sum   uint32
+	bytes int // of the tail
 }
+
+func (r *pageRecord) lost() bool { return r.flags1&putLost != 0 }
+
+// head makes the header, with all entries in their first state.
+func (r *pageRecord) head() (*store.Header, error) { return r.names.header(&r.putFields) }
 
 // tailRef is where a large value is.
 type tailRef struct {
@@ -48,8 +54,8 @@ type badSpan struct {
 
 // find returns the record of a message.
 func (p *page) find(seq uint64) *pageRecord {
-	i := sort.Search(len(p.recs), func(i int) bool { return p.recs[i].header.Seq >= seq })
-	if i < len(p.recs) && p.recs[i].header.Seq == seq {
+	i := sort.Search(len(p.recs), func(i int) bool { return p.recs[i].seq >= seq })
+	if i < len(p.recs) && p.recs[i].seq == seq {
 		return &p.recs[i]
 	}
 	return nil
@@ -81,7 +87,7 @@ func readPage(f vfs.File, head *segHead, sm sample) (*page, error) {
 
 // decode adds the messages of one block; false when its records make no sense.
 func (p *page) decode(body []byte, off int64, h *blockHead) bool {
-	d := decoder{names: true}
+	var d decoder // the page keeps its lists
 	d.start(body, h.tail)
 	var r record
 	n := len(p.recs)
@@ -89,17 +95,21 @@ func (p *page) decode(body []byte, off int64, h *blockHead) bool {
 		if r.kind != recPut {
 			continue
 		}
-		rec := pageRecord{header: d.header(&r), payload: r.payload, has: r.hasPayload, lost: r.flags1&putLost != 0}
-		if r.tail {
-			rec.tail = &tailRef{off + blockHeadLen + int64(h.body), h.tail, h.tailSum}
-		}
+		rec := pageRecord{putFields: r.putFields, off: off + blockHeadLen + int64(h.body), sum: h.tailSum, bytes: h.tail}
+		p.entries = append(p.entries, r.entries...)
+		rec.entries = p.entries[len(p.entries)-len(r.entries):]
 		p.recs = append(p.recs, rec)
-		p.size += 300 + 120*len(r.entries)
 	}
 	if d.err != nil {
 		p.recs = p.recs[:n]
+		return false
 	}
-	return d.err == nil
+	names := d.nameLists
+	for i := n; i < len(p.recs); i++ {
+		p.recs[i].names = &names
+	}
+	p.size += (len(p.recs)-n)*150 + len(p.entries)*60 + len(names.nodes)*24 + len(names.texts)*24 + len(names.queues)*56
+	return true
 }
 
 // findBlock returns where the next valid block begins at or after from, or

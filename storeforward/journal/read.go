@@ -85,9 +85,9 @@ func (s *Store) Read(seq uint64) ([]byte, error) {
 		return nil, s.absent(seq)
 	}
 	s.mu.RLock()
-	_, need := s.entries(rec.header)
+	need := s.needed(rec)
 	s.mu.RUnlock()
-	if need == 0 || !rec.has && !rec.lost {
+	if need == 0 || !rec.hasPayload && !rec.lost() {
 		return nil, fmt.Errorf("message %d: %w", seq, store.ErrNotFound)
 	}
 	b, err := s.payload(&pl, rec)
@@ -118,17 +118,29 @@ func (s *Store) absent(seq uint64) error {
 
 // payload returns a copy of the payload of a record.
 func (s *Store) payload(pl *place, rec *pageRecord) ([]byte, error) {
-	if rec.lost {
+	if rec.lost() {
 		return nil, errBlock
 	}
-	if rec.tail == nil {
+	if !rec.tail {
 		return append(make([]byte, 0, len(rec.payload)), rec.payload...), nil
 	}
-	b, err := readTail(pl.file, rec.tail)
+	b, err := readTail(pl.file, &tailRef{rec.off, rec.bytes, rec.sum})
 	if err != nil {
-		s.alarm(pl.seg, badSpan{rec.tail.off, int64(rec.tail.n)}, rec.header.Seq, rec.header.Seq)
+		s.alarm(pl.seg, badSpan{rec.off, int64(rec.bytes)}, rec.seq, rec.seq)
 	}
 	return b, err
+}
+
+// needed returns how many entries of a message need its payload. The caller
+// holds the lock.
+func (s *Store) needed(rec *pageRecord) (n int) {
+	for i := range rec.entries {
+		state, ok := s.book.find(&rec.names.queues[rec.entries[i].queue]).waits(rec.seq)
+		if ok && state != store.Ended {
+			n++
+		}
+	}
+	return n
 }
 
 // entries returns those entries of a message that still wait, in their
@@ -228,19 +240,16 @@ func (s *Store) scanPage(q store.Queue, seqs []uint64, items []store.Item) ([]st
 
 // item makes an item of a record whose entry in q waits.
 func (s *Store) item(q store.Queue, rec *pageRecord) store.Item {
-	h := rec.header
-	live, _ := s.entries(h)
-	if len(live) != len(h.Entries) || len(live) > 0 && &live[0] != &h.Entries[0] {
-		now := *h
-		now.Entries = live
-		h = &now
-	}
-	for i := range h.Entries {
-		if h.Entries[i].Queue == q {
-			return store.Item{Header: h, Entry: h.Entries[i]}
+	h, err := rec.head()
+	if err == nil {
+		h.Entries, _ = s.entries(h)
+		for i := range h.Entries {
+			if h.Entries[i].Queue == q {
+				return store.Item{Header: h, Entry: h.Entries[i]}
+			}
 		}
 	}
-	return store.Item{Header: &store.Header{Seq: h.Seq}, Entry: store.Entry{Queue: q}, Damaged: true}
+	return store.Item{Header: &store.Header{Seq: rec.seq}, Entry: store.Entry{Queue: q}, Damaged: true}
 }
 
 // Summary describes the persisted queues, by kind, name and class.

@@ -38,9 +38,7 @@ func costOf(b *store.Batch) cost {
 	for i := range b.Marks {
 		c.bytes += 32 + int64(len(b.Marks[i].Queue.Name))
 	}
-	for i := range b.Drops {
-		c.bytes += 32 + int64(len(b.Drops[i].Queue.Name))
-	}
+	c.bytes += dropCost(b.Drops)
 	values := int64(0)
 	for i := range b.Sets {
 		st := &b.Sets[i]
@@ -52,6 +50,23 @@ func costOf(b *store.Batch) cost {
 	c.bytes += values
 	c.grows = len(b.Puts) > 0 || values > 64<<10
 	return c
+}
+
+// dropCost is closer: there may be many, on a disk that is full.
+func dropCost(drops []store.Drop) (n int64) {
+	var last store.Drop
+	for i := range drops {
+		d := &drops[i]
+		n += 12
+		if d.Queue != last.Queue {
+			n += 8 + int64(len(d.Queue.Name))
+		}
+		if i == 0 || d.Seq-last.Seq > 1<<12 {
+			n += 8
+		}
+		last = *d
+	}
+	return n
 }
 
 // admit refuses batches that are not sound or have no room, and makes sure
@@ -100,7 +115,9 @@ func (s *Store) fits(c cost) bool {
 	return c.bytes <= room
 }
 
-// squeeze refuses what does not fit into what is left: what grows first.
+// squeeze refuses what grows and does not fit into what is left. What does not
+// grow is tried in any case: estimates are on the high side, and the file may
+// yet be extended.
 func (s *Store) squeeze(g *group) error {
 	used, shrink := int64(segHeadLen+2*blockHeadLen), int64(segHeadLen+2*blockHeadLen)
 	for i := range g.batches {
@@ -109,7 +126,7 @@ func (s *Store) squeeze(g *group) error {
 		}
 	}
 	if !s.fits(cost{bytes: shrink}) {
-		// A last resort, which the limit has a reserve for and a disk perhaps.
+		// The limit has a reserve for it, and a disk perhaps.
 		if err := s.roll(cost{bytes: shrink}); err != nil && !errors.Is(err, vfs.ErrFull) {
 			return err
 		}
@@ -124,7 +141,7 @@ func (s *Store) squeeze(g *group) error {
 		switch {
 		case refused && s.cfg.Strict:
 			p.err = fmt.Errorf("store batch %d: %w", p.batch.LSN, errAfterRefused)
-		case s.fits(after):
+		case !p.cost.grows || s.fits(after):
 			used = after.bytes
 		default:
 			p.err = fmt.Errorf("store batch %d: %w", p.batch.LSN, s.fullError())
@@ -216,8 +233,12 @@ func (s *Store) beginSegment(file vfs.File, num uint64, size, prevEnd int64) {
 func (s *Store) trim() error {
 	c := &s.commit
 	s.dropNext()
-	if c.off == 0 {
-		return s.fs.Remove(c.cur.name) // it never began
+	if c.off == 0 { // it never began
+		s.pool.release(c.cur)
+		if f := s.pool.retire(c.cur); f != nil {
+			_ = f.Close()
+		}
+		return s.fs.Remove(c.cur.name)
 	}
 	if err := c.file.Truncate(c.off); err != nil {
 		return err

@@ -104,6 +104,9 @@ func (rep *Report) check(folder vfs.FS, ix Index) error {
 		rep.Index = ""
 		rep.compare(with.book, whole.book)
 	}
+	if with.used {
+		return rep.read(with)
+	}
 	return rep.read(whole)
 }
 
@@ -155,7 +158,11 @@ func (rep *Report) compare(a, b *book) {
 // read reads every message that waits.
 func (rep *Report) read(r *recovery) error {
 	s := &Store{pool: r.pool, book: r.book, cache: newCache(defaultCacheBytes), damaged: map[damageKey]bool{}, path: "journal"}
-	s.cfg = Config{Alarm: func(d Damage) { rep.Damage = append(rep.Damage, d) }}.withDefaults()
+	s.cfg = Config{Alarm: func(d Damage) {
+		if !slices.ContainsFunc(rep.Damage, func(o Damage) bool { return o.Segment == d.Segment && o.Offset == d.Offset }) {
+			rep.Damage = append(rep.Damage, d)
+		}
+	}}.withDefaults()
 	return s.each(func(it store.Item, payload []byte, err error) error {
 		if it.Damaged || err != nil {
 			rep.Unread = append(rep.Unread, it.Header.Seq)

@@ -176,3 +176,28 @@ func put(seq uint64, size int) store.Put {
 		Blob:   &store.Blob{B: payload(seq, size)},
 	}
 }
+
+// fill puts n messages of size bytes into queues in turn.
+func fill(b testing.TB, s *journal.Store, f *fates, n, queues, size int) {
+	const step = 2000
+	lsn := f.count()
+	for seq := 0; seq < n; {
+		bt := &store.Batch{LSN: store.LSN(lsn + 1)}
+		for range min(step, n-seq) {
+			p := put(uint64(seq+1), size)
+			p.Header.Entries[0].Queue = queueOf(seq % queues)
+			bt.Puts = append(bt.Puts, p)
+			seq++
+		}
+		s.Append(bt)
+		lsn++
+		if lsn > 20 {
+			if err := f.wait(lsn - 20); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	if err := f.wait(lsn); err != nil {
+		b.Fatal(err)
+	}
+}

@@ -33,9 +33,8 @@ func (s *Store) writeGroup(g *group) {
 		// pass what frees space, refuse the rest.
 		c.refusedOne = true
 		g.refuse(s.fullError(), s.cfg.Strict)
-		if err = s.attempt(g); errors.Is(err, vfs.ErrFull) {
-			g.fail(s.fullError())
-			err = nil
+		for err = s.attempt(g); errors.Is(err, vfs.ErrFull) && g.refuseLargest(s.fullError(), s.cfg.Strict); {
+			err = s.attempt(g)
 		}
 	}
 	if err != nil {
@@ -65,6 +64,28 @@ func (g *group) refuse(err error, strict bool) {
 
 func (s *Store) fullError() error {
 	return fmt.Errorf("store in %s: %w", s.path, store.ErrFull)
+}
+
+// refuseLargest gives an error to the largest batch, and if strict to all
+// behind. It reports whether there was one.
+func (g *group) refuseLargest(err error, strict bool) bool {
+	at := -1
+	for i := range g.batches {
+		p := &g.batches[i]
+		if p.err == nil && (at < 0 || p.cost.bytes > g.batches[at].cost.bytes) {
+			at = i
+		}
+	}
+	if at < 0 {
+		return false
+	}
+	g.batches[at].err = err
+	for i := at + 1; strict && i < len(g.batches); i++ {
+		if p := &g.batches[i]; p.err == nil {
+			p.err = err
+		}
+	}
+	return true
 }
 
 // attempt encodes what has no error, and writes it behind the last group.
