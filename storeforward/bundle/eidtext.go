@@ -72,7 +72,7 @@ func ParseEIDText(s string) (addr.EID, error) {
 	}
 	parts := strings.Split(rest, ".")
 	if len(parts) == 2 && parts[0] == "!" {
-		parts[0] = strconv.Itoa(localNode)
+		parts[0] = strconv.FormatUint(localNode, 10)
 	}
 	var n [3]uint64
 	if len(parts) < 2 || len(parts) > 3 {

@@ -41,7 +41,7 @@ func rssAnon(t *testing.T) int64 {
 // about time.
 func TestLarge(t *testing.T) {
 	if !*large {
-		t.Skip("-large")
+		t.Skip("takes minutes and 3 GB of disk: run with go test -run TestLarge ./storeforward/journal -args -large")
 	}
 	const n, step = 10_000_000, 1_000_000
 	u := use(t, journal.Config{Dir: t.TempDir()})
