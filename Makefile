@@ -18,22 +18,25 @@ SEED   ?= 1
 WORLDS ?= 200
 ROUNDS ?= 200
 IMAGES ?= 20000
+HOURS  ?= 10000
 PKG    ?= ./...
 RUN    ?= .
 
 # Packages with goroutines, and the drivers of the core.
-CONCURRENT = ./broker/... ./cmd/... ./node ./node/admin/... ./node/link/... ./node/stream/... \
-             ./sim/bench/... ./sim/demo/... ./sim/emulator/... ./storeforward/boltstore/... ./storeforward/memstore/...
+CONCURRENT = ./broker/... ./cmd/... ./node ./node/admin/... ./node/dtn ./node/link/... ./node/stream/... \
+             ./sim/bench/... ./sim/demo/... ./sim/emulator/... ./storeforward/boltstore ./storeforward/journal/... \
+             ./storeforward/memstore ./storeforward/vfs
 
 # The linter is built once per version, by the Go toolchain itself.
 LINT_VERSION := v2.15.0
 TOOLS        := $(CURDIR)/bin/tools
 LINT         := $(TOOLS)/golangci-lint-$(LINT_VERSION)
 
-# Ceilings of the stripped binary, in bytes.
-SIZE_amd64 := 16500000
-SIZE_arm64 := 15000000
-SIZE_armv7 := 15500000
+# Ceilings of the stripped binary, in bytes. The doors to other DTN stacks, the
+# journal beside bbolt, and the commands for queues and stores took 1.8 MB.
+SIZE_amd64 := 18500000
+SIZE_arm64 := 17000000
+SIZE_armv7 := 17500000
 
 .PHONY: help
 help: ## list the targets
@@ -166,6 +169,14 @@ crash: build ## kill real nodes ROUNDS=200 times and count what their users got 
 .PHONY: mutants
 mutants: ## plant bugs, each has to be found (ARGS='-short' or '-run NAME')
 	go run ./sim/mutants $(ARGS)
+
+.PHONY: worlds
+worlds: ## HOURS=10000 virtual node-hours of faults, judged by every law at every step (ARGS='-seed N' plays one again)
+	go test -count=1 -timeout 4h -run Laws ./sim -args -node-hours $(HOURS) $(ARGS)
+
+.PHONY: images
+images: ## IMAGES=20000 disks as power cuts leave them, each opened and compared with what was acknowledged
+	go test -count=1 -timeout 24h -run CrashImages ./storeforward/journal -args -images $(IMAGES) $(ARGS)
 
 .PHONY: soak
 soak: ## IMAGES=20000 crash images of the journal, from where the last soak ended, then WORLDS=200 worlds
