@@ -83,7 +83,7 @@ var table = []row{
 	{"sim/demo", "node node/admin node/config routing/addr routing/policy sim/emulator", "it plays the product from outside, with what every user has"},
 	{"sim/bench/proc", "", "what the system knows of a process"},
 	{"sim/bench/durable", "routing/addr sim/bench/proc storeforward/boltstore storeforward/bundle storeforward/journal storeforward/memstore storeforward/store", "it drives engines as the core does, without a core"},
-	{"sim/bench", "sim/bench/proc", "it measures nodes and other brokers alike, from outside"},
+	{"sim/bench", "node/dtn routing/addr sim/bench/proc storeforward/bundle", "it measures nodes and other brokers alike, from outside; its own ends of a door are doors"},
 	{"sim/crash", "sim/emulator", "it judges the product from outside, by what its users get"},
 	{"sim/mutants", "", "it breaks packages and runs their tests, and needs none of them"},
 	{"node/e2e", "", "its tests use the program alone, from outside"},

@@ -36,7 +36,7 @@ func (b backend) Status(ctx context.Context) (admin.Status, error) {
 			Engine: st.Engine, Messages: st.Messages, Bytes: st.Bytes, PeakBytes: st.PeakBytes, FileBytes: st.FileBytes,
 			MaxBytes: int64(b.n.cfg.Store.MaxBytes), MaxMessages: b.n.cfg.Store.MaxMessages,
 		},
-		Peers: b.peers(v), Queues: queues(v), Counters: counters(v.Stats, b.n.mqtt.local()),
+		Peers: append(b.peers(v), b.n.doors.view()...), Queues: queues(v), Counters: counters(v.Stats, b.n.mqtt.local()),
 	}
 	if b.n.cfg.MQTT.Listen != "" {
 		out.MQTT.Listen = string(b.n.cfg.MQTT.Listen)

@@ -36,6 +36,14 @@
 //  3. There fleet.Open verifies, the agent checks and applies it and tells its
 //     neighbours in its next advert which revision it has.
 //
+// # Walk 4: a bundle of another DTN stack
+//
+//  1. A door hands it to doors.Receive, Gateway.In says what it is, and it
+//     becomes a submission; the Reply acknowledges the transfer.
+//  2. Walk 1 carries it to the node whose door serves its destination. There
+//     it waits in the queue of service dtn/PEER, which is open while that
+//     peer is connected; the peer's acknowledgement settles it.
+//
 // # Log keys
 //
 // node, region, peer, address, client, message, revision, error, reason, dir,

@@ -32,6 +32,7 @@ type mqtt struct {
 	store    store.Store
 	log      *slog.Logger
 	broker   *broker.Broker
+	doors    *doors // nil without
 	snapshot atomic.Pointer[core.Snapshot]
 	requests *mailbox[request]
 	kept     [bundle.NumReasons]atomic.Uint64 // publishes that never left the broker
@@ -63,8 +64,14 @@ type plea struct {
 // maxReceipts bounds the receipts that wait for a device's acknowledgement.
 const maxReceipts = 65536
 
+// errReserved refuses a device that calls itself what the node calls its own.
+var errReserved = errors.New("the client id is the node's own; choose another")
+
 // OpenSession implements broker.Node.
 func (m *mqtt) OpenSession(ctx context.Context, o broker.SessionOpen) (broker.SessionState, error) {
+	if o.Client == exportClient {
+		return broker.SessionState{}, errReserved
+	}
 	var state core.SessionState
 	r, err := m.loop.ask(ctx, func(now time.Time, c *core.Core, token uint64) {
 		state = c.OpenSession(now, core.SessionOpen{
@@ -235,13 +242,16 @@ func (m *mqtt) deliver(ctx context.Context) {
 }
 
 func (m *mqtt) deliverOne(d core.Delivery) {
+	if m.doors != nil && m.doors.take(d) {
+		return
+	}
 	if d.Release {
 		m.broker.Deliver(broker.Delivery{
 			Client: d.Session, Conn: d.Conn, Seq: d.Header.Seq, PacketID: d.PacketID, QoS: 2, Release: true,
 		})
 		return
 	}
-	block, err := m.payload(d)
+	block, err := blockOf(m.store, d)
 	if err != nil {
 		m.lost(d, err)
 		return
@@ -286,11 +296,12 @@ func (m *mqtt) serve(ctx context.Context) {
 	})
 }
 
-func (m *mqtt) payload(d core.Delivery) ([]byte, error) {
+// blockOf returns the payload block of a delivery.
+func blockOf(s store.Store, d core.Delivery) ([]byte, error) {
 	if d.Blob != nil {
 		return d.Blob.B, nil
 	}
-	return m.store.Read(d.Header.Seq)
+	return s.Read(d.Header.Seq)
 }
 
 func (m *mqtt) deliverTo(d core.Delivery, block []byte) {

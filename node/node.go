@@ -49,6 +49,7 @@ type Node struct {
 	store     engine
 	loop      *loop
 	mqtt      *mqtt
+	doors     *doors // nil without
 	broker    *broker.Broker
 	links     *links
 	manager   *link.Manager
@@ -161,6 +162,9 @@ func (n *Node) build() error {
 		requests: newMailbox[request](),
 	}
 	if err := n.buildBroker(); err != nil {
+		return err
+	}
+	if err := n.buildDoors(); err != nil {
 		return err
 	}
 	n.links = &links{self: self.Node, region: self.Region, loop: n.loop, store: n.store, log: n.log, sessions: map[uint64]*session{}}
@@ -320,6 +324,9 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	heart.Go(func() error { n.loop.load(inner); return nil })
 	heart.Go(func() error { n.mqtt.deliver(inner); return nil })
 	heart.Go(func() error { n.mqtt.serve(inner); return nil })
+	if n.doors != nil {
+		heart.Go(func() error { n.doors.serve(inner); return nil })
+	}
 
 	outer.Go(func() error { return firstOf(octx, inner) }) // a failed store ends the outer parts too
 	if err := n.begin(octx); err != nil {
@@ -328,6 +335,9 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	}
 	if n.cfg.MQTT.Listen != "" {
 		outer.Go(func() error { return n.broker.Run(octx) })
+	}
+	if n.doors != nil {
+		outer.Go(func() error { return n.doors.door.Run(octx) })
 	}
 	outer.Go(func() error { return n.manager.Run(octx) })
 	outer.Go(func() error { return n.streams.Run(octx) })
@@ -373,6 +383,9 @@ func (n *Node) begin(ctx context.Context) error {
 		return err
 	}
 	n.agent.configure()
+	if err := n.beginDoors(ctx); err != nil {
+		return err
+	}
 	retained, err := n.mqtt.retained()
 	if err != nil {
 		return err

@@ -30,7 +30,11 @@ rounds are printed. All three share the machine, so the processor time says more
 than the rate.
 
 With --volatile, QoS 0 messages that no node stores go through at the rate at
-which they arrive.`,
+which they arrive.
+
+With --cl tcpclv4, sender and receiver are doors of this process that keep
+nothing, and bundles go through the doors of the relay: stored there, or with
+--volatile cut through (docs/dtn-interop.md).`,
 		Example: "  farhop bench relay\n  farhop bench relay --size 256 --messages 100000 --json\n  farhop bench relay --volatile",
 		Args:    args(0, 0, ""),
 	}

@@ -14,7 +14,7 @@ between two contacts of its schedule.`
 
 func (a *app) peersCmd() *cobra.Command {
 	return a.peersOrLinks("peers", "Show the neighbours and whether they are there", `Show the nodes this one is linked to: those it dials (peers in farhop.yaml), and
-those that dial it.
+those that dial it; and the peers of its doors (dtn in farhop.yaml).
 
 `+aboutStates, false)
 }
@@ -49,7 +49,10 @@ func (a *app) printPeers(s admin.Status, figures bool) error {
 		t = newTable("PEER", "STATE", "FOR", "RTT", "IN FLIGHT", "SENT", "RECEIVED", "LOST", "KEY EXCHANGE", "NEXT CONTACT", "NOTE")
 	}
 	for _, p := range s.Peers {
-		name := p.Node.String()
+		name, region := p.Node.String(), p.Region.String()
+		if p.Kind != "" {
+			name, region = p.Name, p.Kind+" door"
+		}
 		if name == "" && figures {
 			name = p.Address
 		}
@@ -75,7 +78,7 @@ func (a *app) printPeers(s admin.Status, figures bool) error {
 		if next != "" && p.State != admin.PeerUp {
 			note = join("; ", "next contact "+next, note)
 		}
-		t.row(name, p.Region.String(), p.Address, string(p.State), since, rtt, note)
+		t.row(name, region, p.Address, string(p.State), since, rtt, note)
 	}
 	if t.empty() {
 		_, err := fmt.Fprintln(a.out, "no peers: none is configured and none has called")

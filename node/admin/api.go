@@ -115,9 +115,12 @@ const (
 	PeerClosed PeerState = "closed-contact" // outside the contacts of its schedule
 )
 
-// Peer is a neighbour: one that is configured to be dialled, or has dialled us.
+// Peer is a neighbour: one that is configured to be dialled, or has dialled us;
+// or a node of another DTN stack, which a door leads to.
 type Peer struct {
-	Node          addr.Node   `json:"node,omitzero"` // zero until it was reached once
+	Node          addr.Node   `json:"node,omitzero"`  // zero until it was reached once
+	Name          string      `json:"name,omitempty"` // of a peer of a door; it is no node of the mesh
+	Kind          string      `json:"kind,omitempty"` // of that door: tcpcl, stcp or mtcp; "" for a link
 	Region        addr.Region `json:"region,omitzero"`
 	Address       string      `json:"address"`
 	State         PeerState   `json:"state"`

@@ -38,6 +38,7 @@ type Config struct {
 	Store     Store    `json:"store"`
 	Delivery  Delivery `json:"delivery"`
 	Resources          // services, routes and quotas
+	DTN       DTN      `json:"dtn,omitzero"`
 	Log       Log      `json:"log"`
 
 	// Dir is the directory of the file, to which relative file names in it

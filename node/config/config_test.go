@@ -59,6 +59,30 @@ quotas:
   max_messages: 1000
 - {name: relays, match: {peer: "relay-*"}, each: peer, max_messages: 5}
 - {name: all, max_bytes: 1GiB}
+dtn:
+  node: ipn:17.0
+  tls: {cert: door.pem, key: door.key, roots: roots.pem}
+  listen:
+  - {kind: tcpcl, address: ":4556", tls: required, auth: host, strangers: true}
+  - {kind: stcp, address: "127.0.0.1:4557", peer: ion}
+  peers:
+  - name: hdtn
+    kind: tcpcl
+    address: hdtn.example.net:4556
+    node: "ipn:2.0"
+    serves: ["ipn:2.*", "dtn://hdtn/**"]
+    tls: optional
+    auth: chain
+    server_name: door.example.net
+    one_segment: true
+    insecure: true
+    cut_through: true
+  - {name: dials-us, kind: tcpcl, node: "dtn://other/", tls: none}
+  mappings: [{eid: ipn:17.5, topic: plant/1/temp}]
+  exports:
+  - {topic: "plant/#", to: "dtn://hdtn/in/{topic}", source: ipn:17.6, report_to: ipn:17.0, lifetime: 2h, hop_limit: 30}
+  routes: [{to: ["ipn:3.*"], node: gw-2}]
+  reports_per_minute: 30
 log: {level: debug, format: json}
 `
 
@@ -106,6 +130,7 @@ func TestParseEveryKey(t *testing.T) {
 				{Name: "all", MaxBytes: 1 << 30},
 			},
 		},
+		DTN: fullDTN(t),
 		Log: Log{"debug", "json"},
 	}
 	if got := parse(t, full); !reflect.DeepEqual(got, want) {
@@ -182,7 +207,7 @@ func TestRenderedExamplesAreValid(t *testing.T) {
 		b.WriteString(text)
 	}
 	got := parse(t, b.String())
-	if len(got.Peers) != 1 || len(got.Links) != 1 || len(got.Services) != 1 || len(got.Routes) != 1 || len(got.Quotas) != 1 {
+	if len(got.Peers) != 1 || len(got.Links) != 1 || len(got.Services) != 1 || len(got.Routes) != 1 || len(got.Quotas) != 1 || len(got.DTN.Peers) != 1 {
 		t.Errorf("examples missing in\n%s", b.String())
 	}
 }

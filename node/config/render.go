@@ -50,6 +50,7 @@ wait: how long one of a class may wait for company, 10s at most.`)
 	w.line("batch: {max_bytes: %s, wait: {alarm: %s, interactive: %s, telemetry: %s, bulk: %s}}",
 		batch.MaxBytes, batch.Wait.Alarm, batch.Wait.Interactive, batch.Wait.Telemetry, batch.Wait.Bulk)
 	w.resources(c.Resources)
+	w.dtn(c.DTN)
 	w.section("log", "level: "+strings.Join(LogLevels(), ", ")+"; format: "+strings.Join(LogFormats(), " or ")+".")
 	w.text("level", c.Log.Level)
 	w.text("format", c.Log.Format)

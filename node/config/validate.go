@@ -48,6 +48,7 @@ func (c Config) validate(f *faults) {
 		}
 		return e.Node, true
 	})
+	c.DTN.validate(f, taken, c.Node.Name)
 }
 
 func (c Config) validateMQTT(f *faults) {

@@ -97,3 +97,29 @@ func (e *env) cmdUnreadable() {
 	}
 	n.pump()
 }
+
+func (e *env) cmdOpen() {
+	n := e.node(e.arg(0))
+	conn, _ := strconv.ParseUint(e.arg(2), 10, 64)
+	d := n.device(e.arg(1))
+	d.conn, d.todo = conn, nil
+	n.core.OpenService(e.now, d.client, conn, e.number("window", 0))
+	n.pump()
+}
+
+func (e *env) cmdClose() {
+	n := e.node(e.arg(0))
+	n.core.CloseService(e.now, e.arg(1))
+	n.pump()
+}
+
+func (e *env) cmdReaddress() {
+	n := e.node(e.arg(0))
+	d := n.device(e.arg(1))
+	for range min(e.number("n", 1), len(d.todo)) {
+		t := d.todo[0]
+		d.todo = d.todo[1:]
+		n.core.Readdress(e.now, t, e.arg(2))
+		n.pump()
+	}
+}

@@ -28,6 +28,8 @@ type enode struct {
 	tokens  map[uint64]string
 	token   uint64
 	devices []*edevice
+
+	dropping bool // settlements say that nothing can be delivered
 }
 
 // edevice is a client with the deliveries it has not answered.
@@ -165,6 +167,9 @@ func (n *enode) settle(d *edevice, count int, received bool) {
 		s := core.Settlement{Session: t.Session, Service: t.Service, Conn: d.conn, Seq: t.Header.Seq}
 		if received || t.Entry.QoS == 2 && !t.Release && d.auto {
 			s.Outcome = core.Received
+		}
+		if n.dropping {
+			s.Outcome, s.Reason = core.Dropped, bundle.NotAllowed
 		}
 		n.core.Settle(n.e.now, []core.Settlement{s})
 		n.pump()
@@ -351,6 +356,9 @@ func (e *env) cmdPublish() {
 			Packet: uint16(e.number("packet", 0)), Blob: blob(label, e.arg(1), e.number("size", 0)),
 		}
 		copy(s.Key[:], e.value("key", ""))
+		if only := e.value("only", ""); only != "" {
+			s.Region = addr.MustRegion(only)
+		}
 		if e.settings.Batch.Max > 0 {
 			s.Blob.B = bundle.AppendPayload(nil, s.Blob.B)
 		}
@@ -362,10 +370,12 @@ func (e *env) cmdPublish() {
 
 func (e *env) cmdSend() {
 	n := e.node(e.arg(0))
-	n.core.Submit(e.now, []core.Submission{{
+	s := core.Submission{
 		Token: n.newToken("send %s", e.arg(3)), To: addr.MustNode(e.arg(1)), Service: e.arg(2), Class: bundle.Control, QoS: 1,
-		Blob: blob(e.arg(3), "", 0),
-	}})
+		TTL: e.duration("ttl"), Keep: e.duration("keep"), Blob: blob(e.arg(3), "", 0),
+	}
+	copy(s.Key[:], e.value("key", ""))
+	n.core.Submit(e.now, []core.Submission{s})
 	n.pump()
 }
 
@@ -376,6 +386,10 @@ func (e *env) cmdSettle() {
 		d.conn--
 		n.settle(&d, e.number("n", 1), false)
 		return
+	}
+	if e.flag("dropped") {
+		n.dropping = true
+		defer func() { n.dropping = false }()
 	}
 	n.settle(n.device(d.client), e.number("n", 1), e.flag("received"))
 }

@@ -68,9 +68,9 @@ var commands = map[string]func(*env){
 	"disconnect":  (*env).cmdDisconnect,  // NODE CLIENT [expiry=S]
 	"subscribe":   (*env).cmdSubscribe,   // NODE CLIENT FILTER [qos=N] [no-local] [id=N]
 	"unsubscribe": (*env).cmdUnsubscribe, // NODE CLIENT FILTER
-	"publish":     (*env).cmdPublish,     // NODE TOPIC LABEL [qos=N] [ttl=D] [class=C] [retain] [client=C] [packet=N] [key=K] [n=COUNT] [size=N]
-	"send":        (*env).cmdSend,        // NODE TO SERVICE LABEL: a bundle for a service of a node
-	"settle":      (*env).cmdSettle,      // NODE CLIENT [received|old] [n=COUNT]: the device answers its oldest deliveries
+	"publish":     (*env).cmdPublish,     // NODE TOPIC LABEL [qos=N] [ttl=D] [class=C] [retain] [client=C] [packet=N] [key=K] [only=REGION] [n=COUNT] [size=N]
+	"send":        (*env).cmdSend,        // NODE TO SERVICE LABEL [ttl=D] [key=K] [keep=D]: a bundle for a service of a node
+	"settle":      (*env).cmdSettle,      // NODE CLIENT [received|old|dropped] [n=COUNT]: the device answers its oldest deliveries
 	"pubrel":      (*env).cmdPubrel,      // NODE CLIENT PACKET
 	"deliver":     (*env).cmdDeliver,     // [FROM TO] [n=COUNT]: frames under way arrive
 	"sync":        (*env).cmdSync,        // NODE
@@ -85,6 +85,9 @@ var commands = map[string]func(*env){
 	"usage":       (*env).cmdUsage,       // NODE
 	"retry":       (*env).cmdRetry,       // NODE
 	"purge":       (*env).cmdPurge,       // NODE [session=CLIENT|to=NODE] [class=C] [older=D]
+	"open":        (*env).cmdOpen,        // NODE SERVICE CONN [window=N]
+	"close":       (*env).cmdClose,       // NODE SERVICE
+	"readdress":   (*env).cmdReaddress,   // NODE SERVICE TO [n=COUNT]: its oldest deliveries go to another service
 	"unreadable":  (*env).cmdUnreadable,  // NODE LABEL: the payload of its copies cannot be read
 	"why":         (*env).cmdWhy,         // NODE LABEL
 	"view":        (*env).cmdView,        // NODE

@@ -19,7 +19,7 @@ func (k Key) IsZero() bool { return k == Key{} }
 
 // maxSeen bounds the Keys that are remembered. Beyond it the oldest is
 // forgotten, and counted.
-const maxSeen = 65536
+const maxSeen = 1 << 18
 
 // seen remembers Keys until the life of their work is over, however soon the
 // work itself has left.

@@ -169,6 +169,16 @@ func (c *Core) landFlights(s *session) {
 	clear(s.packets)
 }
 
+// EndSession ends a session and what waits for it, when there is one.
+func (c *Core) EndSession(now time.Time, token uint64, client string) {
+	c.at(now)
+	if s := c.sessions[client]; s != nil {
+		c.landFlights(s)
+		c.endSession(s)
+	}
+	c.reply(Reply{Token: token})
+}
+
 func (c *Core) endSession(s *session) {
 	c.unsubscribe(s, nil)
 	delete(c.sessions, s.id)

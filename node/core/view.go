@@ -216,6 +216,9 @@ func (c *Core) waitsFor(i *storeforward.Item) string {
 	case store.ToOrder:
 		return "a message sent before it, to keep the order"
 	case store.ToService:
+		if s := c.services[q.Name]; s != nil && s.closed {
+			return "the local service " + q.Name + ", which is closed"
+		}
 		return "the local service " + q.Name
 	case store.ToRegion:
 		if r, ok := heldRegion(q); ok && r.Contains(c.cfg.Region) {
@@ -294,6 +297,12 @@ func (c *Core) Snapshot() *Snapshot {
 		}
 	}
 	return s
+}
+
+// Knows reports whether a node is of this mesh.
+func (s *Snapshot) Knows(n addr.Node) bool {
+	_, ok := s.paths[n]
+	return ok
 }
 
 // Path returns the way to a node.

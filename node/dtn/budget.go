@@ -14,11 +14,11 @@ type budget struct {
 	total   int64
 	used    int64
 	pending int64         // of used: complete, waiting for their commit
-	changed chan struct{} // closed and replaced whenever bytes come back
+	changed chan struct{} // closed when bytes come back; nil while nobody waits
 }
 
 func newBudget(total int64) *budget {
-	return &budget{total: total, changed: make(chan struct{})}
+	return &budget{total: total}
 }
 
 // take takes n bytes. It reports false when there are none to wait for, or
@@ -31,11 +31,15 @@ func (b *budget) take(n int64, quit <-chan struct{}) bool {
 			b.mu.Unlock()
 			return true
 		}
-		hopeless, changed := b.pending == 0, b.changed
-		b.mu.Unlock()
-		if hopeless {
+		if b.pending == 0 {
+			b.mu.Unlock()
 			return false
 		}
+		if b.changed == nil {
+			b.changed = make(chan struct{})
+		}
+		changed := b.changed
+		b.mu.Unlock()
 		select {
 		case <-changed:
 		case <-quit:
@@ -58,8 +62,10 @@ func (b *budget) give(n int64, complete bool) {
 	if complete {
 		b.pending -= n
 	}
-	close(b.changed)
-	b.changed = make(chan struct{})
+	if b.changed != nil {
+		close(b.changed)
+		b.changed = nil
+	}
 	b.mu.Unlock()
 }
 

@@ -67,9 +67,9 @@ type Listener struct {
 type Peer struct {
 	Name    string // unique; the argument of Send
 	Kind    Kind
-	Address string    // HOST:PORT to dial; empty: the peer dials us
-	Node    addr.EID  // its node id, dtn://NODE/ or ipn:N.0; zero: any, when we dial
-	EIDs    []Pattern // the endpoints reached through it
+	Address string         // HOST:PORT to dial; empty: the peer dials us
+	Node    addr.EID       // its node id, dtn://NODE/ or ipn:N.0; zero: any, when we dial
+	EIDs    []addr.Pattern // the endpoints reached through it
 	TLS     Policy
 	Auth    Auth
 	// ServerName is the DNS name its certificate should have; default: the

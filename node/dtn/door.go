@@ -24,6 +24,8 @@ var (
 	// ErrSessionLost: the session ended before the peer acknowledged. Whether
 	// it has the bundle is not known; offer it again.
 	ErrSessionLost = errors.New("session lost before the acknowledgement")
+	// ErrBusy: as many transfers as may be are under way; TryBegin alone.
+	ErrBusy = errors.New("the session has no place")
 	// ErrTooLarge is matched by *TooLargeError.
 	ErrTooLarge = errors.New("larger than the peer accepts")
 	// ErrRefused is matched by *RefusedError.
@@ -64,7 +66,9 @@ func refuseText(code byte) string {
 
 // outlet is a way to a peer.
 type outlet interface {
-	send(ctx context.Context, pieces [][]byte, total uint64) error
+	// begin takes a bundle; done is called unless there is an error. forget
+	// gives up what has not been sent. Without ctx nothing is waited for.
+	begin(ctx context.Context, pieces [][]byte, total uint64, done func(error)) (forget func(), err error)
 	usable() bool
 	load() int
 	mru() uint64
@@ -168,25 +172,60 @@ func (d *Door) Addresses() []string {
 // *RefusedError the bundle may or may not have arrived. The pieces must never
 // change, even after ctx has ended.
 func (d *Door) Send(ctx context.Context, name string, pieces [][]byte) error {
+	got := make(chan error, 1)
+	forget, err := d.begin(ctx, name, pieces, func(err error) { got <- err })
+	if err != nil {
+		return err
+	}
+	select {
+	case err := <-got:
+		if err != nil {
+			err = fmt.Errorf("send to %s: %w", name, err)
+		}
+		return err
+	case <-ctx.Done():
+		forget()
+		return fmt.Errorf("send to %s: %w", name, ctx.Err())
+	}
+}
+
+// Begin is Send without the wait: it returns when the bundle has its place in
+// the session, which holds Limits.InFlight, and calls done with what Send
+// would return, once and from any goroutine, at most before it returns itself.
+// done must not block. It is not called when Begin returns an error. Bundles
+// leave in the order of the calls.
+func (d *Door) Begin(ctx context.Context, name string, pieces [][]byte, done func(error)) error {
+	_, err := d.begin(ctx, name, pieces, done)
+	return err
+}
+
+// TryBegin is Begin without any wait, for callers that must not: ErrBusy says
+// that the session has no place. It is for TCPCL alone.
+func (d *Door) TryBegin(name string, pieces [][]byte, done func(error)) error {
+	_, err := d.begin(nil, name, pieces, done) //nolint:staticcheck // nil is "do not wait", within this package
+	return err
+}
+
+func (d *Door) begin(ctx context.Context, name string, pieces [][]byte, done func(error)) (forget func(), err error) {
 	p := d.peers[name]
 	if p == nil {
-		return fmt.Errorf("send to %q: %w", name, ErrUnknownPeer)
+		return nil, fmt.Errorf("send to %q: %w", name, ErrUnknownPeer)
 	}
 	o := p.pick()
 	if o == nil {
-		return fmt.Errorf("send to %s: %w", name, ErrNoSession)
+		return nil, fmt.Errorf("send to %s: %w", name, ErrNoSession)
 	}
 	var total uint64
 	for _, b := range pieces {
 		total += uint64(len(b))
 	}
 	if total == 0 {
-		return fmt.Errorf("send to %s: the bundle is empty", name)
+		return nil, fmt.Errorf("send to %s: the bundle is empty", name)
 	}
-	if err := o.send(ctx, pieces, total); err != nil {
-		return fmt.Errorf("send to %s: %w", name, err)
+	if forget, err = o.begin(ctx, pieces, total, done); err != nil {
+		return nil, fmt.Errorf("send to %s: %w", name, err)
 	}
-	return nil
+	return forget, nil
 }
 
 // MRU returns the largest bundle the peer takes, in bytes; false when there is

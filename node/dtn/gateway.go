@@ -61,6 +61,9 @@ type GatewayConfig struct {
 	// published here, because MQTT is one over the whole mesh. Nil: Node alone.
 	Ours   func(addr.Node) bool
 	Policy bpa.Policy // zero: bpa.DefaultPolicy
+	// MaxWhole is the largest payload that fragments are gathered to, bytes.
+	// Fragments of larger ones are refused. 0: no limit.
+	MaxWhole uint64
 }
 
 // Validate reports everything that is wrong, with the field's name.
@@ -175,6 +178,8 @@ type Action struct {
 	Peer        string      // Forward
 	Raw         []byte      // Carry, Forward, Gather: as received
 	Report      bpa.Report  // Report
+
+	view *bundle.View // Forward: Raw as read
 }
 
 // minKeep is how long a key is remembered at least: a peer whose session broke
@@ -201,6 +206,9 @@ func (g *Gateway) In(r Received, now time.Time) (Action, bundle.Reason) {
 		return Action{}, why
 	}
 	if (a.Kind == Publish || a.Kind == Report) && v.Primary.Flags&bundle.FlagFragment != 0 {
+		if g.cfg.MaxWhole > 0 && v.Primary.TotalLen > g.cfg.MaxWhole {
+			return Action{}, bundle.TooLarge
+		}
 		a.Kind, a.Publication = Gather, Publication{}
 	}
 	return a, bundle.OK
@@ -231,7 +239,8 @@ func (g *Gateway) destination(a *Action, v *bundle.View, from string) bundle.Rea
 		if peer == from {
 			return bundle.NoRoute // it knows the way no better than we do
 		}
-		a.Kind, a.Peer = Forward, peer
+		view := *v
+		a.Kind, a.Peer, a.view = Forward, peer, &view
 		return bundle.OK
 	}
 	if g.cfg.Elsewhere != nil {
@@ -312,14 +321,19 @@ func keyOf(v *bundle.View) (key [16]byte) {
 	return key
 }
 
+// lifetime is that of the bundle, cut to what fits.
+func lifetime(v *bundle.View) time.Duration {
+	const most = time.Duration(1<<63 - 1)
+	if ms := v.Primary.Lifetime; ms < uint64(most/time.Millisecond) {
+		return time.Duration(ms) * time.Millisecond
+	}
+	return most
+}
+
 // remaining is what is left of the lifetime: by creation time where both ends
 // have a clock, else by age (RFC 9171, section 5.5).
 func remaining(v *bundle.View, now time.Time) time.Duration {
-	const most = time.Duration(1<<63 - 1)
-	life := most
-	if ms := v.Primary.Lifetime; ms < uint64(most/time.Millisecond) {
-		life = time.Duration(ms) * time.Millisecond
-	}
+	life := lifetime(v)
 	if ms, ok := v.Primary.Created.UnixMS(); ok && !now.IsZero() {
 		if passed := now.Sub(time.UnixMilli(ms)); passed > 0 {
 			return life - passed

@@ -85,9 +85,26 @@ var errTurns = errors.New("no peer of this node serves the destination")
 
 // Exit makes a bundle that was carried here, kept by Forward or made by Export
 // ready for its peer: previous node, age and hop count are ours, all else is
-// as it came. stayed is how long ago that was, wherever it was since; mru what the peer takes
-// (Door.MRU). An error says more than the reason.
+// as it came. stayed is how long ago that was, wherever it was since; mru what
+// the peer takes (Door.MRU). An error says more than the reason.
 func (g *Gateway) Exit(raw []byte, stayed time.Duration, mru uint64) (Departure, bundle.Reason, error) {
+	return g.exit(raw, mru, func(*bundle.View) time.Duration { return stayed })
+}
+
+// ExitLeft is Exit for a bundle of which only is known what is left of its
+// life, because it was under way in the mesh.
+func (g *Gateway) ExitLeft(raw []byte, left time.Duration, mru uint64) (Departure, bundle.Reason, error) {
+	return g.exit(raw, mru, func(v *bundle.View) time.Duration { return lifetime(v) - v.Age - left })
+}
+
+// ExitNow is Exit for a bundle that In said to forward and that goes on at
+// once.
+func (g *Gateway) ExitNow(a Action, mru uint64) (Departure, bundle.Reason, error) {
+	d := Departure{Peer: a.Peer}
+	return g.depart(d, a.view, 0, mru)
+}
+
+func (g *Gateway) exit(raw []byte, mru uint64, stayed func(*bundle.View) time.Duration) (Departure, bundle.Reason, error) {
 	v, err := bundle.Parse(raw)
 	if err != nil {
 		return Departure{}, bundle.Malformed, fmt.Errorf("carried bundle: %w", err)
@@ -97,8 +114,12 @@ func (g *Gateway) Exit(raw []byte, stayed time.Duration, mru uint64) (Departure,
 	if d.Peer, ok = g.cfg.Doors.Peer(bundle.Canonical(v.Primary.Dest)); !ok {
 		return Departure{}, bundle.NoRoute, fmt.Errorf("bundle for %s: %w", v.Primary.Dest, errTurns)
 	}
-	t := bpa.Transit{Prev: g.cfg.Self, Elapsed: stayed}
-	parts, faults, err := bpa.Fragment(&v, t, int(min(mru, maxTransfer)))
+	return g.depart(d, &v, stayed(&v), mru)
+}
+
+func (g *Gateway) depart(d Departure, v *bundle.View, stayed time.Duration, mru uint64) (Departure, bundle.Reason, error) {
+	t := bpa.Transit{Prev: g.cfg.Self, Elapsed: max(stayed, 0)}
+	parts, faults, err := bpa.Fragment(v, t, int(min(mru, maxTransfer)))
 	if err != nil || faults != 0 {
 		return Departure{}, faults.Reason(), err
 	}
@@ -106,12 +127,21 @@ func (g *Gateway) Exit(raw []byte, stayed time.Duration, mru uint64) (Departure,
 	return d, bundle.OK, nil
 }
 
-// PeerOf returns the peer that Exit will choose, so that its MRU can be asked
-// for first; false when no peer of this node serves the destination.
-func (g *Gateway) PeerOf(raw []byte) (string, bool) {
+// Onward says where a bundle goes that waits here: to a peer of this node, or
+// to the node of the mesh whose door serves its destination.
+func (g *Gateway) Onward(raw []byte) (peer string, node addr.Node, why bundle.Reason) {
 	v, err := bundle.Parse(raw)
 	if err != nil {
-		return "", false
+		return "", addr.Node{}, bundle.Malformed
 	}
-	return g.cfg.Doors.Peer(bundle.Canonical(v.Primary.Dest))
+	dest := bundle.Canonical(v.Primary.Dest)
+	if peer, ok := g.cfg.Doors.Peer(dest); ok {
+		return peer, addr.Node{}, bundle.OK
+	}
+	if g.cfg.Elsewhere != nil {
+		if n, ok := g.cfg.Elsewhere(dest); ok && n != g.cfg.Node {
+			return "", n, bundle.OK
+		}
+	}
+	return "", addr.Node{}, bundle.NoRoute
 }

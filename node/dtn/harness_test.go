@@ -33,9 +33,9 @@ func eid(t testing.TB, s string) addr.EID {
 	return e
 }
 
-func pattern(t testing.TB, s string) Pattern {
+func pattern(t testing.TB, s string) addr.Pattern {
 	t.Helper()
-	p, err := ParsePattern(s)
+	p, err := addr.ParsePattern(s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,10 +209,10 @@ func pair(t testing.TB, k Kind, change func(a, b *Config)) (a, b end) {
 	bc := Config{Node: eid(t, "dtn://b/"), Sink: b.sink, Drain: 2 * time.Second,
 		Listeners: []Listener{{Kind: k, Address: "127.0.0.1:0", TLS: TLSNone, Peer: "a"}}}
 	if k == TCPCL {
-		bc.Peers = []Peer{{Name: "a", Kind: TCPCL, Node: eid(t, "dtn://a/"), TLS: TLSNone, EIDs: []Pattern{pattern(t, "dtn://a/**")}}}
+		bc.Peers = []Peer{{Name: "a", Kind: TCPCL, Node: eid(t, "dtn://a/"), TLS: TLSNone, EIDs: []addr.Pattern{pattern(t, "dtn://a/**")}}}
 	}
 	ac := Config{Node: eid(t, "dtn://a/"), Sink: a.sink, Drain: 2 * time.Second,
-		Peers: []Peer{{Name: "b", Kind: k, Address: "127.0.0.1:1", TLS: TLSNone, EIDs: []Pattern{pattern(t, "dtn://b/**")}}}}
+		Peers: []Peer{{Name: "b", Kind: k, Address: "127.0.0.1:1", TLS: TLSNone, EIDs: []addr.Pattern{pattern(t, "dtn://b/**")}}}}
 	if change != nil {
 		change(&ac, &bc)
 	}

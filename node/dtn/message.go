@@ -59,7 +59,7 @@ const (
 	maxExtensions = 4 << 10 // bytes of extension items of one message
 	maxItems      = 64      // extension items of one message
 	maxNodeID     = 1 << 10 // bytes
-	maxTransfer   = 1 << 32 // bytes, the largest limit that can be configured
+	maxTransfer   = 1 << 30 // bytes, the largest limit that can be configured
 	minSegment    = 64
 	maxSegment    = 1 << 20
 	maxOneSegment = 8 << 20        // bytes of a transfer to a peer with OneSegment

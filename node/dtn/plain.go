@@ -87,7 +87,20 @@ type plain struct {
 	die     context.CancelCauseFunc
 }
 
-func (o *plain) send(ctx context.Context, pieces [][]byte, total uint64) error {
+// begin writes a bundle. Nothing will ever be heard of it: done is called at
+// once.
+func (o *plain) begin(ctx context.Context, pieces [][]byte, total uint64, done func(error)) (forget func(), err error) {
+	if ctx == nil {
+		return nil, ErrBusy // a write may wait
+	}
+	if err := o.write(ctx, pieces, total); err != nil {
+		return nil, err
+	}
+	done(nil)
+	return func() {}, nil
+}
+
+func (o *plain) write(ctx context.Context, pieces [][]byte, total uint64) error {
 	if total > o.mru() {
 		return &TooLargeError{Size: total, MRU: o.mru()}
 	}

@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"sync"
-	"time"
 
 	"github.com/farhop/farhop/storeforward/bundle"
 )
@@ -130,7 +129,7 @@ func (s *session) segment(m message) error {
 		return s.strike(msgSegment)
 	}
 	if start {
-		s.begin(m)
+		s.beginIn(m)
 	}
 	if !s.in.refused {
 		s.checkSegment(m)
@@ -141,14 +140,15 @@ func (s *session) segment(m message) error {
 	return s.segmentDone(m, start)
 }
 
-// begin starts an inbound transfer.
-func (s *session) begin(m message) {
+// beginIn starts an inbound transfer.
+func (s *session) beginIn(m message) {
 	s.in.mu.Lock()
 	s.in.busy, s.in.id, s.in.total, s.in.known = true, m.id, m.total, m.hasTotal
 	s.in.refused, s.in.data, s.in.taken = false, nil, 0
 	s.in.mu.Unlock()
 	s.mu.Lock()
-	s.arriving, s.active = true, time.Now()
+	s.arriving = true
+	s.touch()
 	ending := s.termSent
 	s.mu.Unlock()
 	switch {
@@ -279,7 +279,8 @@ func (s *session) finishIn() {
 	s.in.busy, s.in.data, s.in.taken = false, nil, 0
 	s.in.mu.Unlock()
 	s.mu.Lock()
-	s.arriving, s.active = false, time.Now()
+	s.arriving = false
+	s.touch()
 	s.mu.Unlock()
 	s.poke()
 }
@@ -323,7 +324,7 @@ func (s *session) verdict(r *receipt, why bundle.Reason, taken int64) {
 	if refuse {
 		r.flags = reason
 	}
-	s.active = time.Now()
+	s.touch()
 	s.mu.Unlock()
 	s.poke()
 }

@@ -66,7 +66,15 @@ type transfer struct {
 	pieces [][]byte
 	total  uint64
 	sent   uint64
-	result chan error // one value, buffered
+	slots  chan struct{} // where its place is given back
+	done   func(error)
+}
+
+// finish ends the transfer and gives its place to the next. The caller holds
+// no lock.
+func (t *transfer) finish(err error) {
+	<-t.slots
+	t.done(err)
 }
 
 // receipt is the answer to one inbound segment. Answers leave in the order in
@@ -203,7 +211,7 @@ func (s *session) end(why error) {
 	s.die()
 	_ = s.conn.Close()
 	for _, t := range lost {
-		t.result <- fmt.Errorf("%w: %w", ErrSessionLost, why)
+		t.finish(fmt.Errorf("%w: %w", ErrSessionLost, why))
 	}
 	s.in.drop(s.door)
 }
@@ -232,7 +240,7 @@ func (s *session) terminate(reason byte) {
 	s.queue = nil
 	s.mu.Unlock()
 	for _, t := range refused {
-		t.result <- ErrSessionLost
+		t.finish(ErrSessionLost)
 	}
 	s.poke()
 	s.expire()
@@ -259,41 +267,42 @@ func (s *session) poke() {
 	}
 }
 
-// send hands a bundle to the peer and waits for its answer.
-func (s *session) send(ctx context.Context, pieces [][]byte, total uint64) error {
+// begin queues a bundle for the peer, once the session has a place for it.
+// Without ctx it does not wait for one.
+func (s *session) begin(ctx context.Context, pieces [][]byte, total uint64, done func(error)) (forget func(), err error) {
 	if mru := s.mru(); total > mru {
-		return &TooLargeError{Size: total, MRU: mru}
+		return nil, &TooLargeError{Size: total, MRU: mru}
 	}
 	select {
 	case s.slots <- struct{}{}:
-	case <-s.quit:
-		return ErrSessionLost
-	case <-ctx.Done():
-		return ctx.Err()
+	default:
+		if ctx == nil {
+			return nil, ErrBusy
+		}
+		select {
+		case s.slots <- struct{}{}:
+		case <-s.quit:
+			return nil, ErrSessionLost
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
-	t := &transfer{pieces: slices.Clone(pieces), total: total, result: make(chan error, 1)}
+	t := &transfer{pieces: slices.Clone(pieces), total: total, slots: s.slots, done: done}
 	s.mu.Lock()
 	if s.over != nil || s.termSent {
 		s.mu.Unlock()
 		<-s.slots
-		return ErrSessionLost
+		return nil, ErrSessionLost
 	}
 	s.queue = append(s.queue, t)
-	s.active = time.Now()
+	s.touch()
 	s.mu.Unlock()
 	s.poke()
-	select {
-	case err := <-t.result:
-		<-s.slots
-		return err
-	case <-ctx.Done():
-		s.forget(t)
-		return ctx.Err()
-	}
+	return func() { s.forget(t) }, nil
 }
 
-// forget gives up waiting for t. What has begun is still sent to its end:
-// TCPCL knows no way to stop in the middle and keep the session.
+// forget gives up a transfer that has not begun. What has begun is still sent
+// to its end: TCPCL knows no way to stop in the middle and keep the session.
 func (s *session) forget(t *transfer) {
 	s.mu.Lock()
 	at := slices.Index(s.queue, t)
@@ -302,13 +311,16 @@ func (s *session) forget(t *transfer) {
 	}
 	s.mu.Unlock()
 	if at >= 0 {
-		<-s.slots
-		return
+		t.finish(context.Canceled)
 	}
-	go func() { // ends with the transfer or the session
-		<-t.result
-		<-s.slots
-	}()
+}
+
+// touch notes that a transfer began or ended, for the end of idle sessions.
+// The caller holds mu.
+func (s *session) touch() {
+	if s.door.cfg.Idle > 0 {
+		s.active = time.Now()
+	}
 }
 
 // usable reports whether transfers may begin.

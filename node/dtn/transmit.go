@@ -182,7 +182,7 @@ func (s *session) ack(m message) error {
 	}
 	// Not every stack repeats the flags of the segment, as it should.
 	last = m.length == t.total
-	s.active = time.Now()
+	s.touch()
 	if last {
 		delete(s.unacked, m.id)
 	}
@@ -190,10 +190,21 @@ func (s *session) ack(m message) error {
 	if last {
 		s.stats.bundlesOut.Add(1)
 		s.stats.bytesOut.Add(int64(t.total))
-		t.result <- nil
-		s.poke()
+		t.finish(nil)
+		s.mayEnd()
 	}
 	return nil
+}
+
+// mayEnd wakes the writer when the session ends: the answer to the last
+// transfer is what it waits for.
+func (s *session) mayEnd() {
+	s.mu.Lock()
+	ending := s.termSent
+	s.mu.Unlock()
+	if ending {
+		s.poke()
+	}
 }
 
 // refused takes an XFER_REFUSE. The rest of the transfer is not sent.
@@ -208,16 +219,16 @@ func (s *session) refused(m message) error {
 	if s.cur == t {
 		s.cur = nil
 	}
-	s.active = time.Now()
+	s.touch()
 	s.mu.Unlock()
 	s.poke()
 	if m.reason == refuseCompleted {
 		s.stats.bundlesOut.Add(1)
-		t.result <- nil
+		t.finish(nil)
 		return nil
 	}
 	s.stats.refusalsIn.Add(1)
-	t.result <- &RefusedError{Code: m.reason}
+	t.finish(&RefusedError{Code: m.reason})
 	return nil
 }
 
@@ -245,7 +256,7 @@ func (s *session) termReceived(m message) {
 	s.mu.Unlock()
 	s.log.Info("the peer ends the session", "reason", termText(m.reason))
 	for _, t := range refused {
-		t.result <- ErrSessionLost
+		t.finish(ErrSessionLost)
 	}
 	s.expire()
 	s.poke()

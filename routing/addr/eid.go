@@ -124,3 +124,16 @@ func (e EID) String() string {
 	}
 	return ""
 }
+
+// MarshalText implements encoding.TextMarshaler.
+func (e EID) MarshalText() ([]byte, error) { return []byte(e.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler. Empty text is the zero EID.
+func (e *EID) UnmarshalText(b []byte) (err error) {
+	if len(b) == 0 {
+		*e = EID{}
+		return nil
+	}
+	*e, err = ParseEID(string(b))
+	return err
+}

@@ -62,7 +62,7 @@ func nodeMain(args []string) error {
 		return err
 	}
 	if path := os.Getenv(profileTo); path != "" {
-		defer profile(path)()
+		profile(path)
 	}
 	n, err := farhop.Open(o.Dir, farhop.Options{Log: slog.New(slog.DiscardHandler), Version: "bench"})
 	if err != nil {
@@ -74,7 +74,8 @@ func nodeMain(args []string) error {
 // profileTo names the file for the processor profile of a node.
 const profileTo = "FARHOP_BENCH_PPROF"
 
-func profile(path string) (stop func()) {
+// profile profiles the first seconds: nodes of a bench end by SIGKILL.
+func profile(path string) {
 	f, err := os.Create(path)
 	if err == nil {
 		err = pprof.StartCPUProfile(f)
@@ -82,7 +83,7 @@ func profile(path string) (stop func()) {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
-	return pprof.StopCPUProfile
+	time.AfterFunc(4*time.Second, pprof.StopCPUProfile)
 }
 
 // invite prints a ticket.

@@ -59,7 +59,7 @@ const words = { "closed-contact": "between contacts" };
 function peerRow(now, p) {
   const next = p.next_contact ? "next contact in " + span((Date.parse(p.next_contact) - now) / 1000) : "";
   return [
-    cell(p.node || p.address),
+    cell(p.node || p.name || p.address),
     cell(words[p.state] || p.state, states[p.state]),
     cell(p.rtt_ms ? p.rtt_ms.toFixed(p.rtt_ms < 10 ? 1 : 0) + " ms" : "–", "n"),
     cell(p.in_flight, "n"),

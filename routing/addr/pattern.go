@@ -1,13 +1,9 @@
-package dtn
+package addr
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/farhop/farhop/routing/addr"
 )
 
 // Pattern matches endpoint ids: ipn:2.*, ipn:*.7, dtn://hdtn/**. In a dtn
@@ -44,7 +40,7 @@ func ParsePattern(s string) (Pattern, error) {
 	if strings.HasSuffix(rest, "**") {
 		whole += "/" // ** stands for a service, too
 	}
-	if _, err := addr.DTN(whole); !ok || err != nil || rest == "none" {
+	if _, err := DTN(whole); !ok || err != nil || rest == "none" {
 		return Pattern{}, fmt.Errorf("pattern %q: want dtn://NODE/SERVICE or ipn:NODE.SERVICE, with * and **", s)
 	}
 	for len(p.deep) <= maxStars {
@@ -80,12 +76,12 @@ func (p *Pattern) UnmarshalText(b []byte) (err error) {
 
 // Match reports whether e is one of the pattern's endpoints. The zero Pattern
 // matches nothing.
-func (p Pattern) Match(e addr.EID) bool {
+func (p Pattern) Match(e EID) bool {
 	if p.ipn {
 		node, svc := e.Numbers()
-		return e.Scheme() == addr.SchemeIPN && (p.anyNode || node == p.node) && (p.anySvc || svc == p.svc)
+		return e.Scheme() == SchemeIPN && (p.anyNode || node == p.node) && (p.anySvc || svc == p.svc)
 	}
-	if e.Scheme() != addr.SchemeDTN || len(p.parts) == 0 || len(e.SSP()) > maxMatch {
+	if e.Scheme() != SchemeDTN || len(p.parts) == 0 || len(e.SSP()) > maxMatch {
 		return false
 	}
 	rest, ok := strings.CutPrefix(e.SSP(), p.parts[0])
@@ -114,8 +110,8 @@ func glob(s string, parts []string, deep []bool) bool {
 	return false
 }
 
-// weight orders patterns: the more it pins down, the heavier.
-func (p Pattern) weight() int {
+// Weight orders patterns: the more it pins down, the heavier.
+func (p Pattern) Weight() int {
 	if p.ipn {
 		n := 0
 		if !p.anyNode {
@@ -131,45 +127,4 @@ func (p Pattern) weight() int {
 		n += len(s)
 	}
 	return n
-}
-
-// Table finds the peer through which an endpoint is reached.
-type Table struct{ rows []tableRow }
-
-type tableRow struct {
-	pattern Pattern
-	peer    string
-}
-
-// NewTable makes the table of all peers' EIDs. The most specific pattern wins,
-// then the order of peers.
-func NewTable(peers []Peer) Table {
-	var t Table
-	for _, p := range peers {
-		for _, e := range p.EIDs {
-			t.rows = append(t.rows, tableRow{e, p.Name})
-		}
-	}
-	slices.SortStableFunc(t.rows, func(a, b tableRow) int { return cmp.Compare(b.pattern.weight(), a.pattern.weight()) })
-	return t
-}
-
-// Peer returns the name of the peer that serves e.
-func (t Table) Peer(e addr.EID) (string, bool) {
-	for _, r := range t.rows {
-		if r.pattern.Match(e) {
-			return r.peer, true
-		}
-	}
-	return "", false
-}
-
-// Patterns returns the texts of all patterns, the most specific first: what a
-// node advertises as reachable through its doors.
-func (t Table) Patterns() []string {
-	var out []string
-	for _, r := range t.rows {
-		out = append(out, r.pattern.text)
-	}
-	return out
 }
