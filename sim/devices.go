@@ -3,38 +3,70 @@ package sim
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/farhop/farhop/node/core"
+	"github.com/farhop/farhop/sim/oracle"
 	"github.com/farhop/farhop/sim/scenario"
+	"github.com/farhop/farhop/storeforward/batch"
 	"github.com/farhop/farhop/storeforward/bundle"
 	"github.com/farhop/farhop/storeforward/store"
 )
 
-// lan is how long a packet between a device and its node takes.
-const lan = time.Millisecond
+const (
+	lan        = time.Millisecond // a packet between a device and its node
+	maxWaiting = 256              // messages a device keeps for a node that does not answer
+)
 
-// payload of a virtual message: publisher, number, topic, filling.
+// payload of a virtual message, as a block: publisher, number, topic, filling.
 func payload(publisher int, number uint64, topic string, size int) *store.Blob {
-	b := binary.BigEndian.AppendUint32(nil, uint32(publisher))
+	b := make([]byte, 0, max(size, 13+len(topic)))
+	b = binary.BigEndian.AppendUint32(b, uint32(publisher))
 	b = binary.BigEndian.AppendUint64(b, number)
 	b = append(b, byte(len(topic)))
 	b = append(b, topic...)
-	for len(b) < size {
-		b = append(b, 0)
-	}
-	return &store.Blob{B: b}
+	b = append(b, make([]byte, max(size-len(b), 0))...)
+	return &store.Blob{B: bundle.AppendPayload(make([]byte, 0, len(b)+bundle.PayloadOverhead), b)}
 }
 
-func topicOf(b []byte) string {
-	if len(b) < 13 || len(b) < 13+int(b[12]) {
-		return ""
+// parse reads a message.
+func parse(data []byte) (k oracle.Publication, topic string, ok bool) {
+	if len(data) < 13 || len(data) < 13+int(data[12]) {
+		return k, "", false
 	}
-	return string(b[13 : 13+int(b[12])])
+	k = oracle.Publication{Publisher: int(binary.BigEndian.Uint32(data)), Number: binary.BigEndian.Uint64(data[4:])}
+	return k, string(data[13 : 13+int(data[12])]), true
 }
 
-func identity(b []byte) (publisher int, number uint64) {
-	return int(binary.BigEndian.Uint32(b)), binary.BigEndian.Uint64(b[4:])
+func identify(block []byte) (oracle.Publication, bool) {
+	data, err := bundle.PayloadData(block)
+	if err != nil {
+		return oracle.Publication{}, false
+	}
+	k, _, ok := parse(data)
+	return k, ok
+}
+
+// unfold takes a batch apart, whose first message is given.
+func unfold(first bundle.ID, block []byte, f func(id bundle.ID, message []byte)) error {
+	data, err := bundle.PayloadData(block)
+	if err != nil {
+		return err
+	}
+	s := first.Seq
+	return batch.Split(data, func(number uint64, message []byte) error {
+		f(bundle.ID{Node: first.Node, Seq: bundle.NewSequence(s.Incarnation(), s.Class(), s.Count()+number-1)}, message)
+		return nil
+	})
+}
+
+func members(first bundle.ID, block []byte) (out []oracle.Member) {
+	_ = unfold(first, block, func(id bundle.ID, message []byte) {
+		k, _, _ := parse(message)
+		out = append(out, oracle.Member{ID: id, Pub: k})
+	})
+	return out
 }
 
 // devices makes the clients of the scenario, and random ones for a grid.
@@ -42,7 +74,7 @@ func (w *world) devices() {
 	for _, s := range w.sc.Subscribers {
 		w.addSubscriber(s)
 	}
-	pubs := w.sc.Publishers
+	pubs := w.sc.Publishers[:len(w.sc.Publishers):len(w.sc.Publishers)]
 	for i := range w.sc.Random.Publishers {
 		from, to := w.nodes[w.rng.IntN(len(w.nodes))], w.nodes[w.rng.IntN(len(w.nodes))]
 		topic := fmt.Sprintf("site/%d/temp", i)
@@ -53,19 +85,25 @@ func (w *world) devices() {
 		})
 	}
 	for i, p := range pubs {
-		w.pubs = append(w.pubs, &publisher{w: w, index: i, spec: p, node: w.byName[p.Node], waiting: map[uint64]bool{}})
+		class := bundle.Telemetry
+		if p.Class != "" {
+			class, _ = bundle.ParseClass(p.Class)
+		}
+		pub := &publisher{w: w, index: i, spec: p, class: class, node: w.byName[p.Node]}
+		route, ok := w.routes.ForTopic(p.Topic)
+		pub.loose = ok && len(route.To) > 0
+		w.pubs = append(w.pubs, pub)
 	}
 }
 
 func (w *world) addSubscriber(s scenario.Subscriber) {
-	d := &subscriber{w: w, index: len(w.subs), spec: s, node: w.byName[s.Node], online: true, half: map[uint16]bool{}}
+	d := &subscriber{w: w, spec: s, node: w.byName[s.Node], half: map[uint16]bool{}}
 	if d.spec.Receive == 0 {
 		d.spec.Receive = 20
 	}
-	if d.node.devices == nil {
-		d.node.devices = map[string]device{}
-	}
 	d.node.devices[s.Client] = d
+	d.fresh = slices.ContainsFunc(w.sc.Faults, func(f scenario.Fault) bool { return f.Kind == scenario.Clean && f.Client == s.Client })
+	d.meet()
 	w.subs = append(w.subs, d)
 }
 
@@ -75,128 +113,239 @@ type publisher struct {
 	w       *world
 	index   int
 	spec    scenario.Publisher
+	class   bundle.Class
+	loose   bool // its messages go to regions
 	node    *node
 	next    uint64
-	waiting map[uint64]bool // published, not acknowledged
+	waiting []uint64 // published, not acknowledged; rising
 	conn    uint64
 }
 
-func (p *publisher) begin() {
-	p.tick()
-}
-
 func (p *publisher) tick() {
-	if p.w.now > p.w.end*6/10 {
+	if p.w.now > p.w.quiet {
 		return
 	}
-	p.next++
-	p.w.ledger.published(p.index, p.next, p.w.now)
-	p.publish(p.next, false)
+	p.publishNext()
 	p.w.after(time.Duration(p.spec.Every), p.tick)
 }
 
-func (p *publisher) publish(n uint64, again bool) {
-	if p.spec.QoS > 0 {
-		p.waiting[n] = true
+func (p *publisher) burst(n int) {
+	for range n {
+		if p.w.now <= p.w.quiet {
+			p.publishNext()
+		}
 	}
+}
+
+func (p *publisher) publishNext() {
+	if len(p.waiting) >= maxWaiting {
+		return
+	}
+	p.next++
+	if p.spec.QoS > 0 {
+		p.waiting = append(p.waiting, p.next)
+	}
+	p.publish(p.next, false)
+}
+
+func (p *publisher) publish(n uint64, again bool) {
 	if !p.node.up {
 		return
 	}
-	p.w.note('P', p.spec.Client, n)
+	p.w.note('P', p.spec.Client, n, uint64(p.spec.QoS), 0)
 	p.w.report.Published++
-	if again && p.spec.QoS == 1 {
-		p.w.ledger.repeated(p.index, n)
-	}
 	s := core.Submission{
-		Topic: p.spec.Topic, Service: core.ServiceMQTT, Class: bundle.Telemetry, QoS: p.spec.QoS, Client: p.spec.Client,
+		Topic: p.spec.Topic, Service: core.ServiceMQTT, Class: p.class, QoS: p.spec.QoS, Client: p.spec.Client, Retain: p.spec.Retain,
 		TTL: time.Duration(p.spec.TTL), Blob: payload(p.index, n, p.spec.Topic, p.spec.Size),
 	}
 	if p.spec.QoS == 2 {
 		s.Packet = uint16(n%65535) + 1
 	}
 	s.Token = p.node.newToken(func(r core.Reply) { p.acked(n, s.Packet, r) })
-	p.node.core.Submit(p.w.clock(), []core.Submission{s})
+	p.node.judge.Submitted(s.Token, oracle.Publication{Publisher: p.index, Number: n}, &s, p.loose, again)
+	if p.w.tamper.submit(p.node, s.Token, &s) {
+		return
+	}
+	p.node.core.Submit(p.node.clock(), []core.Submission{s})
 	p.node.pump()
 }
 
 func (p *publisher) acked(n uint64, packet uint16, r core.Reply) {
+	switch r.Reason {
+	case bundle.OK, bundle.Duplicate, bundle.NoSubscriber:
+	case bundle.DiskFailed:
+		return // no answer: the node stops
+	default:
+		p.w.report.RefusedPublishes++
+		p.forget(n)
+		return
+	}
 	if p.spec.QoS == 0 {
 		return
 	}
-	if r.Reason != bundle.OK && r.Reason != bundle.Duplicate {
-		p.w.report.RefusedPublishes++
-		delete(p.waiting, n)
-		return
-	}
 	p.w.after(lan, p.node.inLife(func() {
-		if !p.waiting[n] {
+		if !p.forget(n) {
 			return
 		}
-		delete(p.waiting, n)
-		p.w.note('A', p.spec.Client, n)
-		p.w.ledger.acknowledged(p.index, n)
+		p.w.note('A', p.spec.Client, n, 0, 0)
+		p.w.report.Acknowledged++
 		if p.spec.QoS == 2 { // PUBREL
-			p.node.core.Settle(p.w.clock(), []core.Settlement{{Session: p.spec.Client, Packet: packet, Outcome: core.Inbound}})
-			p.node.pump()
+			p.node.settle(core.Settlement{Session: p.spec.Client, Packet: packet, Outcome: core.Inbound})
 		}
 	}))
+}
+
+func (p *publisher) forget(n uint64) bool {
+	i, found := slices.BinarySearch(p.waiting, n)
+	if found {
+		p.waiting = slices.Delete(p.waiting, i, i+1)
+	}
+	return found
 }
 
 // nodeUp connects and publishes again what was not acknowledged, in order.
 func (p *publisher) nodeUp() {
 	p.conn++
-	p.node.core.OpenSession(p.w.clock(), core.SessionOpen{Client: p.spec.Client, Conn: p.conn, Expiry: core.NeverExpires, ReceiveMax: 20})
-	for n := uint64(1); n <= p.next; n++ {
-		if p.waiting[n] {
-			p.publish(n, true)
+	p.node.core.OpenSession(p.node.clock(), core.SessionOpen{Client: p.spec.Client, Conn: p.conn, Expiry: core.NeverExpires, ReceiveMax: 20})
+	life := p.node.life
+	for _, n := range slices.Clone(p.waiting) {
+		if p.publish(n, true); !p.node.up || p.node.life != life {
+			return
 		}
 	}
 	p.node.pump()
 }
 
-// subscriber has a persistent session.
+// subscriber is a device that listens.
 type subscriber struct {
 	w      *world
-	index  int
 	spec   scenario.Subscriber
 	node   *node
-	online bool
+	judge  *oracle.Device
+	fresh  bool // starts anew some time
+	away   int  // absences in force
+	open   bool // has a connection
 	conn   uint64
 	half   map[uint16]bool // QoS 2 packet ids received, not completed
+	parked []func()        // deliveries that a test holds back
 }
 
+// static reports whether the session lasts for the whole world.
+func (s *subscriber) static() bool { return s.spec.Expiry == 0 && !s.spec.Clean && !s.fresh }
+
+// meet introduces the device, or its new session, to the oracle.
+func (s *subscriber) meet() {
+	s.judge = s.node.judge.Device(s.spec.Client, s.spec.Filter, s.spec.QoS, s.static(), func(topic string) bool {
+		return s.w.reaches(topic, s.node)
+	})
+}
+
+// begin schedules absences; the node's boot made the first connection.
 func (s *subscriber) begin() {
-	s.connect()
 	for _, off := range s.spec.Offline {
-		s.w.at(time.Duration(off.At), s.disconnect)
-		s.w.at(time.Duration(off.At+off.For), func() { s.online = true; s.connect() })
+		s.w.at(time.Duration(off.At), func() { s.awayFor(time.Duration(off.For)) })
 	}
+}
+
+func (s *subscriber) awayFor(d time.Duration) {
+	s.away++
+	s.disconnect()
+	s.w.after(d, func() {
+		s.away--
+		s.connect(false)
+	})
+}
+
+func (s *subscriber) expiry() uint32 {
+	switch {
+	case s.spec.Clean:
+		return 0
+	case s.spec.Expiry > 0:
+		return uint32(time.Duration(s.spec.Expiry).Seconds())
+	}
+	return core.NeverExpires
 }
 
 func (s *subscriber) disconnect() {
-	s.online = false
-	if s.node.up {
-		s.node.core.CloseSession(s.w.clock(), s.spec.Client, s.conn, core.NeverExpires)
-		s.node.pump()
+	if !s.open || !s.node.up {
+		return
+	}
+	s.open = false
+	s.w.note('G', s.spec.Client, s.conn, 0, 0)
+	if s.spec.Clean {
+		s.node.judge.SessionEnded(s.spec.Client)
+	}
+	s.node.judge.SessionClosed(s.spec.Client)
+	s.node.core.CloseSession(s.node.clock(), s.spec.Client, s.conn, s.expiry())
+	s.node.pump()
+}
+
+// restart connects with a clean start.
+func (s *subscriber) restart() {
+	if s.node.up && s.away == 0 {
+		s.disconnect()
+		s.connect(true)
 	}
 }
 
-func (s *subscriber) connect() {
-	if !s.node.up || !s.online {
+func (s *subscriber) connect(clean bool) {
+	if !s.node.up || s.away > 0 || s.open {
 		return
 	}
+	s.open = true
 	s.conn++
-	state := s.node.core.OpenSession(s.w.clock(), core.SessionOpen{
-		Client: s.spec.Client, Conn: s.conn, Expiry: core.NeverExpires, ReceiveMax: s.spec.Receive,
+	s.w.note('C', s.spec.Client, s.conn, 0, 0)
+	state := s.node.core.OpenSession(s.node.clock(), core.SessionOpen{
+		Client: s.spec.Client, Conn: s.conn, Expiry: s.expiry(), ReceiveMax: s.spec.Receive, Clean: clean || s.spec.Clean,
 	})
+	s.node.judge.SessionOpened(s.spec.Client, state.Present, time.Duration(s.spec.Expiry))
 	if !state.Present {
-		clear(s.half)
-		s.node.core.Subscribe(s.w.clock(), 0, s.spec.Client, []core.Subscription{{Filter: s.spec.Filter, QoS: s.spec.QoS}})
+		s.subscribe()
 	}
 	s.node.pump()
 }
 
-func (s *subscriber) nodeUp() { s.connect() }
+// subscribe makes a new session what the device wants, and gets the retained
+// messages for it as the broker does.
+func (s *subscriber) subscribe() {
+	clear(s.half)
+	if s.conn > 1 && !s.static() {
+		s.meet()
+	}
+	n := s.node
+	token := n.newToken(func(r core.Reply) {
+		if r.Reason == bundle.OK && s.expiry() > 0 {
+			n.judge.SubscribedFirm(s.spec.Client)
+		}
+	})
+	n.core.Subscribe(n.clock(), token, s.spec.Client, []core.Subscription{{Filter: s.spec.Filter, QoS: s.spec.QoS}})
+	n.judge.Subscribed(s.spec.Client, s.spec.Filter, s.spec.QoS)
+	if s.static() || s.spec.Clean {
+		return
+	}
+	_ = n.store.State(core.RetainedPrefix, func(key string, value []byte) error {
+		topic := key[len(core.RetainedPrefix):]
+		if len(value) > 8 && matches(s.spec.Filter, topic) && s.spec.QoS > 0 {
+			n.core.Submit(n.clock(), []core.Submission{{
+				Topic: topic, Service: core.ServiceRetained, Class: bundle.Telemetry, QoS: s.spec.QoS, Retain: true,
+				Session: s.spec.Client, Blob: &store.Blob{B: value[8:]}, TTL: time.Hour,
+			}})
+		}
+		return nil
+	})
+}
+
+func (s *subscriber) nodeUp() {
+	s.open = false
+	s.connect(false)
+}
+
+// live is a message for those who do not outlive their connection.
+func (s *subscriber) live(l core.Live) {
+	if s.open && (s.spec.Clean || s.spec.QoS == 0 || l.Message.IsZero()) && matches(s.spec.Filter, l.Topic) {
+		s.w.report.Live++
+	}
+}
 
 // deliver is a PUBLISH or PUBREL that reaches the device.
 func (s *subscriber) deliver(d core.Delivery) {
@@ -204,15 +353,13 @@ func (s *subscriber) deliver(d core.Delivery) {
 	if blob == nil && !d.Release {
 		b, err := s.node.store.Read(d.Header.Seq)
 		if err != nil {
-			if s.w.report.err == nil {
-				s.w.report.err = err
-			}
+			s.w.fault(err)
 			return
 		}
 		blob = &store.Blob{B: b}
 	}
 	s.w.after(lan, s.node.inLife(func() {
-		if d.Conn != s.conn || !s.online {
+		if d.Conn != s.conn || !s.open {
 			return
 		}
 		outcome := core.Done
@@ -223,18 +370,32 @@ func (s *subscriber) deliver(d core.Delivery) {
 			outcome = core.Received
 			if !s.half[d.PacketID] {
 				s.half[d.PacketID] = true
-				s.take(blob.B, false)
+				s.take(d, blob.B, false)
 			}
 		default:
-			s.take(blob.B, d.Dup)
+			s.take(d, blob.B, d.Dup)
 		}
 		t := core.Settlement{Session: s.spec.Client, Conn: d.Conn, Seq: d.Header.Seq, Outcome: outcome}
 		s.w.after(lan, s.node.inLife(func() { s.node.settle(t) }))
 	}))
 }
 
-func (s *subscriber) take(b []byte, dup bool) {
-	publisher, n := identity(b)
-	s.w.note('M', s.spec.Client, uint64(publisher), n)
-	s.w.ledger.delivered(s.index, publisher, n, dup, s.w.now)
+func (s *subscriber) take(d core.Delivery, b []byte, dup bool) {
+	k, _ := identify(b)
+	times, later := s.w.tamper.deliver(s, d, b)
+	give := func() {
+		for range times {
+			s.w.note('M', s.spec.Client, uint64(k.Publisher), k.Number, 0)
+			s.judge.Took(k, dup)
+		}
+	}
+	if later {
+		s.parked = append(s.parked, give)
+		return
+	}
+	give()
+	for _, f := range s.parked {
+		f()
+	}
+	s.parked = nil
 }

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"math/rand/v2"
 	"time"
 
 	"github.com/farhop/farhop/node/core"
@@ -24,14 +25,26 @@ const (
 type link struct {
 	w        *world
 	index    int
+	name     string
 	spec     scenario.Link
 	schedule contact.Schedule
-	a, b     *node
-	session  uint64 // 0: none
-	cuts     int    // cuts in force
-	healed   time.Duration
+	ends     [2]*node
+	rng      [2]*rand.Rand // by direction: 0 is from the first end
+	session  *session      // the newest, nil before the first
+	cuts     [2]int        // cuts in force, by direction
+	healed   [2]time.Duration
 	trying   bool
+	double   bool // the next transfer comes twice
+	hold     bool // the next transfer is overtaken
+}
+
+// session is one connection. Its ends may die at different times.
+type session struct {
+	l        *link
+	id       uint64
+	up       [2]bool
 	ways     [2]way
+	breached bool // the world broke the transport's promise
 }
 
 // way is one direction of a session.
@@ -40,156 +53,214 @@ type way struct {
 	last [streams]time.Duration // arrival of the last frame of each stream
 }
 
-func (l *link) other(n *node) *node {
-	if n == l.a {
-		return l.b
+func (l *link) side(n *node) int {
+	if n == l.ends[0] {
+		return 0
 	}
-	return l.a
+	return 1
 }
 
-func (l *link) open() bool { return l.cuts == 0 && l.schedule.Open(l.w.clock()) }
+func (l *link) delay() time.Duration { return time.Duration(l.spec.Delay) }
 
-// nextOpen returns when a packet sent at t can leave, as far as it is known.
-func (l *link) nextOpen(t time.Duration) time.Duration {
-	at := epoch.Add(max(t, l.healed))
+func (l *link) open() bool { return l.cuts[0] == 0 && l.cuts[1] == 0 && l.schedule.Open(l.w.clock()) }
+
+// nextOpen returns when a packet sent at t in a direction can leave, as far as
+// it is known.
+func (l *link) nextOpen(t time.Duration, dir int) time.Duration {
+	at := epoch.Add(max(t, l.healed[dir]))
 	if l.schedule.Open(at) {
 		return at.Sub(epoch)
 	}
 	return l.schedule.Next(at).Sub(epoch)
 }
 
+// wanted reports whether an end lacks a session and both could have one.
+func (l *link) wanted() bool {
+	return l.ends[0].up && l.ends[1].up && (l.session == nil || !l.session.up[0] || !l.session.up[1])
+}
+
 // tryConnect makes a session after one and a half round trips of handshake.
 func (l *link) tryConnect() {
-	if l.session != 0 || l.trying || !l.a.up || !l.b.up {
+	if l.trying || !l.wanted() {
 		return
 	}
 	if !l.open() {
-		if l.cuts == 0 {
-			l.w.at(l.nextOpen(l.w.now), l.tryConnect)
+		if l.cuts == [2]int{} {
+			l.w.at(l.nextOpen(l.w.now, 0), l.tryConnect)
 		}
 		return
 	}
 	l.trying = true
-	a, b := l.a.life, l.b.life
-	l.w.after(3*time.Duration(l.spec.Delay), func() {
+	a, b := l.ends[0].life, l.ends[1].life
+	l.w.after(3*l.delay(), func() {
 		l.trying = false
-		if l.session != 0 || l.a.life != a || l.b.life != b || !l.a.up || !l.b.up || !l.open() {
+		if l.ends[0].life != a || l.ends[1].life != b || !l.wanted() || !l.open() {
 			l.tryConnect()
 			return
 		}
-		l.w.lastSession++
-		l.session = l.w.lastSession
-		l.ways = [2]way{}
-		l.w.note('U', l.a.name.String()+"-"+l.b.name.String(), l.session)
-		for _, n := range []*node{l.a, l.b} {
-			n.sessions[l.session] = l
-			n.core.LinkUp(l.w.clock(), core.Link{
-				ID: l.session, Node: l.other(n).name, Delay: time.Duration(l.spec.Delay), Schedule: l.schedule,
-			})
-			n.pump()
-		}
+		l.connect()
 	})
 }
 
-// down ends the session at the nodes that still run.
-func (l *link) down() {
-	id := l.session
-	if id == 0 {
-		return
-	}
-	l.session = 0
-	l.w.note('D', l.a.name.String()+"-"+l.b.name.String(), id)
-	for _, n := range []*node{l.a, l.b} {
-		delete(n.sessions, id)
-		if n.up {
-			n.core.LinkDown(l.w.clock(), id)
-			n.pump()
+func (l *link) connect() {
+	old := l.session
+	l.w.lastSession++
+	s := &session{l: l, id: l.w.lastSession, up: [2]bool{true, true}}
+	l.session = s
+	l.w.note('U', l.name, s.id, 0, 0)
+	for i, n := range l.ends {
+		if old != nil && old.up[i] {
+			old.up[i] = false
+			delete(n.sessions, old.id)
+			n.judge.LinkDown(old.id)
+		}
+		n.sessions[s.id] = s
+		n.judge.LinkUp(s.id)
+		n.core.LinkUp(n.clock(), core.Link{
+			ID: s.id, Node: l.ends[1-i].name, Delay: l.delay(), Schedule: l.schedule,
+		})
+		if n.pump(); !n.up {
+			return // crashed; lost() looks after the session
 		}
 	}
-	l.w.after(time.Second, l.tryConnect)
+}
+
+// down ends one end of the session.
+func (s *session) down(side int) {
+	if !s.up[side] {
+		return
+	}
+	s.up[side] = false
+	n := s.l.ends[side]
+	s.l.w.note('D', s.l.name, s.id, uint64(side), 0)
+	delete(n.sessions, s.id)
+	n.judge.LinkDown(s.id)
+	if n.up {
+		n.core.LinkDown(n.clock(), s.id)
+		n.pump()
+	}
+	s.l.w.after(time.Second, s.l.tryConnect)
+}
+
+// farewell tells the other end, one light time later if the way is open. If
+// not, it finds out by its own silence.
+func (s *session) farewell(from int) {
+	wait := s.l.delay()
+	if s.l.cuts[from] > 0 {
+		wait = max(idleTimeout, 6*s.l.delay())
+	}
+	s.l.w.after(wait, func() { s.down(1 - from) })
 }
 
 // lost is told when one end crashes. The other learns of it when the restarted
 // end answers with a reset, one light time after it speaks again.
 func (l *link) lost(n *node) {
-	id := l.session
-	if id == 0 {
+	s, side := l.session, l.side(n)
+	if s == nil || !s.up[side] {
 		return
 	}
-	delete(n.sessions, id)
-	l.w.after(2*time.Duration(l.spec.Delay), func() {
-		if l.session == id {
-			l.down()
-		}
-	})
+	s.up[side] = false
+	delete(n.sessions, s.id)
+	l.w.note('D', l.name, s.id, uint64(side), 1)
+	l.w.after(2*l.delay(), func() { s.down(1 - side) })
 }
 
 // closed is told when a core ends the session.
-func (l *link) closed(*node) { l.w.after(0, l.down) }
-
-func (l *link) cutFor(d time.Duration) {
-	l.cuts++
-	l.healed = max(l.healed, l.w.now+d)
-	l.w.report.Cuts++
-	l.w.note('K', l.a.name.String()+"-"+l.b.name.String())
-	if id := l.session; id != 0 && d > idleTimeout {
-		l.w.after(idleTimeout, func() {
-			if l.session == id {
-				l.down()
-			}
-		})
-	}
-	l.w.after(d, func() {
-		l.cuts--
-		l.w.note('H', l.a.name.String()+"-"+l.b.name.String())
-		l.tryConnect()
+func (s *session) closed(n *node) {
+	side := s.l.side(n)
+	s.l.w.after(0, func() {
+		s.down(side)
+		s.farewell(side)
 	})
 }
 
+func (l *link) cutFor(d time.Duration, way string) {
+	l.w.report.Cuts++
+	l.w.note('K', l.name, uint64(d), uint64(len(way)), 0)
+	for dir := range l.cuts {
+		if way == scenario.There && dir == 1 || way == scenario.Back && dir == 0 {
+			continue
+		}
+		l.cuts[dir]++
+		l.healed[dir] = max(l.healed[dir], l.w.now+d)
+		idle := max(idleTimeout, 6*l.delay())
+		if s := l.session; s != nil && d > idle {
+			l.w.after(idle, func() { // the end that hears nothing gives up
+				if s.up[1-dir] {
+					s.down(1 - dir)
+					s.farewell(1 - dir)
+				}
+			})
+		}
+		l.w.after(d, func() {
+			l.cuts[dir]--
+			l.w.note('H', l.name, uint64(dir), 0, 0)
+			l.tryConnect()
+		})
+	}
+}
+
 // send puts a frame on its way.
-func (l *link) send(from *node, f core.Frame) {
-	id, to := l.session, l.other(from)
-	if id == 0 || !to.up {
+func (s *session) send(from *node, f core.Frame) {
+	l := s.l
+	dir := l.side(from)
+	to, way := l.ends[1-dir], &s.ways[dir]
+	if !to.up {
 		return
 	}
-	way := &l.ways[0]
-	if from == l.b {
-		way = &l.ways[1]
-	}
-	stream, size := classify(f)
-	if t, ok := f.(*core.Transfer); ok && t.Blob == nil && t.Entry.State != store.Ended {
+	t, isTransfer := f.(*core.Transfer)
+	if isTransfer && t.Blob == nil && t.Entry.State != store.Ended {
 		b, err := from.store.Read(t.Header.Seq)
 		if err != nil {
-			if from.w.report.err == nil {
-				from.w.report.err = err
-			}
+			l.w.fault(err)
 			return
 		}
 		t.Blob = &store.Blob{B: b}
 	}
+	stream, size := classify(f)
 	l.w.report.LinkBytes += uint64(size)
-	start := max(l.nextOpen(l.w.now), way.busy)
+	arrive := s.travel(dir, size)
+	if isTransfer && l.hold { // what follows overtakes it
+		l.hold, s.breached = false, true
+		arrive = max(arrive, way.last[stream]) + 2*l.delay() + time.Second
+	} else {
+		arrive = max(arrive, way.last[stream])
+		way.last[stream] = arrive
+	}
+	times := 1
+	if isTransfer && l.double {
+		l.double, s.breached, times = false, true, 2
+	}
+	for range times {
+		l.w.at(arrive, func() {
+			if s.up[1-dir] && to.up && to.sessions[s.id] == s && !l.w.tamper.lost(l, to, f) {
+				l.w.note('F', to.name.String(), s.id, uint64(stream), uint64(size))
+				to.receive(s.id, f)
+			}
+		})
+	}
+}
+
+// travel returns when a frame of a size arrives that is sent now.
+func (s *session) travel(dir, size int) time.Duration {
+	l, way := s.l, &s.ways[dir]
+	start := max(l.nextOpen(l.w.now, dir), way.busy)
 	if l.spec.Rate > 0 {
 		start += time.Duration(int64(size) * 8 * int64(time.Second) / int64(l.spec.Rate))
 		way.busy = start
 	}
-	arrive := start + time.Duration(l.spec.Delay)
+	arrive := start + l.delay()
 	if l.spec.Jitter > 0 {
-		arrive += time.Duration(l.w.rng.Int64N(int64(l.spec.Jitter)))
+		arrive += time.Duration(l.rng[dir].Int64N(int64(l.spec.Jitter)))
 	}
-	for range (size + packet - 1) / packet {
-		for l.spec.Loss > 0 && l.w.rng.Float64() < float64(l.spec.Loss) {
-			arrive = l.nextOpen(arrive) + 2*time.Duration(l.spec.Delay) // noticed and repeated one round trip later
+	if l.spec.Loss > 0 {
+		for range (size + packet - 1) / packet {
+			for l.rng[dir].Float64() < float64(l.spec.Loss) {
+				arrive = l.nextOpen(arrive, dir) + 2*l.delay() // noticed and repeated one round trip later
+			}
 		}
 	}
-	arrive = max(arrive, way.last[stream])
-	way.last[stream] = arrive
-	l.w.at(arrive, func() {
-		if l.session == id && to.up && to.sessions[id] == l {
-			l.w.note('F', to.name.String(), id, uint64(stream), uint64(size))
-			to.receive(id, f)
-		}
-	})
+	return arrive
 }
 
 func classify(f core.Frame) (stream, size int) {
@@ -203,7 +274,7 @@ func classify(f core.Frame) (stream, size int) {
 }
 
 // incoming is what a receiver parses from the bytes of a bundle.
-func incoming(h *store.Header, e store.Entry, b *store.Blob, life int64) *core.Incoming {
+func (n *node) incoming(h *store.Header, e store.Entry, b *store.Blob, life int64) *core.Incoming {
 	in := &core.Incoming{Life: life, Hops: h.Hops, Frozen: e.Frozen, Blob: b, Size: int(h.Size), Retain: h.Retain, QoS: e.QoS}
 	v, err := bundle.ParseFrozen(e.Frozen)
 	if err != nil {
@@ -219,8 +290,22 @@ func incoming(h *store.Header, e store.Entry, b *store.Blob, life int64) *core.I
 	} else if r, svc, ok := v.Primary.Dest.Region(); ok {
 		in.Region, in.Service = r, svc
 	}
-	if b != nil {
-		in.Topic = topicOf(b.B)
+	in.Count = v.Mesh.Count
+	if in.Node != n.name && (in.Region.IsZero() || !in.Region.Contains(n.region)) || b == nil {
+		return in
 	}
+	if in.Count > 0 {
+		n.w.fault(unfold(in.Message, b.B, func(id bundle.ID, message []byte) {
+			k, topic, _ := parse(message)
+			in.Parts = append(in.Parts, core.Part{
+				Message: id, QoS: n.w.pubs[k.Publisher].spec.QoS, Topic: topic,
+				Blob: &store.Blob{B: bundle.AppendPayload(make([]byte, 0, len(message)+bundle.PayloadOverhead), message)},
+			})
+		}))
+		return in
+	}
+	data, err := bundle.PayloadData(b.B)
+	n.w.fault(err)
+	_, in.Topic, _ = parse(data)
 	return in
 }

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-var soak = flag.Int("soak", 6, "number of seeded meshes to play")
+var soak = flag.Int("soak", 4, "number of seeded meshes to play")
 
 func TestMeshLosesNothing(t *testing.T) {
 	data, _ := Builtin("mesh")

@@ -1,9 +1,6 @@
 package sim
 
-import (
-	"container/heap"
-	"time"
-)
+import "time"
 
 // event is something that happens at a virtual time. Events of one time run
 // in the order they were made.
@@ -13,33 +10,56 @@ type event struct {
 	run func()
 }
 
-// queue holds what is to happen.
+// queue holds what is to happen: a heap with four children per node, which
+// moves less than one with two.
 type queue struct {
-	heap eventHeap
+	heap []event
 	made uint64
 }
 
-func (q *queue) push(at time.Duration, run func()) {
-	q.made++
-	heap.Push(&q.heap, event{at, q.made, run})
-}
-
-func (q *queue) pop() event { return heap.Pop(&q.heap).(event) }
-
 func (q *queue) len() int { return len(q.heap) }
 
-type eventHeap []event
+func (q *queue) push(at time.Duration, run func()) {
+	q.made++
+	e := event{at, q.made, run}
+	q.heap = append(q.heap, e)
+	i := len(q.heap) - 1
+	for i > 0 {
+		up := (i - 1) / 4
+		if !e.before(&q.heap[up]) {
+			break
+		}
+		q.heap[i] = q.heap[up]
+		i = up
+	}
+	q.heap[i] = e
+}
 
-func (h eventHeap) Len() int { return len(h) }
-func (h eventHeap) Less(a, b int) bool {
-	return h[a].at < h[b].at || h[a].at == h[b].at && h[a].seq < h[b].seq
+func (q *queue) pop() event {
+	top := q.heap[0]
+	n := len(q.heap) - 1
+	e := q.heap[n]
+	q.heap[n] = event{}
+	q.heap = q.heap[:n]
+	for i := 0; n > 0; {
+		least := 4*i + 1
+		if least >= n {
+			q.heap[i] = e
+			break
+		}
+		for c := least + 1; c < min(4*i+5, n); c++ {
+			if q.heap[c].before(&q.heap[least]) {
+				least = c
+			}
+		}
+		if !q.heap[least].before(&e) {
+			q.heap[i] = e
+			break
+		}
+		q.heap[i] = q.heap[least]
+		i = least
+	}
+	return top
 }
-func (h eventHeap) Swap(a, b int) { h[a], h[b] = h[b], h[a] }
-func (h *eventHeap) Push(e any)   { *h = append(*h, e.(event)) }
-func (h *eventHeap) Pop() any {
-	old := *h
-	e := old[len(old)-1]
-	old[len(old)-1] = event{}
-	*h = old[:len(old)-1]
-	return e
-}
+
+func (e *event) before(o *event) bool { return e.at < o.at || e.at == o.at && e.seq < o.seq }

@@ -30,6 +30,7 @@ import (
 	"github.com/farhop/farhop/routing/contact"
 	"github.com/farhop/farhop/routing/interest"
 	"github.com/farhop/farhop/routing/policy"
+	"github.com/farhop/farhop/storeforward/bundle"
 )
 
 // Limits of one world.
@@ -41,22 +42,40 @@ const (
 // World is one scenario.
 type World struct {
 	Name        string       `yaml:"name"`
-	Duration    Duration     `yaml:"duration"` // virtual time; traffic stops at 60 % of it, so that all can drain
-	Sync        Duration     `yaml:"sync"`     // time of one fsync; default 5ms
-	Nodes       []Node       `yaml:"nodes"`
-	Grid        *Grid        `yaml:"grid"` // makes nodes and links
-	Links       []Link       `yaml:"links"`
-	Subscribers []Subscriber `yaml:"subscribers"`
-	Publishers  []Publisher  `yaml:"publishers"`
-	Routes      []Route      `yaml:"routes"`
-	Crashes     []Outage     `yaml:"crashes"`
-	Random      Random       `yaml:"random"`
+	Chaos       bool         `yaml:"chaos,omitempty"`      // the seed makes everything else; see Chaos
+	Duration    Duration     `yaml:"duration"`             // virtual time
+	Calm        Duration     `yaml:"calm,omitempty"`       // without traffic at the end, so that all can drain; default 40 %
+	Drains      bool         `yaml:"drains,omitempty"`     // everything must have arrived at the end
+	Sync        Duration     `yaml:"sync,omitempty"`       // time of one fsync; default 5ms
+	OrderWait   Duration     `yaml:"order_wait,omitempty"` // default: the core's
+	Batch       *Batch       `yaml:"batch,omitempty"`      // small messages to one destination share a bundle
+	Nodes       []Node       `yaml:"nodes,omitempty"`
+	Grid        *Grid        `yaml:"grid,omitempty"` // makes nodes and links
+	Links       []Link       `yaml:"links,omitempty"`
+	Subscribers []Subscriber `yaml:"subscribers,omitempty"`
+	Publishers  []Publisher  `yaml:"publishers,omitempty"`
+	Routes      []Route      `yaml:"routes,omitempty"`
+	Crashes     []Outage     `yaml:"crashes,omitempty"`
+	Faults      []Fault      `yaml:"faults,omitempty"`
+	Random      Random       `yaml:"random,omitempty"`
+}
+
+// Batch joins small messages.
+type Batch struct {
+	Max  int      `yaml:"max"`            // payload bytes of one bundle
+	Wait Duration `yaml:"wait,omitempty"` // how long a message waits for company
 }
 
 // Node is one farhop.
 type Node struct {
-	Name   string `yaml:"name"`
-	Region string `yaml:"region"`
+	Name   string   `yaml:"name"`
+	Region string   `yaml:"region"`
+	Ahead  Shift    `yaml:"ahead,omitempty"`  // of the true time
+	Drift  int      `yaml:"drift,omitempty"`  // of its clock, ppm
+	Bytes  int64    `yaml:"bytes,omitempty"`  // quota of its store; default: the core's
+	Count  int      `yaml:"count,omitempty"`  // messages in its store
+	Window int      `yaml:"window,omitempty"` // items per queue in memory
+	Sync   Duration `yaml:"sync,omitempty"`   // default: the world's
 }
 
 // Grid makes a mesh of nodes n00, n01, ... each linked to a few others.
@@ -69,13 +88,13 @@ type Grid struct {
 
 // Link joins two nodes.
 type Link struct {
-	Between  [2]string `yaml:"between"`
+	Between  [2]string `yaml:"between,flow"`
 	Delay    Duration  `yaml:"delay"`
-	Jitter   Duration  `yaml:"jitter"`
-	Loss     Percent   `yaml:"loss"`
-	Rate     Rate      `yaml:"rate"`
-	Contacts *Contacts `yaml:"contacts"`
-	Cuts     []Span    `yaml:"cuts"`
+	Jitter   Duration  `yaml:"jitter,omitempty"`
+	Loss     Percent   `yaml:"loss,omitempty"` // of packets; the transport repeats them
+	Rate     Rate      `yaml:"rate,omitempty"`
+	Contacts *Contacts `yaml:"contacts,omitempty,flow"`
+	Cuts     []Span    `yaml:"cuts,omitempty,flow"`
 }
 
 // Contacts is a periodic contact, counted from the start of the world.
@@ -106,40 +125,53 @@ type Outage struct {
 	For  Duration `yaml:"for"`
 }
 
-// Subscriber is a device with a persistent session.
+// Subscriber is a device. Without Expiry its session lasts for ever.
 type Subscriber struct {
-	Node    string `yaml:"node"`
-	Client  string `yaml:"client"`
-	Filter  string `yaml:"filter"`
-	QoS     uint8  `yaml:"qos"`
-	Offline []Span `yaml:"offline"`
-	Receive uint16 `yaml:"receive_maximum"` // default 20
+	Node    string   `yaml:"node"`
+	Client  string   `yaml:"client"`
+	Filter  string   `yaml:"filter"`
+	QoS     uint8    `yaml:"qos"`
+	Offline []Span   `yaml:"offline,omitempty,flow"`
+	Receive uint16   `yaml:"receive_maximum,omitempty"` // default 20
+	Expiry  Duration `yaml:"expiry,omitempty"`          // its session ends after so long without a connection
+	Clean   bool     `yaml:"clean,omitempty"`           // its session ends with each connection
 }
 
-// Publisher is a device that publishes at a steady rate.
+// Publisher is a device that publishes at a steady rate, and in bursts.
 type Publisher struct {
 	Node   string   `yaml:"node"`
 	Client string   `yaml:"client"`
 	Topic  string   `yaml:"topic"`
 	QoS    uint8    `yaml:"qos"`
 	Every  Duration `yaml:"every"`
-	Size   int      `yaml:"size"`
-	TTL    Duration `yaml:"ttl"`
+	Size   int      `yaml:"size,omitempty"`
+	TTL    Duration `yaml:"ttl,omitempty"`
+	Class  string   `yaml:"class,omitempty"` // default telemetry
+	Retain bool     `yaml:"retain,omitempty"`
+	Bursts []Burst  `yaml:"bursts,omitempty,flow"`
+}
+
+// Burst is many messages at once.
+type Burst struct {
+	At Duration `yaml:"at"`
+	N  int      `yaml:"n"`
 }
 
 // Route is a policy.Route in words.
 type Route struct {
 	Name        string   `yaml:"name"`
 	Topic       string   `yaml:"topic"`
-	To          []string `yaml:"to"`
-	Unreachable string   `yaml:"unreachable"`
+	To          []string `yaml:"to,omitempty,flow"`
+	Unreachable string   `yaml:"unreachable,omitempty"`
+	Class       string   `yaml:"class,omitempty"`
+	TTL         Duration `yaml:"ttl,omitempty"`
 }
 
 // Random asks for faults and traffic drawn from the seed.
 type Random struct {
-	Crashes    int `yaml:"crashes"`
-	Cuts       int `yaml:"cuts"`
-	Publishers int `yaml:"publishers"`
+	Crashes    int `yaml:"crashes,omitempty"`
+	Cuts       int `yaml:"cuts,omitempty"`
+	Publishers int `yaml:"publishers,omitempty"`
 }
 
 // Parse reads one world and reports all that is wrong with it.
@@ -165,6 +197,9 @@ func Parse(name string, data []byte) (*World, error) {
 // Validate reports all faults.
 func (w *World) Validate() error {
 	v := &validator{known: map[string]bool{}}
+	if w.Chaos {
+		return nil
+	}
 	if w.Duration <= 0 {
 		v.bad("duration: must be more than 0, such as 2h")
 	}
@@ -187,6 +222,7 @@ func (w *World) Validate() error {
 	for i, c := range w.Crashes {
 		v.node(fmt.Sprintf("crashes[%d]", i), c.Node)
 	}
+	v.faults(w)
 	if _, err := w.Policy(); err != nil {
 		v.bad("routes: %w", err)
 	}
@@ -252,6 +288,11 @@ func (v *validator) devices(w *World) {
 		if err := interest.ValidTopic(p.Topic); err != nil {
 			v.bad("%s: %w", at, err)
 		}
+		if p.Class != "" {
+			if _, err := bundle.ParseClass(p.Class); err != nil {
+				v.bad("%s: %w", at, err)
+			}
+		}
 		if p.Client == "" || p.QoS > 2 || p.Every <= 0 {
 			v.bad("%s: want a client, a qos of 0 to 2 and an interval, such as every: 1s", at)
 		}
@@ -265,7 +306,13 @@ func GridName(i int) string { return fmt.Sprintf("n%02d", i) }
 func (w *World) Policy() (*policy.Table, error) {
 	var routes []policy.Route
 	for _, r := range w.Routes {
-		p := policy.Route{Name: r.Name, Topic: r.Topic}
+		p := policy.Route{Name: r.Name, Topic: r.Topic, TTL: time.Duration(r.TTL), HasClass: r.Class != ""}
+		if p.HasClass {
+			var err error
+			if p.Class, err = bundle.ParseClass(r.Class); err != nil {
+				return nil, err
+			}
+		}
 		if r.Unreachable != "" {
 			if err := p.Unreachable.UnmarshalText([]byte(r.Unreachable)); err != nil {
 				return nil, err

@@ -15,6 +15,10 @@ func TestFaultsAreNamed(t *testing.T) {
 		{"whole loss", "duration: 1h\nnodes: [{name: a, region: a}, {name: b, region: b}]\nlinks: [{between: [a, b], loss: 100%}]", "less than 100%"},
 		{"bad filter", "duration: 1h\nnodes: [{name: a, region: a}]\nsubscribers: [{node: a, client: c, filter: 'a/#/b'}]", "subscribers[0]"},
 		{"no interval", "duration: 1h\nnodes: [{name: a, region: a}]\npublishers: [{node: a, client: c, topic: x}]", "every: 1s"},
+		{"fault of nobody", "duration: 1h\nnodes: [{name: a, region: a}]\nfaults: [{kind: crash, node: b, at: 1m}]", `no node is called "b"`},
+		{"fault of a link", "duration: 1h\nnodes: [{name: a, region: a}]\nfaults: [{kind: cut, link: [a, b], at: 1m}]", "no link is between a and b"},
+		{"unknown fault", "duration: 1h\nnodes: [{name: a, region: a}]\nfaults: [{kind: flood, at: 1m}]", "want one of"},
+		{"unknown trigger", "duration: 1h\nnodes: [{name: a, region: a}]\nfaults: [{kind: crash, node: a, at: 1m, on: monday}]", "release"},
 		{"route to nowhere", "duration: 1h\nnodes: [{name: a, region: a}]\nroutes: [{name: r, topic: x, to: [A]}]", "routes"},
 	} {
 		_, err := Parse("world.yaml", []byte(c.text))
@@ -43,4 +47,21 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("accepted a world of %v", w.Duration)
 		}
 	})
+}
+
+// A world of chaos can be written down, read back, and is the same.
+func TestChaosIsWrittenAndRead(t *testing.T) {
+	for seed := range uint64(30) {
+		text, err := Chaos(seed).Text()
+		if err != nil {
+			t.Fatal(err)
+		}
+		w, err := Parse("chaos.yaml", text)
+		if err != nil {
+			t.Fatalf("seed %d: %v\n%s", seed, err, text)
+		}
+		if again, err := w.Text(); err != nil || string(again) != string(text) {
+			t.Errorf("seed %d: read back as\n%s\nwritten as\n%s", seed, again, text)
+		}
+	}
 }

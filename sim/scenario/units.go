@@ -23,6 +23,28 @@ func (d *Duration) UnmarshalText(b []byte) error {
 	return nil
 }
 
+// MarshalText implements encoding.TextMarshaler.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// Shift is a duration that may be negative: -20m is twenty minutes back.
+type Shift time.Duration
+
+// String returns the shift as Go writes durations.
+func (s Shift) String() string { return time.Duration(s).String() }
+
+// MarshalText implements encoding.TextMarshaler.
+func (s Shift) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *Shift) UnmarshalText(b []byte) error {
+	v, err := time.ParseDuration(string(b))
+	if err != nil {
+		return fmt.Errorf("%q is not a shift in time; write a number with its unit, such as 20m or -20m", b)
+	}
+	*s = Shift(v)
+	return nil
+}
+
 // Percent is a share: 1% or 0.01.
 type Percent float64
 
@@ -38,6 +60,11 @@ func (p *Percent) UnmarshalText(b []byte) error {
 	}
 	*p = Percent(v)
 	return nil
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (p Percent) MarshalText() ([]byte, error) {
+	return strconv.AppendFloat(nil, float64(p), 'g', -1, 64), nil
 }
 
 // Rate is a bit rate: 9600bit, 256kbit, 50Mbit, 1Gbit.
@@ -60,4 +87,9 @@ func (r *Rate) UnmarshalText(b []byte) error {
 		}
 	}
 	return fmt.Errorf("%q is not a rate; write a number with its unit, such as 9600bit or 50Mbit", b)
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (r Rate) MarshalText() ([]byte, error) {
+	return []byte(strconv.FormatInt(int64(r), 10) + "bit"), nil
 }

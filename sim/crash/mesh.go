@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/farhop/farhop/sim/emulator"
+)
+
+// The nodes: each in its own region, sender and receiver joined by the relay.
+const (
+	sender   = "sender"
+	relay    = "relay"
+	receiver = "receiver"
+)
+
+func names() []string { return []string{sender, relay, receiver} }
+
+// mesh is the nodes, their disks and the links between them.
+type mesh struct {
+	nodes map[string]*process
+	disks map[string]*disk
+	links map[string]*emulator.Link // sender's and receiver's, to the relay
+	why   error                     // why the disks cannot be filled
+	ended sync.WaitGroup            // goroutines of the links
+}
+
+// newMesh makes the nodes below dir. Close it even after an error.
+func newMesh(ctx context.Context, program, dir string, l *ledger, rng *rand.Rand) (*mesh, error) {
+	m := &mesh{nodes: map[string]*process{}, disks: map[string]*disk{}, links: map[string]*emulator.Link{}}
+	ports := &ports{taken: map[string]bool{}}
+	for _, n := range names() {
+		d, why, err := newDisk(ctx, filepath.Join(dir, n))
+		if err != nil {
+			return m, fmt.Errorf("disk of %s: %w", n, err)
+		}
+		if m.disks[n] = d; why != nil {
+			m.why = why
+		}
+		if m.nodes[n], err = newProcess(n, program, dir, l, ports); err != nil {
+			return m, err
+		}
+	}
+	return m, m.provision(ctx, rng)
+}
+
+// provision makes a mesh as its users do.
+func (m *mesh) provision(ctx context.Context, rng *rand.Rand) error {
+	listen := func(p *process) []string {
+		return []string{"--name", p.name, "--mqtt", p.mqtt, "--mesh", p.mesh, "--admin", p.admin}
+	}
+	hub := m.nodes[relay]
+	if _, err := hub.do(ctx, append([]string{"init", "--region", "leo"}, listen(hub)...)...); err != nil {
+		return err
+	}
+	if err := hub.start(ctx); err != nil {
+		return err
+	}
+	far := emulator.Profile{Delay: 15 * time.Millisecond, Jitter: 5 * time.Millisecond, Loss: 0.0002}
+	for name, region := range map[string]string{sender: "earth", receiver: "luna"} {
+		link, err := emulator.Open(emulator.Config{Listen: "127.0.0.1:0", To: hub.mesh, Up: far, Down: far, Seed: rng.Uint64()})
+		if err != nil {
+			return err
+		}
+		m.links[name] = link
+		m.ended.Go(func() { _ = link.Run(ctx) })
+		ticket, err := hub.do(ctx, "invite", "--region", region, "--advertise", link.Addr().String())
+		if err != nil {
+			return err
+		}
+		p := m.nodes[name]
+		if _, err := p.do(ctx, append([]string{"join", strings.TrimSpace(ticket)}, listen(p)...)...); err != nil {
+			return err
+		}
+		if err := p.start(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// close ends everything. keep leaves what is on the disks where it can be
+// looked at.
+func (m *mesh) close(keep bool) error {
+	for _, p := range m.nodes {
+		p.kill()
+	}
+	for _, l := range m.links {
+		_ = l.Close()
+	}
+	m.ended.Wait()
+	var errs []error
+	for _, d := range m.disks {
+		errs = append(errs, d.close(keep))
+	}
+	return errors.Join(errs...)
+}
+
+// ports finds ports that are free for UDP and TCP, below those that systems
+// give to outgoing connections, so that they still are after a restart.
+// They do not depend on the seed: two campaigns may run side by side.
+type ports struct{ taken map[string]bool }
+
+func (p *ports) next() (string, error) {
+	for range 200 {
+		a := fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(20000))
+		if p.taken[a] {
+			continue
+		}
+		p.taken[a] = true
+		l, err := net.Listen("tcp", a)
+		if err != nil {
+			continue
+		}
+		c, err := net.ListenPacket("udp", a)
+		_ = l.Close()
+		if err != nil {
+			continue
+		}
+		_ = c.Close()
+		return a, nil
+	}
+	return "", errors.New("find a port: none is free between 12000 and 32000")
+}

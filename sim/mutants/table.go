@@ -1,0 +1,8 @@
+package main
+
+import "slices"
+
+// table returns all mutants, from the heart outwards.
+func table() []mutant {
+	return slices.Concat(coreMutants, quotaMutants, sessionMutants, custodyMutants, engineMutants, edgeMutants, lawMutants, worldMutants, journalMutants)
+}

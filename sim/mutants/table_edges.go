@@ -1,0 +1,156 @@
+package main
+
+// edgeMutants break what surrounds the heart: routing, frames, trust, fleet,
+// the broker.
+var edgeMutants = []mutant{
+	{
+		name: "routing: an old advert replaces a new one", file: "routing/table.go", short: true,
+		old:   "if old != nil && old.Seq >= a.Seq {",
+		new:   "if false {",
+		tests: "routing .",
+	},
+	{
+		name: "routing: withdrawn interest stays", file: "routing/table.go",
+		old:   "		for _, f := range old.Interest {\n			t.trie.Remove(f, a.Node)\n		}",
+		new:   "",
+		tests: "routing .",
+	},
+	{
+		name: "routing: a link that is down costs nothing", file: "routing/table.go", short: true,
+		old:   "				p.Cost += DownCost",
+		new:   "				p.Cost += 0",
+		tests: "routing .",
+	},
+	{
+		name: "routing: paths outlive what they rest on", file: "routing/table.go",
+		old:   "	if !slices.Equal(old.Neighbors, a.Neighbors) || old.Region != a.Region {",
+		new:   "	if false {",
+		tests: "routing .",
+	},
+	{
+		name: "contact: a link carries after its contact", file: "routing/contact/schedule.go",
+		old:   "	return d >= 0 && d%s.Every < s.For",
+		new:   "	return d >= 0 && d%s.Every <= s.For",
+		tests: "routing/contact .",
+	},
+	{
+		name: "contact: a link carries before its first contact", file: "routing/contact/schedule.go",
+		old:   "	return d >= 0 && d%s.Every < s.For",
+		new:   "	return d%s.Every < s.For",
+		tests: "routing/contact .",
+	},
+	{
+		name: "interest: a/# does not match a", file: "routing/interest/trie.go",
+		old:   "	n.multi.each(visit) // \"a/#\" matches \"a\"",
+		new:   "",
+		tests: "routing/interest . -rapid.shrinktime=0s",
+	},
+	{
+		name: "interest: # matches topics that start with $", file: "routing/interest/trie.go",
+		old:   "	t.root.match(topic, topic[0] != '$', visit)",
+		new:   "	t.root.match(topic, true, visit)",
+		tests: "routing/interest . -rapid.shrinktime=0s",
+	},
+	{
+		name: "interest: a summary drops what nothing covers", file: "routing/interest/summary.go",
+		old:   "		return wider && len(n.multi.list) > 0",
+		new:   "		return len(n.multi.list) > 0",
+		tests: "routing/interest . -rapid.shrinktime=0s",
+	},
+	{
+		name: "policy: the last route that matches is taken", file: "routing/policy/table.go",
+		old:   "first = min(first, i) })",
+		new:   "first = i })",
+		tests: "routing/policy . -rapid.shrinktime=0s",
+	},
+	{
+		name: "fleet: a signature is not checked", file: "node/fleet/revision.go", short: true,
+		old:   "	if err := identity.DualVerify(by, context, body, sig); err != nil {",
+		new:   "	if err := identity.DualVerify(by, context, body, sig); false {",
+		tests: "node/fleet .",
+	},
+	{
+		name: "fleet: an older revision replaces a newer one", file: "node/fleet/revision.go",
+		old:   "	case rev.Seq <= inForce.Seq:",
+		new:   "	case false:",
+		tests: "node/fleet .",
+	},
+	{
+		name: "fleet: a fork is taken", file: "node/fleet/revision.go",
+		old:   "	case rev.Seq == inForce.Seq+1 && rev.Parent != inForce.Hash:",
+		new:   "	case false:",
+		tests: "node/fleet .",
+	},
+	{
+		name: "pki: a ticket works twice", file: "crypto/pki/ledger.go", short: true,
+		old:   "	case t.UsedBy != Hash{}:\n		return nil",
+		new:   "	case false:\n		return nil",
+		tests: "crypto/pki .",
+	},
+	{
+		name: "pki: a ticket never expires", file: "crypto/pki/ledger.go",
+		old:   "	case now.After(t.Expires):",
+		new:   "	case false:",
+		tests: "crypto/pki .",
+	},
+	{
+		name: "pki: a ticket is good for any region", file: "crypto/pki/ledger.go",
+		old:   "	case req.Region != t.Region:",
+		new:   "	case false:",
+		tests: "crypto/pki .",
+	},
+	{
+		name: "pki: the secret of a ticket is not asked for", file: "crypto/pki/ledger.go",
+		old:   "subtle.ConstantTimeCompare(want[:], proof[:]) != 1 {",
+		new:   "subtle.ConstantTimeCompare(want[:], proof[:]) > 1 {",
+		tests: "crypto/pki .",
+	},
+	{
+		name: "pki: a key exchange without post-quantum is taken", file: "crypto/pki/tls.go", short: true,
+		old:   "	if state.CurveID != group {",
+		new:   "	if false {",
+		tests: "crypto/pki .",
+	},
+	{
+		name: "pki: a member of another mesh is let in", file: "crypto/pki/peer.go",
+		old:   "	if p.Mesh != t.Mesh {",
+		new:   "	if false {",
+		tests: "crypto/pki .",
+	},
+	{
+		name: "pki: an expired certificate is taken", file: "crypto/pki/peer.go",
+		old:   "		CurrentTime:   now,",
+		new:   "		CurrentTime:   leaf.NotBefore,",
+		tests: "crypto/pki .",
+	},
+	{
+		name: "broker: a QoS 2 message is published twice", file: "broker/inbound.go", short: true,
+		old:   "if in := c.inbound[p.id]; p.m.QoS == 2 && in != nil {",
+		new:   "if in := c.inbound[p.id]; p.m.QoS == 3 && in != nil {",
+		tests: "broker TestQoS2Repeat",
+	},
+	{
+		name: "broker: acknowledgements leave in any order", file: "broker/inbound.go",
+		old:   "	for c.pending.len() > 0 && (*c.pending.front()).done {",
+		new:   "	for c.pending.len() > 0 {",
+		tests: "broker TestAckWaits",
+	},
+	{
+		name: "broker: a refused publish is acknowledged", file: "broker/codes.go",
+		old:   "		v = verdict{code: codeQuota}",
+		new:   "		v = verdict{code: codeSuccess}",
+		tests: "broker TestRefusedPublish/v5.*store",
+	},
+	{
+		name: "broker: a polite client's will is published", file: "broker/will.go",
+		old:   "	if c.will == nil || c.polite || c.elsewhere.Load() {",
+		new:   "	if c.will == nil || c.elsewhere.Load() {",
+		tests: "broker TestWill",
+	},
+	{
+		name: "broker: a publisher may have any number open", file: "broker/inbound.go",
+		old:   "if c.version >= 5 && c.unacked >= c.b.cfg.ReceiveMax {",
+		new:   "if false {",
+		tests: "broker TestReceiveMaximumExceeded",
+	},
+}
