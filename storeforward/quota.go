@@ -35,6 +35,12 @@ func (m *Machine) Room(class bundle.Class, size, n int) bundle.Reason {
 	return bundle.OK
 }
 
+// HalfFree reports whether the store is at most half full with a message of
+// size bytes more.
+func (m *Machine) HalfFree(size int) bool {
+	return m.stats.Messages+1 <= (m.cfg.MaxCount+1)/2 && m.stats.Bytes+int64(size) <= m.cfg.MaxBytes/2
+}
+
 // Used returns what is stored on account of a quota.
 func (m *Machine) Used(key string) Usage {
 	if u := m.usage[key]; u != nil {

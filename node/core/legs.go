@@ -55,6 +55,11 @@ func (c *Core) consume(h *store.Header, in *Incoming) bundle.Reason {
 		}
 	}
 	if in.DSeq > g.next {
+		// What comes early may not fill the store: what it waits for has to
+		// find room.
+		if !c.m.HalfFree(in.Size) {
+			return bundle.StoreFull
+		}
 		if q := c.m.Lookup(g.queue()); q != nil && q.Count+max(len(in.Parts), 1) > maxHeld {
 			return bundle.QuotaExceeded
 		}
