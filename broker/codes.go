@@ -100,11 +100,11 @@ func answer(r bundle.Reason, version byte) verdict {
 		v = verdict{code: codeQuota}
 	case bundle.NotAllowed:
 		v = verdict{code: codeNotAuthorized}
-	case bundle.NoRoute, bundle.HopLimit, bundle.Purged, bundle.SessionEnded:
+	case bundle.NoRoute, bundle.HopLimit, bundle.Purged, bundle.SessionEnded, bundle.Displaced:
 		v = verdict{code: codeImplementation}
 	case bundle.Malformed:
 		v = verdict{code: codeUnspecified}
-	case bundle.DiskFailed:
+	case bundle.DiskFailed, bundle.Damaged:
 	case bundle.ShuttingDown:
 		v.code = codeShuttingDown
 	}

@@ -66,6 +66,7 @@ func (c *cutter) pass(a dtn.Action, done func(bundle.Reason)) bool {
 		return true
 	case cutJoined:
 		return true
+	case cutMine:
 	}
 	mru, up := c.d.door.MRU(a.Peer)
 	if !up {

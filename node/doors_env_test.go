@@ -235,7 +235,6 @@ type stack struct {
 	got    [][]byte
 	up     map[string]bool
 	refuse bundle.Reason
-	seen   map[[16]byte]bool
 }
 
 func (s *stack) Receive(r dtn.Received, done func(bundle.Reason)) {

@@ -74,7 +74,7 @@ func (w *world) devices() {
 	for _, s := range w.sc.Subscribers {
 		w.addSubscriber(s)
 	}
-	pubs := w.sc.Publishers[:len(w.sc.Publishers):len(w.sc.Publishers)]
+	pubs := slices.Clip(w.sc.Publishers)
 	for i := range w.sc.Random.Publishers {
 		from, to := w.nodes[w.rng.IntN(len(w.nodes))], w.nodes[w.rng.IntN(len(w.nodes))]
 		topic := fmt.Sprintf("site/%d/temp", i)

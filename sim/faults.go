@@ -50,7 +50,7 @@ func (w *world) arm(f *scenario.Fault) {
 
 func (w *world) strikeNode(f *scenario.Fault) {
 	n := w.byName[f.Node]
-	switch f.Kind {
+	switch f.Kind { //nolint:exhaustive // the others strike links and devices
 	case scenario.Crash:
 		if f.On == "" {
 			n.crash(time.Duration(f.For), f.Torn)
@@ -84,7 +84,7 @@ func (w *world) strikeLink(f *scenario.Fault) {
 		if l.spec.Between != f.Link {
 			continue
 		}
-		switch f.Kind {
+		switch f.Kind { //nolint:exhaustive // the others strike nodes and devices
 		case scenario.Cut:
 			l.cutFor(time.Duration(f.For), f.Way)
 		case scenario.Reset:

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/farhop/farhop/routing/addr"
@@ -177,7 +178,7 @@ func (w *world) build() error {
 	}
 	links := w.sc.Links
 	if g := w.sc.Grid; g != nil {
-		links = append(links[:len(links):len(links)], w.grid(g)...)
+		links = append(slices.Clip(links), w.grid(g)...)
 	}
 	for i := range links {
 		w.addLink(links[i])

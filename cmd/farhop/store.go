@@ -65,8 +65,10 @@ by one, when the node comes to them; the others are delivered.`,
 				err = a.printCheck(r)
 			}
 			if err == nil && r.Damaged > 0 {
-				err = &failure{exitBroken, fmt.Errorf("%s in %s", count(r.Damaged, "place is damaged", "places are damaged"), r.Path),
-					"farhop store export saves what can be read; then look after the disk"}
+				err = &failure{
+					exitBroken, fmt.Errorf("%s in %s", count(r.Damaged, "place is damaged", "places are damaged"), r.Path),
+					"farhop store export saves what can be read; then look after the disk",
+				}
 			}
 			return err
 		})

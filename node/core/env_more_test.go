@@ -15,7 +15,7 @@ import (
 
 func (e *env) cmdQuotas() {
 	var list []policy.Quota
-	for _, line := range strings.Split(strings.TrimSpace(e.cmd.Input), "\n") {
+	for line := range strings.SplitSeq(strings.TrimSpace(e.cmd.Input), "\n") {
 		name, args, err := datadriven.ParseLine(line)
 		if err != nil {
 			panic(err)

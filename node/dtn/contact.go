@@ -98,7 +98,7 @@ func (e *protocolError) answer(dst []byte) []byte {
 
 // headers exchanges contact headers; the active end goes first.
 func (c *contact) headers(tcp net.Conn) (theirs contactHeader, sent time.Time, err error) {
-	ours := appendContact(nil, c.policy != TLSNone)
+	ours := encodeContact(c.policy != TLSNone)
 	if c.active {
 		if _, err := tcp.Write(ours); err != nil {
 			return theirs, sent, fmt.Errorf("send contact header: %w", err)
@@ -144,7 +144,7 @@ func (c *contact) secure(e *established) (*tls.ConnectionState, error) {
 
 // sessInit exchanges SESS_INIT, the active end first, and judges who answers.
 func (c *contact) sessInit(e *established, state *tls.ConnectionState) error {
-	own := appendInit(nil, sessInit{
+	own := encodeInit(sessInit{
 		keepalive:  uint16(c.cfg.Keepalive / time.Second),
 		segmentMRU: c.cfg.Limits.SegmentMRU, transferMRU: c.cfg.Limits.TransferMRU, nodeID: c.cfg.Node.String(),
 	})

@@ -23,11 +23,11 @@ func passive(t testing.TB, ln net.Listener) (net.Conn, *bufio.Reader) {
 	if _, err := io.CopyN(io.Discard, br, contactLen); err != nil {
 		t.Fatal(err)
 	}
-	_, _ = c.Write(appendContact(nil, false))
+	_, _ = c.Write(encodeContact(false))
 	if m, err := readMessage(br); err != nil || m.kind != msgInit {
 		t.Fatalf("SESS_INIT: %+v %v", m, err)
 	}
-	_, _ = c.Write(appendInit(nil, hello))
+	_, _ = c.Write(encodeInit(hello))
 	return c, br
 }
 
@@ -40,8 +40,10 @@ func TestCutMidTransfer(t *testing.T) {
 	}
 	defer ln.Close()
 	s := newSink()
-	d, _ := start(t, Config{Node: eid(t, "dtn://a/"), Sink: s, Drain: time.Second,
-		Peers: []Peer{{Name: "b", Kind: TCPCL, Address: ln.Addr().String(), TLS: TLSNone}}})
+	d, _ := start(t, Config{
+		Node: eid(t, "dtn://a/"), Sink: s, Drain: time.Second,
+		Peers: []Peer{{Name: "b", Kind: TCPCL, Address: ln.Addr().String(), TLS: TLSNone}},
+	})
 	large := make([]byte, 8<<20)
 	results := make(chan error, 1)
 	offer := func(b []byte) { go func() { results <- d.Send(t.Context(), "b", [][]byte{b}) }() }

@@ -237,9 +237,11 @@ func TestReceiverDies(t *testing.T) {
 	}
 
 	again := newSink()
-	start(t, Config{Node: eid(t, "dtn://b/"), Sink: again,
+	start(t, Config{
+		Node: eid(t, "dtn://b/"), Sink: again,
 		Listeners: []Listener{{Kind: TCPCL, Address: address, TLS: TLSNone}},
-		Peers:     []Peer{{Name: "a", Kind: TCPCL, Node: eid(t, "dtn://a/"), TLS: TLSNone}}})
+		Peers:     []Peer{{Name: "a", Kind: TCPCL, Node: eid(t, "dtn://a/"), TLS: TLSNone}},
+	})
 	a.sink.until(t, "the new session", func() bool { return a.sink.up["b"] == 1 })
 	for _, raw := range bundles {
 		if err := a.Send(t.Context(), "b", [][]byte{raw}); err != nil {
@@ -341,9 +343,11 @@ func TestStoreFullHoldsPlain(t *testing.T) {
 
 func TestValidate(t *testing.T) {
 	good := func() Config {
-		return Config{Node: eid(t, "dtn://b/"), Sink: newSink(), Log: logger(t),
+		return Config{
+			Node: eid(t, "dtn://b/"), Sink: newSink(), Log: logger(t),
 			Listeners: []Listener{{Kind: STCP, Address: "127.0.0.1:4556"}},
-			Peers:     []Peer{{Name: "x", Kind: TCPCL, Address: "127.0.0.1:4556", TLS: TLSNone}}}
+			Peers:     []Peer{{Name: "x", Kind: TCPCL, Address: "127.0.0.1:4556", TLS: TLSNone}},
+		}
 	}
 	if err := good().Validate(); err != nil {
 		t.Fatal(err)

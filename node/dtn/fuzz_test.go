@@ -13,7 +13,7 @@ import (
 )
 
 func FuzzMessages(f *testing.F) {
-	f.Add(appendInit(nil, hello))
+	f.Add(encodeInit(hello))
 	f.Add(segment(flagStart, 1, "hello", 10))
 	f.Add(segment(flagStart|flagEnd, 1, "hello", 5))
 	f.Add(slices.Concat(appendAck(nil, 1, 2, 3), appendRefuse(nil, 1, 2), appendTerm(nil, 1, 2), appendReject(nil, 1, 2), []byte{msgKeepalive}))
@@ -50,11 +50,11 @@ func FuzzMessages(f *testing.F) {
 }
 
 func FuzzContact(f *testing.F) {
-	f.Add(appendContact(nil, true))
+	f.Add(encodeContact(true))
 	f.Add([]byte("dtn!\x03\x00"))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		c, err := parseContact(in)
-		if err == nil && c.version == version && in[5] <= 1 && !bytes.Equal(in, appendContact(nil, c.canTLS)) {
+		if err == nil && c.version == version && in[5] <= 1 && !bytes.Equal(in, encodeContact(c.canTLS)) {
 			t.Errorf("% x was read as %+v", in, c)
 		}
 	})
@@ -63,15 +63,17 @@ func FuzzContact(f *testing.F) {
 // FuzzSession plays a whole peer: whatever it says, the session ends and
 // gives back what it held.
 func FuzzSession(f *testing.F) {
-	begin := append(appendContact(nil, false), appendInit(nil, hello)...)
+	begin := append(encodeContact(false), encodeInit(hello)...)
 	f.Add(begin)
 	f.Add(slices.Concat(begin, segment(flagStart, 1, "hel", 5), segment(flagEnd, 1, "lo", 5), appendTerm(nil, 0, 0)))
 	f.Add(slices.Concat(begin, segment(3, 1, "hello", 5), appendAck(nil, 3, 0, 5), appendReject(nil, 1, 1)))
 	f.Add(slices.Concat(begin, segment(flagStart, 1, "hel", 500), segment(3, 2, "lo", 5), []byte{99}))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		s := newSink()
-		d, err := New(Config{Node: eid(t, "dtn://b/"), Sink: s, Drain: 10 * time.Millisecond, Log: logger(t),
-			Limits: Limits{TransferMRU: 1000, SegmentMRU: 500, Buffer: 2000}})
+		d, err := New(Config{
+			Node: eid(t, "dtn://b/"), Sink: s, Drain: 10 * time.Millisecond, Log: logger(t),
+			Limits: Limits{TransferMRU: 1000, SegmentMRU: 500, Buffer: 2000},
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

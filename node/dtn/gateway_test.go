@@ -43,8 +43,10 @@ func gateway(t testing.TB) *Gateway {
 // incoming makes a bundle that is ten minutes old and lives for an hour.
 func incoming(t testing.TB, dst string, change func(*bundle.Primary)) []byte {
 	t.Helper()
-	p := bundle.Primary{Dest: eid(t, dst), Source: eid(t, "ipn:2.1"), ReportTo: addr.None, Lifetime: 3600_000,
-		Created: bundle.Timestamp{Time: bundle.DTNTime(noon.Add(-10 * time.Minute).UnixMilli()), Seq: 7}}
+	p := bundle.Primary{
+		Dest: eid(t, dst), Source: eid(t, "ipn:2.1"), ReportTo: addr.None, Lifetime: 3600_000,
+		Created: bundle.Timestamp{Time: bundle.DTNTime(noon.Add(-10 * time.Minute).UnixMilli()), Seq: 7},
+	}
 	if change != nil {
 		change(&p)
 	}
@@ -90,17 +92,27 @@ func TestIn(t *testing.T) {
 		{name: "the peer it comes from", dst: "ipn:2.4", why: bundle.NoRoute},
 		{name: "a peer of another node", dst: "ipn:9.4", check: func(a Action) bool { return a.Kind == Carry && a.Node == addr.MustNode("luna-1") }},
 		{name: "nobody", dst: "dtn://mars/x", why: bundle.NoRoute},
-		{name: "a fragment for a topic", dst: "dtn://earth-1/mqtt/a", change: fragment,
-			check: func(a Action) bool { return a.Kind == Gather && len(a.Publication.Payload) == 0 }},
+		{
+			name: "a fragment for a topic", dst: "dtn://earth-1/mqtt/a", change: fragment,
+			check: func(a Action) bool { return a.Kind == Gather && len(a.Publication.Payload) == 0 },
+		},
 		{name: "a fragment for somebody else", dst: "ipn:3.1", change: fragment, check: func(a Action) bool { return a.Kind == Forward }},
-		{name: "an administrative record for a topic", dst: "dtn://earth-1/mqtt/a",
-			change: func(p *bundle.Primary) { p.Flags = bundle.FlagAdminRecord }, why: bundle.NotAllowed},
-		{name: "a record that is none", dst: "ipn:100.0",
-			change: func(p *bundle.Primary) { p.Flags = bundle.FlagAdminRecord }, why: bundle.Malformed},
-		{name: "an expired bundle", dst: "dtn://earth-1/mqtt/a",
-			change: func(p *bundle.Primary) { p.Lifetime = 60_000 }, why: bundle.Expired},
-		{name: "no clock at its source", dst: "dtn://earth-1/mqtt/a", change: func(p *bundle.Primary) { p.Created.Time = 0 },
-			check: func(a Action) bool { return a.TTL == 40*time.Minute }},
+		{
+			name: "an administrative record for a topic", dst: "dtn://earth-1/mqtt/a",
+			change: func(p *bundle.Primary) { p.Flags = bundle.FlagAdminRecord }, why: bundle.NotAllowed,
+		},
+		{
+			name: "a record that is none", dst: "ipn:100.0",
+			change: func(p *bundle.Primary) { p.Flags = bundle.FlagAdminRecord }, why: bundle.Malformed,
+		},
+		{
+			name: "an expired bundle", dst: "dtn://earth-1/mqtt/a",
+			change: func(p *bundle.Primary) { p.Lifetime = 60_000 }, why: bundle.Expired,
+		},
+		{
+			name: "no clock at its source", dst: "dtn://earth-1/mqtt/a", change: func(p *bundle.Primary) { p.Created.Time = 0 },
+			check: func(a Action) bool { return a.TTL == 40*time.Minute },
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			raw := incoming(t, c.dst, c.change)
@@ -163,7 +175,8 @@ func TestKeys(t *testing.T) {
 		t.Error("two bundles share a key")
 	}
 	none := func(p *bundle.Primary) { p.Source, p.Flags = addr.None, bundle.FlagNoFragment }
-	if key(incoming(t, "ipn:3.1", none)) != key(incoming(t, "ipn:3.1", none)) {
+	first, second := key(incoming(t, "ipn:3.1", none)), key(incoming(t, "ipn:3.1", none))
+	if first != second {
 		t.Error("an anonymous bundle that is sent again has another key")
 	}
 }
@@ -171,8 +184,10 @@ func TestKeys(t *testing.T) {
 func TestReports(t *testing.T) {
 	rep := bpa.Report{Source: eid(t, "ipn:100.5"), Created: bundle.Timestamp{Time: 5, Seq: 6}, Code: bpa.LifetimeExpired}
 	rep.Is[bpa.Deleted] = true
-	p := bundle.Primary{Dest: eid(t, "ipn:100.0"), Source: eid(t, "ipn:2.0"), ReportTo: addr.None, Lifetime: 3600_000,
-		Flags: bundle.FlagAdminRecord, Created: bundle.Timestamp{Time: bundle.DTNTime(noon.UnixMilli()), Seq: 1}}
+	p := bundle.Primary{
+		Dest: eid(t, "ipn:100.0"), Source: eid(t, "ipn:2.0"), ReportTo: addr.None, Lifetime: 3600_000,
+		Flags: bundle.FlagAdminRecord, Created: bundle.Timestamp{Time: bundle.DTNTime(noon.UnixMilli()), Seq: 1},
+	}
 	raw := bundle.AppendBundle(nil, bundle.AppendPrimary(nil, &p), bundle.AppendPayload(nil, rep.Append(nil)), bundle.Hop{NoAge: true})
 	a, why := gateway(t).In(Received{Peer: "hdtn", Bundle: raw}, noon)
 	if why != bundle.OK || a.Kind != Report || a.Report.Source != rep.Source || !a.Report.Is[bpa.Deleted] || a.Report.Code != rep.Code {
@@ -265,8 +280,10 @@ func TestExit(t *testing.T) {
 // gathers.
 func TestExitFragments(t *testing.T) {
 	g := gateway(t)
-	p := bundle.Primary{Dest: eid(t, "ipn:2.9"), Source: eid(t, "ipn:100.5"), ReportTo: addr.None, Lifetime: 3600_000,
-		Created: bundle.Timestamp{Time: bundle.DTNTime(noon.UnixMilli()), Seq: 1}}
+	p := bundle.Primary{
+		Dest: eid(t, "ipn:2.9"), Source: eid(t, "ipn:100.5"), ReportTo: addr.None, Lifetime: 3600_000,
+		Created: bundle.Timestamp{Time: bundle.DTNTime(noon.UnixMilli()), Seq: 1},
+	}
 	data := bytes.Repeat([]byte("0123456789"), 1000)
 	raw := bundle.AppendBundle(nil, bundle.AppendPrimary(nil, &p), bundle.AppendPayload(nil, data), bundle.Hop{NoAge: true})
 	d, why, err := g.Exit(raw, 0, 1000)
@@ -305,8 +322,10 @@ func TestExitFragments(t *testing.T) {
 
 func TestGatewayValidate(t *testing.T) {
 	good := func() GatewayConfig {
-		return GatewayConfig{Node: addr.MustNode("n"), Self: eid(t, "dtn://n/"), Mappings: []Mapping{{eid(t, "ipn:1.1"), "a"}},
-			Exports: []Export{{Filter: "a/#", To: "ipn:2.1"}}}
+		return GatewayConfig{
+			Node: addr.MustNode("n"), Self: eid(t, "dtn://n/"), Mappings: []Mapping{{eid(t, "ipn:1.1"), "a"}},
+			Exports: []Export{{Filter: "a/#", To: "ipn:2.1"}},
+		}
 	}
 	if _, err := NewGateway(good()); err != nil {
 		t.Fatal(err)
@@ -335,8 +354,11 @@ func TestGatewayValidate(t *testing.T) {
 }
 
 func TestTable(t *testing.T) {
-	table := NewTable([]Peer{{Name: "any", EIDs: []addr.Pattern{pattern(t, "ipn:*.*")}}, {Name: "two", EIDs: []addr.Pattern{pattern(t, "ipn:2.*")}},
-		{Name: "one", EIDs: []addr.Pattern{pattern(t, "ipn:2.1")}}})
+	table := NewTable([]Peer{
+		{Name: "any", EIDs: []addr.Pattern{pattern(t, "ipn:*.*")}},
+		{Name: "two", EIDs: []addr.Pattern{pattern(t, "ipn:2.*")}},
+		{Name: "one", EIDs: []addr.Pattern{pattern(t, "ipn:2.1")}},
+	})
 	for e, want := range map[string]string{"ipn:9.9": "any", "ipn:2.9": "two", "ipn:2.1": "one", "dtn://x/y": ""} {
 		if got, _ := table.Peer(eid(t, e)); got != want {
 			t.Errorf("%s goes to %q, want %q", e, got, want)

@@ -45,8 +45,10 @@ func pattern(t testing.TB, s string) addr.Pattern {
 // makeBundle makes a bundle with a payload of n bytes.
 func makeBundle(t testing.TB, src, dst string, seq uint64, payload []byte) []byte {
 	t.Helper()
-	p := bundle.Primary{Dest: eid(t, dst), Source: eid(t, src), ReportTo: addr.None, Lifetime: 3600_000,
-		Created: bundle.Timestamp{Time: bundle.DTNTime(time.Now().UnixMilli()), Seq: seq}}
+	p := bundle.Primary{
+		Dest: eid(t, dst), Source: eid(t, src), ReportTo: addr.None, Lifetime: 3600_000,
+		Created: bundle.Timestamp{Time: bundle.DTNTime(time.Now().UnixMilli()), Seq: seq},
+	}
 	return bundle.AppendBundle(nil, bundle.AppendPrimary(nil, &p), bundle.AppendPayload(nil, payload), bundle.Hop{NoAge: true})
 }
 
@@ -206,13 +208,17 @@ type end struct {
 func pair(t testing.TB, k Kind, change func(a, b *Config)) (a, b end) {
 	t.Helper()
 	a.sink, b.sink = newSink(), newSink()
-	bc := Config{Node: eid(t, "dtn://b/"), Sink: b.sink, Drain: 2 * time.Second,
-		Listeners: []Listener{{Kind: k, Address: "127.0.0.1:0", TLS: TLSNone, Peer: "a"}}}
+	bc := Config{
+		Node: eid(t, "dtn://b/"), Sink: b.sink, Drain: 2 * time.Second,
+		Listeners: []Listener{{Kind: k, Address: "127.0.0.1:0", TLS: TLSNone, Peer: "a"}},
+	}
 	if k == TCPCL {
 		bc.Peers = []Peer{{Name: "a", Kind: TCPCL, Node: eid(t, "dtn://a/"), TLS: TLSNone, EIDs: []addr.Pattern{pattern(t, "dtn://a/**")}}}
 	}
-	ac := Config{Node: eid(t, "dtn://a/"), Sink: a.sink, Drain: 2 * time.Second,
-		Peers: []Peer{{Name: "b", Kind: k, Address: "127.0.0.1:1", TLS: TLSNone, EIDs: []addr.Pattern{pattern(t, "dtn://b/**")}}}}
+	ac := Config{
+		Node: eid(t, "dtn://a/"), Sink: a.sink, Drain: 2 * time.Second,
+		Peers: []Peer{{Name: "b", Kind: k, Address: "127.0.0.1:1", TLS: TLSNone, EIDs: []addr.Pattern{pattern(t, "dtn://b/**")}}},
+	}
 	if change != nil {
 		change(&ac, &bc)
 	}
@@ -240,8 +246,10 @@ func newAuthority(t testing.TB) *authority {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "root"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign}
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "root"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
+	}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, pub, key)
 	if err != nil {
 		t.Fatal(err)
@@ -291,8 +299,10 @@ func (a *authority) tls(t testing.TB, ids, names []string, usage ...asn1.ObjectI
 		t.Fatal(err)
 	}
 	a.next++
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(a.next), Subject: pkix.Name{CommonName: fmt.Sprint(ids, names)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature, UnknownExtKeyUsage: usage}
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(a.next), Subject: pkix.Name{CommonName: fmt.Sprint(ids, names)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature, UnknownExtKeyUsage: usage,
+	}
 	if len(ids)+len(names) > 0 {
 		tmpl.ExtraExtensions = []pkix.Extension{san(t, ids, names)}
 	}

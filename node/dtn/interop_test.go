@@ -170,7 +170,8 @@ func TestDTN7(t *testing.T) {
 			large := strings.Repeat("from dtn7 ", 30_000)
 			var built struct{ Error string }
 			rest(t, web, "build", map[string]any{"uuid": reg.UUID, "arguments": map[string]any{
-				"destination": "dtn://farhop/mqtt/hello", "source": "dtn://dtn7/inbox", "creation_timestamp_now": 1, "lifetime": "1h", "payload_block": large}}, &built)
+				"destination": "dtn://farhop/mqtt/hello", "source": "dtn://dtn7/inbox", "creation_timestamp_now": 1, "lifetime": "1h", "payload_block": large,
+			}}, &built)
 			if built.Error != "" {
 				t.Fatal(built.Error)
 			}
@@ -299,8 +300,10 @@ func TestDemoAgent(t *testing.T) {
 				own, ca, cert = demoTLS(t, dir)
 			}
 			s := newSink()
-			cfg := Config{Node: eid(t, "dtn://farhop/"), Sink: s, TLS: own,
-				Peers: []Peer{{Name: "demo", Kind: TCPCL, Node: eid(t, "dtn://demo/"), TLS: policy}}}
+			cfg := Config{
+				Node: eid(t, "dtn://farhop/"), Sink: s, TLS: own,
+				Peers: []Peer{{Name: "demo", Kind: TCPCL, Node: eid(t, "dtn://demo/"), TLS: policy}},
+			}
 			port, mode := freePort(t), "listen"
 			if c.weDial {
 				cfg.Peers[0].Address = fmt.Sprintf("127.0.0.1:%d", port)

@@ -69,9 +69,9 @@ const (
 
 const contactLen = 6
 
-// appendContact appends a contact header (RFC 9174, section 4.2).
-func appendContact(dst []byte, canTLS bool) []byte {
-	dst = append(dst, "dtn!\x04"...)
+// encodeContact returns a contact header (RFC 9174, section 4.2).
+func encodeContact(canTLS bool) []byte {
+	dst := []byte("dtn!\x04")
 	if canTLS {
 		return append(dst, flagCanTLS)
 	}
@@ -125,8 +125,8 @@ type protocolError struct {
 
 func (e *protocolError) Error() string { return e.msg }
 
-func appendInit(dst []byte, s sessInit) []byte {
-	dst = binary.BigEndian.AppendUint16(append(dst, msgInit), s.keepalive)
+func encodeInit(s sessInit) []byte {
+	dst := binary.BigEndian.AppendUint16([]byte{msgInit}, s.keepalive)
 	dst = binary.BigEndian.AppendUint64(dst, s.segmentMRU)
 	dst = binary.BigEndian.AppendUint64(dst, s.transferMRU)
 	dst = binary.BigEndian.AppendUint16(dst, uint16(len(s.nodeID)))

@@ -18,8 +18,10 @@ import (
 func listen(t testing.TB, change func(*Config)) (*Door, *sink, string) {
 	t.Helper()
 	s := newSink()
-	c := Config{Node: eid(t, "dtn://b/"), Sink: s, Drain: time.Second, Keepalive: -1,
-		Listeners: []Listener{{Kind: TCPCL, Address: "127.0.0.1:0", TLS: TLSNone, Strangers: true}}}
+	c := Config{
+		Node: eid(t, "dtn://b/"), Sink: s, Drain: time.Second, Keepalive: -1,
+		Listeners: []Listener{{Kind: TCPCL, Address: "127.0.0.1:0", TLS: TLSNone, Strangers: true}},
+	}
 	if change != nil {
 		change(&c)
 	}
@@ -33,7 +35,7 @@ var hello = sessInit{segmentMRU: 1 << 20, transferMRU: 1 << 30, nodeID: "ipn:7.0
 func greet(t testing.TB, address string, own sessInit) (raw, *bufio.Reader) {
 	t.Helper()
 	r := dialRaw(t, address)
-	r.say(appendContact(nil, false))
+	r.say(encodeContact(false))
 	var head [contactLen]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		t.Fatal(err)
@@ -41,7 +43,7 @@ func greet(t testing.TB, address string, own sessInit) (raw, *bufio.Reader) {
 	if c, err := parseContact(head[:]); err != nil || c.version != 4 || c.canTLS {
 		t.Fatalf("contact header % x: %v", head, err)
 	}
-	r.say(appendInit(nil, own))
+	r.say(encodeInit(own))
 	br := bufio.NewReader(r)
 	m, err := readMessage(br)
 	if err != nil || m.kind != msgInit || m.init.nodeID != "dtn://b/" {
@@ -92,31 +94,58 @@ func TestPeerBreaksRules(t *testing.T) {
 		got  int // bundles that arrived
 	}{
 		{"a bundle", segment(both, 1, "hi", 2), 1, []brief{{kind: msgAck, flags: both, id: 1, length: 2}}, 1},
-		{"two segments", slices.Concat(segment(flagStart, 1, "h", 2), segment(flagEnd, 1, "i", 2)), 2,
-			[]brief{{kind: msgAck, flags: flagStart, id: 1, length: 1}, {kind: msgAck, flags: flagEnd, id: 1, length: 2}}, 1},
+		{
+			"two segments", slices.Concat(segment(flagStart, 1, "h", 2), segment(flagEnd, 1, "i", 2)), 2,
+			[]brief{{kind: msgAck, flags: flagStart, id: 1, length: 1}, {kind: msgAck, flags: flagEnd, id: 1, length: 2}},
+			1,
+		},
 		{"an end without a start", segment(flagEnd, 1, "i", 2), 1, []brief{rejected}, 0},
-		{"a middle without a start", slices.Concat(segment(0, 1, "i", 2), segment(both, 2, "hi", 2)), 2,
-			[]brief{rejected, {kind: msgAck, flags: both, id: 2, length: 2}}, 1},
-		{"a start within a transfer", slices.Concat(segment(flagStart, 1, "h", 2), segment(both, 2, "hi", 2), segment(flagEnd, 1, "i", 2)), 3,
-			[]brief{rejected, {kind: msgAck, flags: flagStart, id: 1, length: 1}, {kind: msgAck, flags: flagEnd, id: 1, length: 2}}, 1},
-		{"a segment of another transfer", slices.Concat(segment(flagStart, 1, "h", 2), segment(flagEnd, 2, "i", 2), segment(flagEnd, 1, "i", 2)), 3,
-			[]brief{rejected, {kind: msgAck, flags: flagStart, id: 1, length: 1}, {kind: msgAck, flags: flagEnd, id: 1, length: 2}}, 1},
-		{"more than the announced length", slices.Concat(segment(flagStart, 1, "h", 2), segment(flagEnd, 1, "ello", 2)), 2,
-			[]brief{{kind: msgAck, flags: flagStart, id: 1, length: 1}, {kind: msgRefuse, reason: refuseNotAcceptable, id: 1}}, 0},
-		{"less than the announced length", slices.Concat(segment(flagStart, 1, "h", 9), segment(flagEnd, 1, "i", 9)), 2,
-			[]brief{{kind: msgAck, flags: flagStart, id: 1, length: 1}, {kind: msgRefuse, reason: refuseNotAcceptable, id: 1}}, 0},
-		{"an announced length above the MRU", slices.Concat(segment(flagStart, 1, "h", 1<<40), segment(both, 2, "hi", 2)), 2,
-			[]brief{{kind: msgRefuse, reason: refuseNoResources, id: 1}, {kind: msgAck, flags: both, id: 2, length: 2}}, 1},
+		{
+			"a middle without a start", slices.Concat(segment(0, 1, "i", 2), segment(both, 2, "hi", 2)), 2,
+			[]brief{rejected, {kind: msgAck, flags: both, id: 2, length: 2}},
+			1,
+		},
+		{
+			"a start within a transfer", slices.Concat(segment(flagStart, 1, "h", 2), segment(both, 2, "hi", 2), segment(flagEnd, 1, "i", 2)), 3,
+			[]brief{rejected, {kind: msgAck, flags: flagStart, id: 1, length: 1}, {kind: msgAck, flags: flagEnd, id: 1, length: 2}},
+			1,
+		},
+		{
+			"a segment of another transfer", slices.Concat(segment(flagStart, 1, "h", 2), segment(flagEnd, 2, "i", 2), segment(flagEnd, 1, "i", 2)), 3,
+			[]brief{rejected, {kind: msgAck, flags: flagStart, id: 1, length: 1}, {kind: msgAck, flags: flagEnd, id: 1, length: 2}},
+			1,
+		},
+		{
+			"more than the announced length", slices.Concat(segment(flagStart, 1, "h", 2), segment(flagEnd, 1, "ello", 2)), 2,
+			[]brief{{kind: msgAck, flags: flagStart, id: 1, length: 1}, {kind: msgRefuse, reason: refuseNotAcceptable, id: 1}},
+			0,
+		},
+		{
+			"less than the announced length", slices.Concat(segment(flagStart, 1, "h", 9), segment(flagEnd, 1, "i", 9)), 2,
+			[]brief{{kind: msgAck, flags: flagStart, id: 1, length: 1}, {kind: msgRefuse, reason: refuseNotAcceptable, id: 1}},
+			0,
+		},
+		{
+			"an announced length above the MRU", slices.Concat(segment(flagStart, 1, "h", 1<<40), segment(both, 2, "hi", 2)), 2,
+			[]brief{{kind: msgRefuse, reason: refuseNoResources, id: 1}, {kind: msgAck, flags: both, id: 2, length: 2}},
+			1,
+		},
 		{"a lying segment length", appendSegment(nil, both, 1, 1<<60, 0), all, []brief{{kind: msgTerm, reason: termResources}}, 0},
-		{"a huge list of extensions", append([]byte{msgSegment, both, 0, 0, 0, 0, 0, 0, 0, 1}, 0xff, 0xff, 0xff, 0xff), all,
-			[]brief{{kind: msgTerm, reason: termResources}}, 0},
-		{"extensions beyond their list", extensions(0, 0, 9, 0, 200, 1), all,
-			[]brief{{kind: msgReject, reason: rejectUnsupported, rejected: msgSegment}, {kind: msgTerm}}, 0},
+		{
+			"a huge list of extensions", append([]byte{msgSegment, both, 0, 0, 0, 0, 0, 0, 0, 1}, 0xff, 0xff, 0xff, 0xff), all,
+			[]brief{{kind: msgTerm, reason: termResources}},
+			0,
+		},
+		{
+			"extensions beyond their list", extensions(0, 0, 9, 0, 200, 1), all,
+			[]brief{{kind: msgReject, reason: rejectUnsupported, rejected: msgSegment}, {kind: msgTerm}},
+			0,
+		},
 		{"an unknown extension", extensions(0, 0, 9, 0, 1, 1), 1, []brief{{kind: msgAck, flags: both, id: 1, length: 2}}, 1},
 		{"an unknown critical extension", extensions(flagCritical, 0, 9, 0, 1, 1), 1, []brief{{kind: msgRefuse, reason: refuseExtension, id: 1}}, 0},
 		{"an ack of nothing", appendAck(nil, both, 9, 1), 1, []brief{{kind: msgReject, reason: rejectUnexpected, rejected: msgAck}}, 0},
 		{"a refusal of nothing", appendRefuse(nil, 0, 9), 1, []brief{{kind: msgReject, reason: rejectUnexpected, rejected: msgRefuse}}, 0},
-		{"a second SESS_INIT", appendInit(nil, hello), 1, []brief{{kind: msgReject, reason: rejectUnexpected, rejected: msgInit}}, 0},
+		{"a second SESS_INIT", encodeInit(hello), 1, []brief{{kind: msgReject, reason: rejectUnexpected, rejected: msgInit}}, 0},
 		{"a keepalive", append([]byte{msgKeepalive}, segment(both, 1, "hi", 2)...), 1, []brief{{kind: msgAck, flags: both, id: 1, length: 2}}, 1},
 		{"an unknown message", []byte{0x42, 1, 2, 3}, all, []brief{{kind: msgReject, reason: rejectType, rejected: 0x42}, {kind: msgTerm}}, 0},
 		{"nonsense for ever", bytes.Repeat(appendAck(nil, 0, 9, 1), 100), all, append(slices.Repeat([]brief{{kind: msgReject, reason: rejectUnexpected, rejected: msgAck}}, maxStrikes),
@@ -162,23 +191,37 @@ func TestContact(t *testing.T) {
 	}{
 		{name: "no contact header", say: []byte("GET / HTTP/1.1\r\n\r\n")},
 		{name: "version 3", say: []byte("dtn!\x03\x00"), header: true, want: appendTerm(nil, 0, termVersion)},
-		{name: "TLS is required", say: appendContact(nil, false), header: true, want: appendTerm(nil, 0, termContact),
+		{
+			name: "TLS is required", say: encodeContact(false), header: true, want: appendTerm(nil, 0, termContact),
 			change: func(c *Config) {
 				a := newAuthority(t)
 				c.Listeners[0].TLS, c.TLS = TLSRequired, a.tls(t, []string{"dtn://b/"}, nil)
-			}},
-		{name: "a transfer before SESS_INIT", say: append(appendContact(nil, false), segment(3, 1, "hi", 2)...), header: true,
-			want: appendTerm(appendReject(nil, rejectUnexpected, msgSegment), 0, 0)},
-		{name: "a node id that is none", say: append(appendContact(nil, false), appendInit(nil, sessInit{segmentMRU: 1, transferMRU: 1, nodeID: "http://x"})...),
-			header: true, want: appendTerm(nil, 0, termContact)},
-		{name: "our own node id", say: append(appendContact(nil, false), appendInit(nil, sessInit{segmentMRU: 1, transferMRU: 1, nodeID: "dtn://b/"})...),
-			header: true, want: appendTerm(nil, 0, termContact)},
-		{name: "a stranger", say: append(appendContact(nil, false), appendInit(nil, hello)...), header: true,
-			change: func(c *Config) { c.Listeners[0].Strangers = false }, want: appendTerm(nil, 0, termContact)},
-		{name: "an MRU of nothing", say: append(appendContact(nil, false), appendInit(nil, sessInit{nodeID: "ipn:7.0"})...), header: true,
-			want: appendTerm(nil, 0, termContact)},
-		{name: "a lying node id length", say: append(appendContact(nil, false), append([]byte{msgInit}, bytes.Repeat([]byte{0xff}, 20)...)...), header: true,
-			want: appendTerm(nil, 0, termContact)},
+			},
+		},
+		{
+			name: "a transfer before SESS_INIT", say: append(encodeContact(false), segment(3, 1, "hi", 2)...), header: true,
+			want: appendTerm(appendReject(nil, rejectUnexpected, msgSegment), 0, 0),
+		},
+		{
+			name: "a node id that is none", say: append(encodeContact(false), encodeInit(sessInit{segmentMRU: 1, transferMRU: 1, nodeID: "http://x"})...),
+			header: true, want: appendTerm(nil, 0, termContact),
+		},
+		{
+			name: "our own node id", say: append(encodeContact(false), encodeInit(sessInit{segmentMRU: 1, transferMRU: 1, nodeID: "dtn://b/"})...),
+			header: true, want: appendTerm(nil, 0, termContact),
+		},
+		{
+			name: "a stranger", say: append(encodeContact(false), encodeInit(hello)...), header: true,
+			change: func(c *Config) { c.Listeners[0].Strangers = false }, want: appendTerm(nil, 0, termContact),
+		},
+		{
+			name: "an MRU of nothing", say: append(encodeContact(false), encodeInit(sessInit{nodeID: "ipn:7.0"})...), header: true,
+			want: appendTerm(nil, 0, termContact),
+		},
+		{
+			name: "a lying node id length", say: append(encodeContact(false), append([]byte{msgInit}, bytes.Repeat([]byte{0xff}, 20)...)...), header: true,
+			want: appendTerm(nil, 0, termContact),
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d, s, address := listen(t, c.change)

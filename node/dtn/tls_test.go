@@ -41,11 +41,15 @@ func TestTLS(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			sa, sb := newSink(), newSink()
-			b, _ := start(t, Config{Node: eid(t, "dtn://b/"), Sink: sb, TLS: c.bTLS, Drain: time.Second,
+			b, _ := start(t, Config{
+				Node: eid(t, "dtn://b/"), Sink: sb, TLS: c.bTLS, Drain: time.Second,
 				Listeners: []Listener{{Kind: TCPCL, Address: "127.0.0.1:0", TLS: c.bPol, Auth: c.bAuth}},
-				Peers:     []Peer{{Name: "a", Kind: TCPCL, Node: eid(t, "dtn://a/"), TLS: c.bPol, Auth: c.bAuth}}})
-			a, _ := start(t, Config{Node: eid(t, "dtn://a/"), Sink: sa, TLS: c.aTLS, Drain: time.Second,
-				Peers: []Peer{{Name: "b", Kind: TCPCL, Address: b.Addresses()[0], Node: eid(t, "dtn://b/"), TLS: c.aPol, Auth: c.aAuth, ServerName: c.aName}}})
+				Peers:     []Peer{{Name: "a", Kind: TCPCL, Node: eid(t, "dtn://a/"), TLS: c.bPol, Auth: c.bAuth}},
+			})
+			a, _ := start(t, Config{
+				Node: eid(t, "dtn://a/"), Sink: sa, TLS: c.aTLS, Drain: time.Second,
+				Peers: []Peer{{Name: "b", Kind: TCPCL, Address: b.Addresses()[0], Node: eid(t, "dtn://b/"), TLS: c.aPol, Auth: c.aAuth, ServerName: c.aName}},
+			})
 			if !c.up {
 				sa.until(t, "the refusal", func() bool { return a.Peers()[0].LastError != "" })
 				// Under TLS 1.3 the dialler is done first: it may be up for a moment.

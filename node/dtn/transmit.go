@@ -177,8 +177,10 @@ func (s *session) ack(m message) error {
 		return s.strike(msgAck)
 	case m.length > t.sent || last && m.length < t.total:
 		s.mu.Unlock()
-		return &protocolError{reject: rejectUnexpected, kind: msgAck,
-			msg: fmt.Sprintf("an acknowledgement of %d bytes, %d of %d are sent", m.length, t.sent, t.total)}
+		return &protocolError{
+			reject: rejectUnexpected, kind: msgAck,
+			msg: fmt.Sprintf("an acknowledgement of %d bytes, %d of %d are sent", m.length, t.sent, t.total),
+		}
 	}
 	// Not every stack repeats the flags of the segment, as it should.
 	last = m.length == t.total

@@ -135,12 +135,16 @@ func TestTshark(t *testing.T) {
 	sb.answer = func(n int, _ Received) bundle.Reason {
 		return []bundle.Reason{bundle.OK, bundle.StoreFull, bundle.OK, bundle.OK, bundle.OK}[n]
 	}
-	b, stopB := start(t, Config{Node: eid(t, "ipn:2.0"), Sink: sb, Keepalive: time.Second, Drain: 5 * time.Second,
+	b, stopB := start(t, Config{
+		Node: eid(t, "ipn:2.0"), Sink: sb, Keepalive: time.Second, Drain: 5 * time.Second,
 		Listeners: []Listener{{Kind: TCPCL, Address: "127.0.0.1:0", TLS: TLSNone}},
-		Peers:     []Peer{{Name: "a", Kind: TCPCL, Node: eid(t, "dtn://a/"), TLS: TLSNone}}})
+		Peers:     []Peer{{Name: "a", Kind: TCPCL, Node: eid(t, "dtn://a/"), TLS: TLSNone}},
+	})
 	rec, address := record(t, b.Addresses()[0])
-	a, _ := start(t, Config{Node: eid(t, "dtn://a/"), Sink: sa, Drain: 5 * time.Second, Limits: Limits{Segment: 10_000},
-		Peers: []Peer{{Name: "b", Kind: TCPCL, Address: address, TLS: TLSNone}}})
+	a, _ := start(t, Config{
+		Node: eid(t, "dtn://a/"), Sink: sa, Drain: 5 * time.Second, Limits: Limits{Segment: 10_000},
+		Peers: []Peer{{Name: "b", Kind: TCPCL, Address: address, TLS: TLSNone}},
+	})
 	sa.until(t, "the session", func() bool { return sa.up["b"] == 1 })
 	for i, size := range []int{10, 100, 1000, 50_000} {
 		raw := makeBundle(t, "dtn://a/x", "ipn:2.9", uint64(i), make([]byte, size))

@@ -15,7 +15,7 @@ import (
 
 	"github.com/farhop/farhop/node/admin"
 	"github.com/farhop/farhop/node/core"
-	"github.com/farhop/farhop/storeforward/boltstore"
+	"github.com/farhop/farhop/storeforward/journal"
 	"github.com/farhop/farhop/storeforward/store"
 )
 
@@ -139,7 +139,7 @@ func (d *daemon) setState(key string, change func([]byte) []byte) {
 	d.t.Helper()
 	key = core.StatePrefix + key
 	ended := make(chan error, 1)
-	s, err := boltstore.Open(boltstore.Config{
+	s, err := journal.Open(journal.Config{
 		Dir: filepath.Join(d.dir, "store"), Log: slog.New(slog.DiscardHandler), Done: func(_ store.LSN, err error) { ended <- err },
 	})
 	if err != nil {

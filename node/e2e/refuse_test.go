@@ -123,6 +123,7 @@ func TestDirectories(t *testing.T) {
 
 	d.init("earth")
 	d.refused([]string{d.dir, "holds a node already"}, "init", "--region", "earth")
+	d.edit(func(c *config.Config) { c.Store.Engine = "bbolt" })
 	store := filepath.Join(d.dir, "store", "buffer.db")
 	d.run()
 	d.stop()

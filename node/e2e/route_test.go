@@ -62,8 +62,8 @@ func TestRoute(t *testing.T) {
 	m.toEarth.Cut(true)
 	sent := numbered("t", 100)
 	publish(m.luna, "plant/1/telemetry/temp", 1, sent...)
-	m.relay.wait("the messages at the relay", func(s admin.Status) bool { return s.Store.Messages >= len(sent) })
 	m.luna.empty()
+	m.relay.wait("the messages at the relay", func(s admin.Status) bool { return s.Store.Messages > 0 })
 	m.relay.kill()
 	m.relay.run()
 

@@ -147,8 +147,8 @@ var coreMutants = []mutant{
 	},
 	{
 		name: "order is not restored", file: "node/core/legs.go", short: true,
-		old:   "	if in.DSeq > g.next {\n		if q :=",
-		new:   "	if in.DSeq > g.next+1<<40 {\n		if q :=",
+		old:   "	if in.DSeq > g.next {\n		// What",
+		new:   "	if in.DSeq > g.next+1<<40 {\n		// What",
 		tests: "node/core .",
 	},
 	{

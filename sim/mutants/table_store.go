@@ -106,6 +106,22 @@ var custodyMutants = []mutant{
 	},
 }
 
+// countMutants break what a machine says of itself.
+var countMutants = []mutant{
+	{
+		name: "an end is not counted", file: "storeforward/machine.go",
+		old:   "	m.stats.Messages--\n",
+		new:   "",
+		tests: "storeforward . -rapid.shrinktime=0s",
+	},
+	{
+		name: "bytes of what ended still count", file: "storeforward/machine.go",
+		old:   "	m.stats.Messages--\n	m.stats.Bytes -= i.size()",
+		new:   "	m.stats.Messages--",
+		tests: "storeforward . -rapid.shrinktime=0s",
+	},
+}
+
 // engineMutants break the buffers on disk, the journal last.
 var engineMutants = []mutant{
 	{

@@ -152,7 +152,6 @@ type spot struct {
 type attempt struct {
 	pub *publication
 	at  int64 // node's clock, ms
-	m   *message
 }
 
 // Node adds a node.
@@ -319,12 +318,7 @@ func (m *message) copyTo(origin addr.Node, dest store.Queue) *custody {
 }
 
 func (m *message) takenBy(n *Node) bool {
-	for _, t := range m.taken {
-		if t == n {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(m.taken, n)
 }
 
 // publication returns the record of a publication, making it when new.

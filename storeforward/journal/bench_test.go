@@ -186,6 +186,37 @@ func BenchmarkScan(b *testing.B) {
 	b.ReportMetric(float64(items)/b.Elapsed().Seconds(), "items/s")
 }
 
+// BenchmarkDrain reads a backlog of 100 interleaved queues as a node does: 256
+// headers of a queue, then the payload of each.
+func BenchmarkDrain(b *testing.B) {
+	const n, queues, window = 200_000, 100, 256
+	f := newFates()
+	s, err := journal.Open(journal.Config{Dir: b.TempDir(), Done: f.done})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	fill(b, s, f, n, queues, 256)
+	cursor := make([]uint64, queues)
+	var items []store.Item
+	for q, i := -1, 0; b.Loop(); i++ {
+		if i == len(items) {
+			i, q = 0, (q+1)%queues
+			if items, err = s.Scan(queueOf(q), cursor[q], window); err != nil {
+				b.Fatal(err)
+			}
+			cursor[q] = items[len(items)-1].Header.Seq
+			if cursor[q] > n-queues {
+				cursor[q] = 0 // once more
+			}
+		}
+		if _, err := s.Read(items[i].Header.Seq); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
+}
+
 // BenchmarkReopen opens a buffer with a million messages, after a clean close
 // and after a kill.
 func BenchmarkReopen(b *testing.B) {

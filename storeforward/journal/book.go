@@ -101,15 +101,6 @@ func newBook() *book {
 	return &book{queues: map[store.Queue]*queue{}, keys: map[string]stateValue{}, dirtyKeys: map[string]bool{}}
 }
 
-// queue finds or makes a queue.
-func (b *book) queue(name store.Queue) *queue {
-	q := b.queues[name]
-	if q == nil {
-		q = b.addQueue(name)
-	}
-	return q
-}
-
 func (b *book) addQueue(name store.Queue) *queue {
 	b.nextQueue++
 	q := &queue{id: b.nextQueue, name: name}

@@ -182,7 +182,7 @@ func (sn *snapshot) value(f func(b []byte) []byte) []byte {
 	if len(b) <= cap(sn.arena)-len(sn.arena) {
 		sn.arena = sn.arena[:len(sn.arena)+len(b)]
 	}
-	return b[:len(b):len(b)]
+	return slices.Clip(b)
 }
 
 func (sn *snapshot) about(s *Store) {

@@ -147,8 +147,10 @@ func TestCleanKeepsState(t *testing.T) {
 	u := use(t, journal.Config{Dir: fastDir(t), SegmentBytes: 64 << 10, Manual: true})
 	for i := range 20 {
 		u.must(&store.Batch{Sets: []store.Set{
-			{Key: "large", Value: payload(uint64(i), 20_000)}, {Key: "middle", Value: payload(uint64(i), 2000)},
-			{Key: "small", Value: []byte{byte(i)}}, {Key: fmt.Sprint("of ", i), Value: payload(uint64(i), 1500)},
+			{Key: "large", Value: payload(uint64(i), 20_000)},
+			{Key: "middle", Value: payload(uint64(i), 2000)},
+			{Key: "small", Value: []byte{byte(i)}},
+			{Key: fmt.Sprint("of ", i), Value: payload(uint64(i), 1500)},
 		}})
 		if i%4 == 0 {
 			if err := u.s.Clean(); err != nil {
@@ -233,6 +235,9 @@ func TestDrained(t *testing.T) {
 	u.drop(upTo(4000)...)
 	for u.s.Stats().Segments > 3 { // ends with the test's deadline at the latest
 		u.must(&store.Batch{})
+	}
+	if err := u.s.Close(); err != nil { // files go after their segments
+		t.Fatal(err)
 	}
 	if left := diskBytes(t, u.cfg.Dir); left > 800<<10 || full < 4000_000 {
 		t.Errorf("%d bytes on the disk, of %d", left, full)

@@ -3,6 +3,7 @@ package journal
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/farhop/farhop/storeforward/store"
 	"github.com/farhop/farhop/storeforward/vfs"
@@ -14,6 +15,7 @@ const (
 	groupOps   = 64 << 10
 	groupBytes = 8 << 20
 	maxLazy    = 256 // groups that are written and not yet synced
+	lazyWait   = time.Second
 )
 
 // pending is one batch on its way through the committer.
@@ -64,6 +66,7 @@ type committer struct {
 	free       []*group  // used again
 	refusedOne bool
 	overlay    *overlay
+	queue      *queue // asked for last in this group; nil: none
 }
 
 // errAfterRefused is the fate of what follows a refused batch, see Strict.
@@ -107,8 +110,24 @@ func (s *Store) run() {
 			}
 			return
 		default:
-			<-s.wake
+			s.idle()
 		}
+	}
+}
+
+// idle waits for work. Lazy groups that nothing follows are synced after a
+// while, so that an idle node does not keep for ever what it handed on.
+func (s *Store) idle() {
+	if len(s.commit.lazy) == 0 || s.cfg.Manual {
+		<-s.wake
+		return
+	}
+	t := time.NewTimer(lazyWait)
+	defer t.Stop()
+	select {
+	case <-s.wake:
+	case <-t.C:
+		s.flush()
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"math"
 
-	"github.com/farhop/farhop/routing/addr"
 	"github.com/farhop/farhop/storeforward/bundle"
 	"github.com/farhop/farhop/storeforward/store"
 )
@@ -81,6 +80,7 @@ func (n *queueName) queue() store.Queue {
 // decoder reads the records of blocks.
 type decoder struct {
 	b    []byte
+	at   int // in b
 	err  error
 	tail int // bytes of the tail of the block
 
@@ -93,7 +93,7 @@ type decoder struct {
 
 // start begins with the body of a block.
 func (d *decoder) start(body []byte, tail int) {
-	d.b, d.err, d.tail = body, nil, tail
+	d.b, d.at, d.err, d.tail = body, 0, nil, tail
 	d.nodes = append(d.nodes[:0], nil)
 	d.texts = append(d.texts[:0], nil)
 	d.queues = append(d.queues[:0], queueName{})
@@ -101,29 +101,38 @@ func (d *decoder) start(body []byte, tail int) {
 	d.same.node, d.same.origin, d.same.prev, d.same.topic, d.same.service, d.same.charge = 0, 0, 0, 0, 0, 0
 }
 
+// left is how many bytes are not read yet.
+func (d *decoder) left() int { return len(d.b) - d.at }
+
 func (d *decoder) fail(err error) {
 	if d.err == nil {
-		d.err, d.b = err, nil
+		d.err, d.b, d.at = err, nil, 0
 	}
 }
 
 func (d *decoder) byte() byte {
-	if len(d.b) == 0 {
+	if d.at >= len(d.b) {
 		d.fail(errShort)
 		return 0
 	}
-	v := d.b[0]
-	d.b = d.b[1:]
+	v := d.b[d.at]
+	d.at++
 	return v
 }
 
+// uint reads a number. Most take one byte.
 func (d *decoder) uint(limit uint64) uint64 {
-	if len(d.b) > 0 && d.b[0] < 0x80 && uint64(d.b[0]) <= limit {
-		v := d.b[0]
-		d.b = d.b[1:]
-		return uint64(v)
+	if d.at < len(d.b) {
+		if v := d.b[d.at]; v < 0x80 && uint64(v) <= limit {
+			d.at++
+			return uint64(v)
+		}
 	}
-	v, n := binary.Uvarint(d.b)
+	return d.longUint(limit)
+}
+
+func (d *decoder) longUint(limit uint64) uint64 {
+	v, n := binary.Uvarint(d.b[d.at:])
 	switch {
 	case n <= 0:
 		d.fail(errShort)
@@ -132,7 +141,7 @@ func (d *decoder) uint(limit uint64) uint64 {
 		d.fail(errValue)
 		return 0
 	}
-	d.b = d.b[n:]
+	d.at += n
 	return v
 }
 
@@ -147,12 +156,13 @@ func (d *decoder) bytes(limit uint64) []byte {
 }
 
 func (d *decoder) take(n uint64) []byte {
-	if n > uint64(len(d.b)) {
+	if n > uint64(d.left()) {
 		d.fail(errShort)
 		return nil
 	}
-	v := d.b[:n:n]
-	d.b = d.b[n:]
+	end := d.at + int(n)
+	v := d.b[d.at:end:end]
+	d.at = end
 	return v
 }
 
@@ -183,7 +193,7 @@ func validKind(k store.Kind) bool { return k >= store.ToNode && k <= store.ToOrd
 // next reads one record; false at the end of the block, or when d.err says
 // what is wrong.
 func (d *decoder) next(r *record) bool {
-	if d.err != nil || len(d.b) == 0 {
+	if d.err != nil || d.left() == 0 {
 		return false
 	}
 	r.kind = d.byte()
@@ -233,7 +243,7 @@ func (d *decoder) setRecord(r *record) {
 
 // last checks that a record whose value is the tail ends the block.
 func (d *decoder) last() {
-	if d.err == nil && (len(d.b) > 0 || d.tail == 0) {
+	if d.err == nil && (d.left() > 0 || d.tail == 0) {
 		d.fail(errTrailing)
 	}
 }
@@ -274,7 +284,7 @@ func (d *decoder) putRecord(r *record) {
 	}
 	n := uint64(1)
 	if f2&putOne == 0 {
-		n = d.uint(uint64(len(d.b)) / 2) // an entry takes two bytes at least
+		n = d.uint(uint64(d.left()) / 2) // an entry takes two bytes at least
 	}
 	if d.err == nil && (f2&^putKnown2 != 0 || c.class >= bundle.NumClasses || step == 0 || c.seq < step || c.seq == math.MaxUint64) {
 		d.fail(errValue)
@@ -308,7 +318,8 @@ func (d *decoder) payload(r *record) {
 }
 
 func (d *decoder) entry(r *record) {
-	e := entryRecord{queue: d.queueRef()}
+	r.entries = append(r.entries, entryRecord{queue: d.queueRef()})
+	e := &r.entries[len(r.entries)-1]
 	flags := d.byte()
 	e.state = store.EntryState(flags & entryState)
 	if e.qos = flags >> entryQoSShift & 3; e.qos == 3 {
@@ -333,40 +344,6 @@ func (d *decoder) entry(r *record) {
 	if e.state > store.Ended {
 		d.fail(errValue)
 	}
-	r.entries = append(r.entries, e)
 }
 
-// header makes the header of a put, in memory of its own.
-func (n *nameLists) header(f *putFields) (*store.Header, error) {
-	h := &store.Header{
-		Seq: f.seq, Message: bundle.ID{Seq: bundle.Sequence(f.message)},
-		Class: bundle.Class(f.class), Hops: f.hops, QoS: f.qos, Retain: f.flags1&putRetain != 0,
-		Topic: string(n.texts[f.topic]), Service: string(n.texts[f.service]), Charge: string(n.texts[f.charge]), Count: f.count,
-		Received: f.received, Expires: f.expires, Size: f.size,
-		Entries: make([]store.Entry, len(f.entries)),
-	}
-	for _, node := range []struct {
-		into *addr.Node
-		name int32
-	}{{&h.Message.Node, f.node}, {&h.Origin, f.origin}, {&h.Prev, f.prev}} {
-		name := n.nodes[node.name]
-		if len(name) == 0 {
-			continue
-		}
-		var err error
-		if *node.into, err = addr.ParseNode(string(name)); err != nil {
-			return nil, err
-		}
-	}
-	for i := range f.entries {
-		e := &f.entries[i]
-		out := &h.Entries[i]
-		*out = store.Entry{
-			Queue: n.queues[e.queue].queue(), Bundle: bundle.Sequence(e.bundle), DSeq: e.dseq, QoS: e.qos, State: e.state,
-		}
-		if e.hasFrozen {
-			out.Frozen = append([]byte{}, e.frozen...)
-		}
-	}
-	return h, nil
-}
+func (r *record) lost() bool { return r.flags1&putLost != 0 }

@@ -15,7 +15,8 @@
 // One goroutine commits: it takes all batches that wait, encodes them into one
 // buffer, and makes one write and one sync (group). While the sync runs, the
 // next ones gather; there is no linger timer. A group of lazy batches alone is
-// written, and synced with the next one. A group is all or nothing: a batch is
+// written, and synced with the next one, or after a second of rest. A group is
+// all or nothing: a batch is
 // whole because its group is. Only when a group is synced does the book (what
 // RAM knows) change, so reads see nothing that a power cut could undo.
 //
@@ -33,6 +34,13 @@
 // bytes a message), states that are not pending, the State, and for each
 // segment how much of it is needed and a sparse index of its blocks. Sizes are
 // not kept: a Drop brings its own; one that says 0 is looked up.
+//
+// # Reading
+//
+// A read takes the blocks of one sample (page.go), checks them, and walks them
+// to the record that is wanted; only that one is decoded into a Header, and
+// only by Scan. Pages are kept as they are in the file, 3 MiB of them, and a
+// MiB of payloads that Scan came past, for the Read that follows (cache.go).
 //
 // # Recovery
 //

@@ -102,6 +102,8 @@ type encoder struct {
 	nodes  *dict[addr.Node]
 	texts  *dict[string]
 	queues *dict[store.Queue]
+	last   store.Queue // named last, by lastID; 0: none in this block
+	lastID uint32
 	dseq   []uint64 // of the last entry, by number of the queue
 	put    putContext
 	names  names
@@ -140,6 +142,7 @@ func (e *encoder) begin(fresh bool) *blockMeta {
 	e.nodes.reset()
 	e.texts.reset()
 	e.queues.reset()
+	e.last, e.lastID = store.Queue{}, 0
 	e.dseq = append(e.dseq[:0], 0)
 	e.put, e.names, e.ref, e.size = putContext{}, names{}, 0, 0
 	return &e.blocks[len(e.blocks)-1]
@@ -212,7 +215,12 @@ func (e *encoder) name(s string) {
 }
 
 func (e *encoder) queue(q store.Queue) uint32 {
+	if e.lastID != 0 && q == e.last {
+		e.uint(uint64(e.lastID))
+		return e.lastID
+	}
 	id, fresh := e.queues.id(q)
+	e.last, e.lastID = q, id
 	if !fresh {
 		e.uint(uint64(id))
 		return id
@@ -230,8 +238,8 @@ type body struct {
 	lost bool
 }
 
-// putMessage writes a message with these entries, and returns its block.
-func (e *encoder) putMessage(h *store.Header, entries []store.Entry, p body) int {
+// putMessage writes a message with these entries.
+func (e *encoder) putMessage(h *store.Header, entries []store.Entry, p body) {
 	large := len(p.b) > inlineMax
 	b := e.begin(large)
 	if b.first == 0 {
@@ -252,7 +260,6 @@ func (e *encoder) putMessage(h *store.Header, entries []store.Entry, p body) int
 		}
 		e.buf = append(e.buf, p.b...)
 	}
-	return len(e.blocks) - 1
 }
 
 // putFlags compares a message with the one before and remembers it.

@@ -105,13 +105,13 @@ func (s *Store) copyOf(g *group, at int, p *store.Put) body {
 	if err != nil {
 		return body{lost: true}
 	}
-	defer s.pool.release(pl.seg)
+	defer s.leave(&pl)
 	rec := s.record(&pl, p.From)
 	if rec == nil {
 		// A damaged one is left behind: reading the new one says so.
 		return body{lost: !errors.Is(s.absent(p.From), store.ErrNotFound)}
 	}
-	h, err := rec.head()
+	h, err := pl.reader.dec.header(&rec.putFields)
 	if err != nil {
 		return body{lost: true}
 	}
@@ -168,7 +168,7 @@ func (s *Store) sizeOf(g *group, at int, q *queue, seq uint64, size uint32) uint
 	if err != nil {
 		return 0
 	}
-	defer s.pool.release(pl.seg)
+	defer s.leave(&pl)
 	if rec := s.record(&pl, seq); rec != nil {
 		return rec.size
 	}

@@ -76,15 +76,6 @@ func (m *maintainer) stop() {
 	m.done.Wait()
 }
 
-func (m *maintainer) stopping() bool {
-	select {
-	case <-m.quit:
-		return true
-	default:
-		return false
-	}
-}
-
 // wrote is called by the committer after each sync.
 func (m *maintainer) wrote(s *Store, bytes, records int64) {
 	b, r := m.bytes.Add(bytes), m.records.Add(records)

@@ -21,7 +21,6 @@ type merger struct {
 	keys   []movedKey
 	noted  int // of keys: those whose block has been written
 	tombs  map[uint64]int
-	stop   error // once damage was met
 }
 
 // movedKey is a key of the state that was written again.

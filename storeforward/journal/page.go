@@ -1,24 +1,23 @@
 package journal
 
 import (
-	"container/list"
 	"fmt"
 	"hash/crc32"
-	"sort"
-	"sync"
 
-	"github.com/farhop/farhop/storeforward/store"
 	"github.com/farhop/farhop/storeforward/vfs"
 )
 
-// page is the blocks of one sample, checked and decoded. It never changes.
+// page is the blocks of one sample as they are in the file, checked. What is
+// asked for is decoded each time (pageReader): a page of many small messages
+// is mostly read for one of them.
 type page struct {
-	key     pageKey
-	n       uint32 // of the sample when it was read
-	size    int    // in RAM, more or less
-	recs    []pageRecord
-	entries []entryRecord // of recs
-	bad     []badSpan     // places that cannot be read
+	key    pageKey
+	buf    []byte
+	blocks []pageBlock
+	bad    []badSpan // places without a valid block
+
+	users int         // the cache is one of them, and guards it
+	idle  *pageReader // likewise; nil or one that nobody uses
 }
 
 type pageKey struct {
@@ -26,19 +25,12 @@ type pageKey struct {
 	off   uint32
 }
 
-// pageRecord is one message as it was put.
-type pageRecord struct {
-	putFields
-	names *nameLists
-	off   int64 // of the tail
-	sum   uint32
-	bytes int // of the tail
+// pageBlock is one block of a page.
+type pageBlock struct {
+	at, body int // of the head in the page; bytes of the body behind it
+	tail     int // bytes of the tail, which may lie outside of the page
+	sum      uint32
 }
-
-func (r *pageRecord) lost() bool { return r.flags1&putLost != 0 }
-
-// head makes the header, with all entries in their first state.
-func (r *pageRecord) head() (*store.Header, error) { return r.names.header(&r.putFields) }
 
 // tailRef is where a large value is.
 type tailRef struct {
@@ -52,64 +44,84 @@ type badSpan struct {
 	off, n int64
 }
 
-// find returns the record of a message.
-func (p *page) find(seq uint64) *pageRecord {
-	i := sort.Search(len(p.recs), func(i int) bool { return p.recs[i].seq >= seq })
-	if i < len(p.recs) && p.recs[i].seq == seq {
-		return &p.recs[i]
-	}
-	return nil
-}
+// size is what the page takes in RAM with a reader, more or less.
+func (p *page) size() int { return 6<<10 + cap(p.buf) + 32*cap(p.blocks) }
 
-// readPage reads the blocks of a sample.
-func readPage(f vfs.File, head *segHead, sm sample) (*page, error) {
-	buf := make([]byte, sm.n)
-	if err := readAt(f, buf, int64(sm.off)); err != nil {
-		return nil, err
+// read fills the page with the blocks of a sample.
+func (p *page) read(f vfs.File, head *segHead, sm sample) error {
+	p.key, p.blocks, p.bad = pageKey{head.nonce, sm.off}, p.blocks[:0], nil
+	if err := readAt(f, p.buf, int64(sm.off)); err != nil {
+		return err
 	}
-	p := &page{key: pageKey{head.nonce, sm.off}, n: sm.n, size: int(sm.n)}
 	seed := head.seed()
-	for at := 0; at < len(buf); {
-		h, err := parseBlockHead(buf[at:], 1<<62)
-		if err == nil && (!bodySound(buf[at:], seed, &h) || !p.decode(buf[at+blockHeadLen:at+blockHeadLen+h.body], int64(sm.off)+int64(at), &h)) {
-			err = errBlock
-		}
-		if err != nil {
-			next := findBlock(buf, at+1, seed)
+	for at := 0; at < len(p.buf); {
+		h, err := parseBlockHead(p.buf[at:], 1<<62)
+		if err != nil || !bodySound(p.buf[at:], seed, &h) {
+			next := findBlock(p.buf, at+1, seed)
 			p.bad = append(p.bad, badSpan{int64(sm.off) + int64(at), int64(next - at)})
 			at = next
 			continue
 		}
+		p.blocks = append(p.blocks, pageBlock{at, h.body, h.tail, h.tailSum})
 		at += int(h.size())
 	}
-	return p, nil
+	return nil
 }
 
-// decode adds the messages of one block; false when its records make no sense.
-func (p *page) decode(body []byte, off int64, h *blockHead) bool {
-	var d decoder // the page keeps its lists
-	d.start(body, h.tail)
-	var r record
-	n := len(p.recs)
-	for d.next(&r) {
-		if r.kind != recPut {
-			continue
+// pageReader walks the puts of a page. What it returns aliases the page.
+type pageReader struct {
+	page *page
+	next int // block to be read
+	dec  decoder
+	rec  record
+	some bool      // rec is a put
+	bad  []badSpan // blocks found to make no sense, although their checksum holds
+}
+
+func (r *pageReader) start(p *page) {
+	r.page, r.next, r.some, r.bad = p, 0, false, nil
+	r.dec.start(nil, 0)
+}
+
+// seek goes on to message seq, and reports whether it is there: rec and names
+// have it then. A reader does not go back.
+func (r *pageReader) seek(seq uint64) bool {
+	for !r.some || r.rec.seq < seq {
+		if !r.step() {
+			return false
 		}
-		rec := pageRecord{putFields: r.putFields, off: off + blockHeadLen + int64(h.body), sum: h.tailSum, bytes: h.tail}
-		p.entries = append(p.entries, r.entries...)
-		rec.entries = p.entries[len(p.entries)-len(r.entries):]
-		p.recs = append(p.recs, rec)
 	}
-	if d.err != nil {
-		p.recs = p.recs[:n]
-		return false
+	return r.rec.seq == seq
+}
+
+// step reads the next put.
+func (r *pageReader) step() bool {
+	for {
+		for r.dec.next(&r.rec) {
+			if r.some = r.rec.kind == recPut; r.some {
+				return true
+			}
+		}
+		r.some = false
+		if r.dec.err != nil {
+			b := &r.page.blocks[r.next-1]
+			r.bad = append(r.bad, badSpan{int64(r.page.key.off) + int64(b.at), int64(blockHeadLen + b.body)})
+			r.dec.start(nil, 0)
+		}
+		if r.next == len(r.page.blocks) {
+			return false
+		}
+		b := &r.page.blocks[r.next]
+		r.next++
+		body := b.at + blockHeadLen
+		r.dec.start(r.page.buf[body:body+b.body], b.tail)
 	}
-	names := d.nameLists
-	for i := n; i < len(p.recs); i++ {
-		p.recs[i].names = &names
-	}
-	p.size += (len(p.recs)-n)*150 + len(p.entries)*60 + len(names.nodes)*24 + len(names.texts)*24 + len(names.queues)*56
-	return true
+}
+
+// tail is where the tail of the block of rec is.
+func (r *pageReader) tail() *tailRef {
+	b := &r.page.blocks[r.next-1]
+	return &tailRef{int64(r.page.key.off) + int64(b.at+blockHeadLen+b.body), b.tail, b.sum}
 }
 
 // findBlock returns where the next valid block begins at or after from, or
@@ -145,50 +157,4 @@ func readAt(f vfs.File, b []byte, off int64) error {
 		return fmt.Errorf("%w: %w", errBlock, err)
 	}
 	return nil
-}
-
-// cache keeps pages that were read lately, so that draining many interleaved
-// queues does not read each page once per queue.
-type cache struct {
-	limit int
-
-	mu    sync.Mutex
-	size  int
-	pages map[pageKey]*list.Element
-	order *list.List // of *page, latest first
-}
-
-func newCache(limit int) *cache {
-	return &cache{limit: limit, pages: map[pageKey]*list.Element{}, order: list.New()}
-}
-
-// get returns the page of a sample if it is there as the sample is now.
-func (c *cache) get(k pageKey, n uint32) *page {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	el := c.pages[k]
-	if el == nil || el.Value.(*page).n != n {
-		return nil
-	}
-	c.order.MoveToFront(el)
-	return el.Value.(*page)
-}
-
-func (c *cache) put(p *page) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if el := c.pages[p.key]; el != nil {
-		c.remove(el)
-	}
-	c.pages[p.key] = c.order.PushFront(p)
-	c.size += p.size
-	for c.size > c.limit && c.order.Len() > 1 {
-		c.remove(c.order.Back())
-	}
-}
-
-func (c *cache) remove(el *list.Element) {
-	p := c.order.Remove(el).(*page)
-	delete(c.pages, p.key)
-	c.size -= p.size
 }

@@ -10,65 +10,13 @@ import (
 	"github.com/farhop/farhop/storeforward/vfs"
 )
 
-// place is a message found in the table: its segment is acquired.
-type place struct {
-	seg  *segment
-	file vfs.File
-	sm   sample
-	last uint64 // highest Seq that may be there
-}
-
-// locate finds the blocks of a message. The caller holds the lock, and
-// releases the segment. ErrNotFound: no segment can have it.
-func (s *Store) locate(seq uint64) (pl place, err error) {
-	seg := s.book.segmentOf(seq)
-	if seg == nil {
-		return pl, store.ErrNotFound
-	}
-	i, ok := seg.sampleOf(seq)
-	if !ok {
-		return pl, store.ErrNotFound
-	}
-	pl = place{seg: seg, sm: seg.samples[i], last: seg.to}
-	if i+1 < len(seg.samples) {
-		pl.last = seg.samples[i+1].first - 1
-	}
-	pl.file, err = s.pool.acquire(seg)
-	return pl, err
-}
-
-// page returns the blocks of a place.
-func (s *Store) page(pl *place) (*page, error) {
-	k := pageKey{pl.seg.nonce, pl.sm.off}
-	if p := s.cache.get(k, pl.sm.n); p != nil {
-		return p, nil
-	}
-	p, err := readPage(pl.file, &pl.seg.segHead, pl.sm)
-	if err != nil {
-		s.alarm(pl.seg, badSpan{int64(pl.sm.off), int64(pl.sm.n)}, pl.sm.first, pl.last)
-		return nil, err
-	}
-	for _, b := range p.bad {
-		s.alarm(pl.seg, b, pl.sm.first, pl.last)
-	}
-	s.cache.put(p)
-	return p, nil
-}
-
-// record reads one message; nil when its place is damaged. The caller
-// releases the segment.
-func (s *Store) record(pl *place, seq uint64) *pageRecord {
-	p, err := s.page(pl)
-	if err != nil {
-		return nil
-	}
-	return p.find(seq)
-}
-
 // Read returns the payload block of a message.
 func (s *Store) Read(seq uint64) ([]byte, error) {
 	if s.isClosed() {
 		return nil, fmt.Errorf("read message %d: %w", seq, errClosed)
+	}
+	if b, ok := s.readAhead(seq); ok {
+		return b, nil
 	}
 	s.mu.RLock()
 	pl, err := s.locate(seq)
@@ -79,13 +27,13 @@ func (s *Store) Read(seq uint64) ([]byte, error) {
 	if err != nil {
 		return nil, s.readError(seq, err)
 	}
-	defer s.pool.release(pl.seg)
+	defer s.leave(&pl)
 	rec := s.record(&pl, seq)
 	if rec == nil {
 		return nil, s.absent(seq)
 	}
 	s.mu.RLock()
-	need := s.needed(rec)
+	need := s.needed(&pl.reader.dec.nameLists, rec)
 	s.mu.RUnlock()
 	if need == 0 || !rec.hasPayload && !rec.lost() {
 		return nil, fmt.Errorf("message %d: %w", seq, store.ErrNotFound)
@@ -95,6 +43,19 @@ func (s *Store) Read(seq uint64) ([]byte, error) {
 		return nil, s.readError(seq, err)
 	}
 	return b, nil
+}
+
+// readAhead returns a payload that Scan came past, if its message still waits
+// in the queue that was scanned.
+func (s *Store) readAhead(seq uint64) ([]byte, bool) {
+	b, q := s.cache.ahead.take(seq)
+	if q == nil {
+		return nil, false
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	state, ok := q.waits(seq)
+	return b, ok && state != store.Ended
 }
 
 func (s *Store) readError(seq uint64, err error) error {
@@ -116,26 +77,27 @@ func (s *Store) absent(seq uint64) error {
 	return fmt.Errorf("message %d: %w", seq, store.ErrNotFound)
 }
 
-// payload returns a copy of the payload of a record.
-func (s *Store) payload(pl *place, rec *pageRecord) ([]byte, error) {
+// payload returns a copy of the payload of a record of a place.
+func (s *Store) payload(pl *place, rec *record) ([]byte, error) {
 	if rec.lost() {
 		return nil, errBlock
 	}
 	if !rec.tail {
 		return append(make([]byte, 0, len(rec.payload)), rec.payload...), nil
 	}
-	b, err := readTail(pl.file, &tailRef{rec.off, rec.bytes, rec.sum})
+	t := pl.reader.tail()
+	b, err := readTail(pl.file, t)
 	if err != nil {
-		s.alarm(pl.seg, badSpan{rec.off, int64(rec.bytes)}, rec.seq, rec.seq)
+		s.alarm(pl.seg, badSpan{t.off, int64(t.n)}, rec.seq, rec.seq)
 	}
 	return b, err
 }
 
 // needed returns how many entries of a message need its payload. The caller
 // holds the lock.
-func (s *Store) needed(rec *pageRecord) (n int) {
+func (s *Store) needed(names *nameLists, rec *record) (n int) {
 	for i := range rec.entries {
-		state, ok := s.book.find(&rec.names.queues[rec.entries[i].queue]).waits(rec.seq)
+		state, ok := s.book.find(&names.queues[rec.entries[i].queue]).waits(rec.seq)
 		if ok && state != store.Ended {
 			n++
 		}
@@ -207,18 +169,18 @@ func (s *Store) scanPage(q store.Queue, seqs []uint64, items []store.Item) ([]st
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return nil, nil, err
 	}
-	var p *page
+	readable := false // if not, all that waits there is damaged
 	if err == nil {
-		defer s.pool.release(pl.seg)
-		p, _ = s.page(&pl) // nil: all that waits in it is damaged
+		defer s.leave(&pl)
+		readable = s.open(&pl, seqs[0])
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	qu := s.book.queues[q]
 	for n, seq := range seqs {
-		var rec *pageRecord
-		if p != nil {
-			rec = p.find(seq)
+		var rec *record
+		if readable && seq <= pl.last {
+			rec = s.record(&pl, seq)
 		}
 		if rec == nil && n > 0 {
 			return items, seqs[n:], nil // another page
@@ -233,14 +195,22 @@ func (s *Store) scanPage(q store.Queue, seqs []uint64, items []store.Item) ([]st
 			})
 			continue
 		}
-		items = append(items, s.item(q, rec))
+		items = append(items, s.item(q, &pl.reader.dec.nameLists, rec, items))
+		if rec.hasPayload && !rec.tail && !rec.lost() && state != store.Ended {
+			s.cache.ahead.keep(qu, seq, rec.payload)
+		}
 	}
 	return items, nil, nil
 }
 
-// item makes an item of a record whose entry in q waits.
-func (s *Store) item(q store.Queue, rec *pageRecord) store.Item {
-	h, err := rec.head()
+// item makes an item of a record whose entry in q waits. It shares strings
+// with the item before.
+func (s *Store) item(q store.Queue, names *nameLists, rec *record, before []store.Item) store.Item {
+	like := &store.Header{}
+	if n := len(before); n > 0 {
+		like = before[n-1].Header
+	}
+	h, err := names.headerLike(&rec.putFields, like)
 	if err == nil {
 		h.Entries, _ = s.entries(h)
 		for i := range h.Entries {

@@ -214,7 +214,7 @@ func (r *replayer) block(seg *segment, off int64, h *blockHead, body []byte) boo
 	var first uint64
 	entries := 0
 	r.dec.start(body, h.tail)
-	for before := len(body); r.dec.next(&r.rec); before = len(r.dec.b) {
+	for before := len(body); r.dec.next(&r.rec); before = r.dec.left() {
 		rec := &r.rec
 		switch rec.kind {
 		case recPut:
@@ -230,7 +230,7 @@ func (r *replayer) block(seg *segment, off int64, h *blockHead, body []byte) boo
 		case recMark:
 			r.b.mark(seg, r.b.rawQueue(&r.dec.queues[rec.queue]), rec.seq, rec.state, rec.size)
 		case recSet:
-			v := stateValue{seg: seg, at: off, cost: int64(before - len(r.dec.b))}
+			v := stateValue{seg: seg, at: off, cost: int64(before - r.dec.left())}
 			if rec.tail {
 				v.cost += int64(h.tail)
 			} else if len(rec.value) <= keyLimit {

@@ -21,6 +21,7 @@ func (s *Store) writeGroup(g *group) {
 	if len(c.lazy) == 0 {
 		s.mu.Lock()
 		s.book.prune()
+		c.queue = nil
 		s.mu.Unlock()
 	}
 	if err := s.admit(g); err != nil {
@@ -181,12 +182,17 @@ func (s *Store) encode(g *group, at int) {
 // queueOf finds or makes a queue. Only the committer adds queues, so it reads
 // without the lock.
 func (s *Store) queueOf(name store.Queue) *queue {
-	if q := s.book.queues[name]; q != nil {
-		return q
+	c := &s.commit
+	if c.queue != nil && c.queue.name == name {
+		return c.queue
+	}
+	if c.queue = s.book.queues[name]; c.queue != nil {
+		return c.queue
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.book.addQueue(name)
+	c.queue = s.book.addQueue(name)
+	return c.queue
 }
 
 // body returns the payload of a put.

@@ -16,10 +16,14 @@ var faultCases = [...]struct {
 	can  func(Faults) bool
 	run  func(*testing.T, *driver)
 }{
-	{"power cut, nothing of the rest", func(f Faults) bool { return f.LoseUnsynced != nil },
-		func(t *testing.T, d *driver) { testCrash(t, d, d.h.LoseUnsynced) }},
-	{"power cut, the rest torn", func(f Faults) bool { return f.Tear != nil },
-		func(t *testing.T, d *driver) { testCrash(t, d, d.h.Tear) }},
+	{
+		"power cut, nothing of the rest", func(f Faults) bool { return f.LoseUnsynced != nil },
+		func(t *testing.T, d *driver) { testCrash(t, d, d.h.LoseUnsynced) },
+	},
+	{
+		"power cut, the rest torn", func(f Faults) bool { return f.Tear != nil },
+		func(t *testing.T, d *driver) { testCrash(t, d, d.h.Tear) },
+	},
 	{"a power cut undoes lazy batches from the last", func(f Faults) bool { return f.LoseUnsynced != nil }, testLazyCut},
 	{"a failed commit ends all writes", func(f Faults) bool { return f.FailCommit != nil }, testFailCommit},
 	{"a commit fails among others", func(f Faults) bool { return f.FailCommit != nil }, testFailAmong},

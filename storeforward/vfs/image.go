@@ -43,9 +43,7 @@ func (m *Mem) Image(rng *rand.Rand, at int) *Mem {
 	}
 	out := NewMem()
 	keep := newChance(rng, len(changes)-durable)
-	for name, ino := range m.names {
-		out.names[name] = ino // still ours: replaced below
-	}
+	maps.Copy(out.names, m.names) // still ours: replaced below
 	for i := range changes {
 		if i < durable || keep.next() {
 			applyName(out.names, &changes[i])
@@ -105,7 +103,7 @@ func (ino *inode) image(rng *rand.Rand) *inode {
 }
 
 func applyName(names map[string]*inode, o *op) {
-	switch o.kind {
+	switch o.kind { //nolint:exhaustive // the others change no names
 	case opCreate:
 		names[o.name] = o.ino
 	case opRename:

@@ -19,7 +19,7 @@ import (
 // fastDir is a temporary directory in RAM where the system has one.
 func fastDir(tb testing.TB) string {
 	tb.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "index")
+	dir, err := os.MkdirTemp("/dev/shm", "index") //nolint:usetesting // tb.TempDir is on disk
 	if err != nil {
 		return tb.TempDir()
 	}
