@@ -41,9 +41,10 @@ var verdicts = map[string]string{
 	"bsl_exA_5_enc":       "",
 	"bsl_exA_6_enc":       "",
 
+	"bplib_bad_bundle": "parse",
+
 	// Seven blocks are too many for bplib alone.
 	"bplib_bundle_with_too_many_canonical_blocks":    "",
-	"bplib_bad_bundle":                               "parse",
 	"bplib_bundle_primary_and_payload_with_aa_x_20":  "",
 	"bplib_primary_and_payload_with_crc_none":        "parse",
 	"bplib_primary_and_payload_with_crc_32":          "",
