@@ -54,14 +54,16 @@ func incoming(t testing.TB, dst string, change func(*bundle.Primary)) []byte {
 		bundle.Hop{Prev: eid(t, "ipn:2.0"), Age: 20 * time.Minute, HopLimit: 10, HopCount: 1})
 }
 
+// published expects a publication to a topic.
+func published(topic, region string) func(Action) bool {
+	return func(a Action) bool {
+		return a.Kind == Publish && a.Publication.Topic == topic && a.Publication.Region.String() == region &&
+			string(a.Publication.Payload) == "21.5" && a.Publication.TTL == 50*time.Minute
+	}
+}
+
 func TestIn(t *testing.T) {
 	g := gateway(t)
-	topic := func(topic, region string) func(Action) bool {
-		return func(a Action) bool {
-			return a.Kind == Publish && a.Publication.Topic == topic && a.Publication.Region.String() == region &&
-				string(a.Publication.Payload) == "21.5" && a.Publication.TTL == 50*time.Minute
-		}
-	}
 	fragment := func(p *bundle.Primary) { p.Flags, p.TotalLen = bundle.FlagFragment, 100 }
 	for _, c := range []struct {
 		name, dst string
@@ -69,12 +71,12 @@ func TestIn(t *testing.T) {
 		why       bundle.Reason
 		check     func(Action) bool
 	}{
-		{name: "a topic", dst: "dtn://earth-1/mqtt/plant/7/temp", check: topic("plant/7/temp", "")},
-		{name: "a topic by way of another node", dst: "dtn://luna-1/mqtt/plant/7/temp", check: topic("plant/7/temp", "")},
-		{name: "a topic of a region", dst: "dtn://earth.eu/~mqtt/plant/7", check: topic("plant/7", "earth/eu")},
-		{name: "an escaped topic", dst: "dtn://earth-1/mqtt/caf%C3%A9/a%20b%2Fc", check: topic("café/a b/c", "")},
-		{name: "an empty level", dst: "dtn://earth-1/mqtt//a", check: topic("/a", "")},
-		{name: "a number", dst: "ipn:100.5", check: topic("plant/1/temp", "")},
+		{name: "a topic", dst: "dtn://earth-1/mqtt/plant/7/temp", check: published("plant/7/temp", "")},
+		{name: "a topic by way of another node", dst: "dtn://luna-1/mqtt/plant/7/temp", check: published("plant/7/temp", "")},
+		{name: "a topic of a region", dst: "dtn://earth.eu/~mqtt/plant/7", check: published("plant/7", "earth/eu")},
+		{name: "an escaped topic", dst: "dtn://earth-1/mqtt/caf%C3%A9/a%20b%2Fc", check: published("café/a b/c", "")},
+		{name: "an empty level", dst: "dtn://earth-1/mqtt//a", check: published("/a", "")},
+		{name: "a number", dst: "ipn:100.5", check: published("plant/1/temp", "")},
 		{name: "no topic", dst: "dtn://earth-1/mqtt/", why: bundle.NotAllowed},
 		{name: "a wildcard", dst: "dtn://earth-1/mqtt/a/+/b", why: bundle.NotAllowed},
 		{name: "an escaped wildcard", dst: "dtn://earth-1/mqtt/a/%23", why: bundle.NotAllowed},
@@ -90,8 +92,8 @@ func TestIn(t *testing.T) {
 		{name: "a service of the node that is not mapped", dst: "ipn:100.6", why: bundle.NoRoute},
 		{name: "a peer of this node", dst: "ipn:3.1", check: func(a Action) bool { return a.Kind == Forward && a.Peer == "other" }},
 		{name: "the peer it comes from", dst: "ipn:2.4", why: bundle.NoRoute},
-		{name: "a peer of another node", dst: "ipn:9.4", check: func(a Action) bool { return a.Kind == Carry && a.Node == addr.MustNode("luna-1") }},
 		{name: "nobody", dst: "dtn://mars/x", why: bundle.NoRoute},
+		{name: "a peer of another node", dst: "ipn:9.4", check: func(a Action) bool { return a.Kind == Carry && a.Node == addr.MustNode("luna-1") }},
 		{
 			name: "a fragment for a topic", dst: "dtn://earth-1/mqtt/a", change: fragment,
 			check: func(a Action) bool { return a.Kind == Gather && len(a.Publication.Payload) == 0 },
@@ -115,8 +117,7 @@ func TestIn(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			raw := incoming(t, c.dst, c.change)
-			a, why := g.In(Received{Peer: "hdtn", Bundle: raw}, noon)
+			a, why := g.In(Received{Peer: "hdtn", Bundle: incoming(t, c.dst, c.change)}, noon)
 			if why != c.why || why == bundle.OK && !c.check(a) {
 				t.Fatalf("In: %v %+v, want %v", why, a, c.why)
 			}

@@ -76,23 +76,24 @@ func replies(t testing.TB, br *bufio.Reader, n int) (out []brief) {
 	return out
 }
 
-// TestPeerBreaksRules says what is answered to each breach, by the RFC.
-func TestPeerBreaksRules(t *testing.T) {
-	const all = 1000 // read to the end: the session has to end
-	both := byte(flagStart | flagEnd)
-	extensions := func(list ...byte) []byte {
-		b := append([]byte{msgSegment, both}, 0, 0, 0, 0, 0, 0, 0, 1)
-		b = binary.BigEndian.AppendUint32(b, uint32(len(list)))
-		return append(append(b, list...), 0, 0, 0, 0, 0, 0, 0, 2, 'h', 'i')
-	}
+const (
+	all  = 1000 // replies to read: to the end, the session has to end
+	both = byte(flagStart | flagEnd)
+)
+
+// breach is something a peer says, and what it hears.
+type breach struct {
+	name string
+	say  []byte
+	n    int
+	want []brief
+	got  int // bundles that arrived
+}
+
+// outOfOrder are segments and where they may stand.
+func outOfOrder() []breach {
 	rejected := brief{kind: msgReject, reason: rejectUnexpected, rejected: msgSegment}
-	for _, c := range []struct {
-		name string
-		say  []byte
-		n    int
-		want []brief
-		got  int // bundles that arrived
-	}{
+	return []breach{
 		{"a bundle", segment(both, 1, "hi", 2), 1, []brief{{kind: msgAck, flags: both, id: 1, length: 2}}, 1},
 		{
 			"two segments", slices.Concat(segment(flagStart, 1, "h", 2), segment(flagEnd, 1, "i", 2)), 2,
@@ -115,6 +116,17 @@ func TestPeerBreaksRules(t *testing.T) {
 			[]brief{rejected, {kind: msgAck, flags: flagStart, id: 1, length: 1}, {kind: msgAck, flags: flagEnd, id: 1, length: 2}},
 			1,
 		},
+	}
+}
+
+// breaches are lengths, extensions and messages.
+func breaches() []breach {
+	extensions := func(list ...byte) []byte {
+		b := append([]byte{msgSegment, both}, 0, 0, 0, 0, 0, 0, 0, 1)
+		b = binary.BigEndian.AppendUint32(b, uint32(len(list)))
+		return append(append(b, list...), 0, 0, 0, 0, 0, 0, 0, 2, 'h', 'i')
+	}
+	return []breach{
 		{
 			"more than the announced length", slices.Concat(segment(flagStart, 1, "h", 2), segment(flagEnd, 1, "ello", 2)), 2,
 			[]brief{{kind: msgAck, flags: flagStart, id: 1, length: 1}, {kind: msgRefuse, reason: refuseNotAcceptable, id: 1}},
@@ -152,7 +164,12 @@ func TestPeerBreaksRules(t *testing.T) {
 			brief{kind: msgTerm}), 0},
 		{"a peaceful end", appendTerm(nil, 0, termIdle), all, []brief{{kind: msgTerm, flags: flagReply, reason: termIdle}}, 0},
 		{"a rejected message", appendReject(nil, rejectType, msgSegment), all, nil, 0},
-	} {
+	}
+}
+
+// TestPeerBreaksRules says what is answered to each breach, by the RFC.
+func TestPeerBreaksRules(t *testing.T) {
+	for _, c := range append(outOfOrder(), breaches()...) {
 		t.Run(c.name, func(t *testing.T) {
 			d, s, address := listen(t, nil)
 			r, br := greet(t, address, hello)
