@@ -129,14 +129,14 @@ func (s *Store) settle(r *recovery) error {
 			return fmt.Errorf("end segment %s: %w", r.newest.name, err)
 		}
 	}
+	// The oldest goes first, and for good, before the next: a later one may
+	// hold the ends of messages in it, which would live again without them.
 	for _, name := range r.stale {
 		if err := s.fs.Remove(name); err != nil {
 			return fmt.Errorf("remove what is not needed: %w", err)
 		}
-	}
-	if len(r.stale) > 0 {
 		if err := s.fs.SyncDir(); err != nil {
-			return err
+			return fmt.Errorf("remove what is not needed: %w", err)
 		}
 	}
 	for _, seg := range s.book.segs {
