@@ -55,7 +55,9 @@ func (o *overlay) add(g *group, at int) {
 		return
 	}
 	for i := range p.batch.Puts {
-		o.puts[p.batch.Puts[i].Header.Seq] = pendingPut{&p.batch.Puts[i], g}
+		seq := p.batch.Puts[i].Header.Seq
+		o.puts[seq] = pendingPut{&p.batch.Puts[i], g}
+		delete(o.ops, seq) // what was dropped before it was there does not concern it
 	}
 	for i := range p.batch.Marks {
 		m := &p.batch.Marks[i]
