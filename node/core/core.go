@@ -155,6 +155,12 @@ func (c *Core) Failed(now time.Time) {
 		c.cur.Replies = append(c.cur.Replies, Reply{Token: g.reply.Token, Reason: bundle.DiskFailed})
 	}
 	c.gate.replies = nil
+	for _, b := range c.openOrder {
+		for _, r := range b.replies {
+			c.cur.Replies = append(c.cur.Replies, Reply{Token: r.Token, Reason: bundle.DiskFailed})
+		}
+		b.replies = nil
+	}
 }
 
 // Loaded answers a Load.

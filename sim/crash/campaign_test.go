@@ -13,7 +13,7 @@ import (
 // TestCampaign plays three short rounds with the real program.
 func TestCampaign(t *testing.T) {
 	if testing.Short() || runtime.GOOS != "linux" {
-		t.Skip("real processes, on Linux and without -short")
+		t.Skip("kills real processes by Linux means: run on Linux, without -short")
 	}
 	program := filepath.Join(t.TempDir(), "farhop")
 	if out, err := exec.Command("go", "build", "-o", program, "github.com/farhop/farhop/cmd/farhop").CombinedOutput(); err != nil {
