@@ -69,28 +69,28 @@ func (o *overlay) add(g *group, at int) {
 	}
 }
 
-// pendingPut finds a message that batches before at, or earlier puts of the
-// same batch, brought and that is not yet in the book.
-func (s *Store) pendingPut(g *group, at int, seq uint64) (pendingPut, bool) {
+// pendingPut finds a message that batches before at, or puts of the same
+// batch, brought and that is not yet in the book, and what was done to it
+// since: nothing, within the batch that brings it.
+func (s *Store) pendingPut(g *group, at int, seq uint64) (p pendingPut, since []pendingOp, ok bool) {
 	o := s.pendingUntil(g, at)
 	if p, ok := o.puts[seq]; ok {
-		return p, true
+		return p, o.ops[seq], true
 	}
 	puts := g.batches[at].batch.Puts
 	for i := range puts {
 		if puts[i].Header.Seq == seq {
-			return pendingPut{&puts[i], g}, true
+			return pendingPut{&puts[i], g}, nil, true
 		}
 	}
-	return pendingPut{}, false
+	return pendingPut{}, nil, false
 }
 
 // copyOf returns the payload that a put without a Blob takes over: that of
 // message From as it is after all batches before batch at.
 func (s *Store) copyOf(g *group, at int, p *store.Put) body {
-	ops := s.pendingUntil(g, at).ops[p.From]
-	if old, ok := s.pendingPut(g, at, p.From); ok {
-		if old.put.Header.Seq >= p.Header.Seq || needed(old.put.Header.Entries, ops) == 0 {
+	if old, since, ok := s.pendingPut(g, at, p.From); ok {
+		if old.put.Header.Seq >= p.Header.Seq || needed(old.put.Header.Entries, since) == 0 {
 			return body{}
 		}
 		if old.put.Blob != nil {
@@ -120,7 +120,7 @@ func (s *Store) copyOf(g *group, at int, p *store.Put) body {
 	s.mu.RLock()
 	live, _ := s.entries(h)
 	s.mu.RUnlock()
-	if needed(live, ops) == 0 || !rec.hasPayload && !rec.lost() {
+	if needed(live, s.pendingUntil(g, at).ops[p.From]) == 0 || !rec.hasPayload && !rec.lost() {
 		return body{}
 	}
 	b, err := s.payload(&pl, rec)
@@ -159,7 +159,7 @@ func (s *Store) sizeOf(g *group, at int, q *queue, seq uint64, size uint32) uint
 	here := q.set.Has(seq)
 	s.mu.RUnlock()
 	if !here {
-		if p, ok := s.pendingPut(g, at, seq); ok {
+		if p, _, ok := s.pendingPut(g, at, seq); ok {
 			return p.put.Header.Size
 		}
 		return 0

@@ -23,6 +23,7 @@ var cases = [...]struct {
 	{"marks survive a reopen", testMarks},
 	{"ended is final", testEndedFinal},
 	{"a message moves to other queues", testMove},
+	{"drops that come before their put do not concern it", testEarlyDrop},
 	{"parts of a batch apply in order", testPartOrder},
 	{"what is not there is passed over", testUnknown},
 	{"scan keeps order and honours its cursor", testScan},
@@ -235,6 +236,37 @@ func testMove(t *testing.T, d *driver) {
 		if err != nil || !bytes.Equal(b, old.Blob.B) {
 			t.Fatalf("payload of message %d: %d bytes, %v; want that of message 1", seq, len(b), err)
 		}
+	}
+}
+
+// testEarlyDrop has drops of messages that are put, and copied, only later:
+// within the same group of commits where the engine makes groups.
+func testEarlyDrop(t *testing.T, d *driver) {
+	early := &store.Batch{Lazy: true}
+	for seq := range uint64(4) {
+		early.Drops = append(early.Drops, store.Drop{Queue: queueOf("a"), Seq: seq + 1})
+	}
+	d.append(early)
+	first := newPut(1, 30, in("a"))
+	copied := newPut(2, 30, in("b"))
+	copied.Blob, copied.From = nil, 1
+	d.append(&store.Batch{Puts: []store.Put{first, copied}, Lazy: true})
+	third := newPut(3, 30, in("a"))
+	d.append(&store.Batch{Puts: []store.Put{third}, Lazy: true})
+	fourth := newPut(4, 30, in("a"))
+	fourth.Blob, fourth.From = nil, 3
+	d.must(&store.Batch{Puts: []store.Put{fourth}})
+	for range 2 {
+		wantSeqs(t, d.s, queueOf("a"), 1, 3, 4)
+		wantSeqs(t, d.s, queueOf("b"), 2)
+		for _, p := range []store.Put{first, third} {
+			wantPayload(t, d.s, p)
+			b, err := d.s.Read(p.Header.Seq + 1)
+			if err != nil || !bytes.Equal(b, p.Blob.B) {
+				t.Fatalf("payload of message %d: %d bytes, %v; want that of message %d", p.Header.Seq+1, len(b), err, p.Header.Seq)
+			}
+		}
+		d.reopen()
 	}
 }
 
