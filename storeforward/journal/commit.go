@@ -3,6 +3,7 @@ package journal
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/farhop/farhop/storeforward/store"
@@ -67,6 +68,7 @@ type committer struct {
 	refusedOne bool
 	overlay    *overlay
 	queue      *queue // asked for last in this group; nil: none
+	told       int    // batches reported since the last group was taken
 }
 
 // errAfterRefused is the fate of what follows a refused batch, see Strict.
@@ -100,6 +102,7 @@ func (s *Store) Append(b *store.Batch) {
 func (s *Store) run() {
 	defer close(s.ended)
 	for {
+		s.gather()
 		batches, closing := s.next()
 		switch {
 		case len(batches) > 0:
@@ -113,6 +116,36 @@ func (s *Store) run() {
 			s.idle()
 		}
 	}
+}
+
+// gatherRounds bounds gather, should others never stop bringing more.
+const gatherRounds = 64
+
+// gather lets those run who were just told the fate of their batches. They
+// mostly bring more, which then travels with this group instead of waiting for
+// it to end: else a few that were quick would take a sync for themselves while
+// all others wait, every other time. It ends as soon as nobody brings anything,
+// so a machine with nothing to do never waits, and there is no timer.
+func (s *Store) gather() {
+	told, have := s.commit.told, 0
+	s.commit.told = 0
+	for range gatherRounds {
+		if have >= told {
+			return
+		}
+		runtime.Gosched()
+		now := s.queued()
+		if now == have {
+			return
+		}
+		have = now
+	}
+}
+
+func (s *Store) queued() int {
+	s.queueMu.Lock()
+	defer s.queueMu.Unlock()
+	return len(s.queue)
 }
 
 // idle waits for work. Lazy groups that nothing follows are synced after a
@@ -239,6 +272,7 @@ func (s *Store) flush() {
 			s.waitingBytes.Add(-p.cost.bytes)
 			s.report(p)
 		}
+		c.told += len(g.batches)
 		c.recycle(g)
 	}
 	clear(c.lazy)

@@ -5,6 +5,7 @@ import (
 	"hash/crc32"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"time"
 
@@ -73,6 +74,7 @@ func (f *floor) run() {
 	var buf []byte
 	var group []*store.Batch
 	for {
+		Gather(len(group), f.waiting)
 		clear(group)
 		f.mu.Lock()
 		for len(f.queue) == 0 && !f.over {
@@ -91,6 +93,26 @@ func (f *floor) run() {
 		for _, b := range group {
 			f.done(b.LSN, err)
 		}
+	}
+}
+
+func (f *floor) waiting() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.queue)
+}
+
+// Gather lets the producers run that were just told, so that what they bring
+// next is part of the next group: all that make groups do so, and the floor
+// would be half as high without. waiting says how many have come.
+func Gather(told int, waiting func() int) {
+	for have := 0; have < told; {
+		runtime.Gosched()
+		now := waiting()
+		if now == have {
+			return
+		}
+		have = now
 	}
 }
 

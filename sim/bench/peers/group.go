@@ -51,8 +51,16 @@ func (g *group) Put(producer int, b durable.Bundle, gone durable.Item) (durable.
 	return j.item, err
 }
 
+func (g *group) waiting() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.queue)
+}
+
 func (g *group) run() {
+	told := 0
 	for {
+		durable.Gather(told, g.waiting)
 		g.mu.Lock()
 		for len(g.queue) == 0 && !g.over {
 			g.work.Wait()
@@ -67,6 +75,7 @@ func (g *group) run() {
 		for _, j := range jobs {
 			g.waits[j.producer] <- err
 		}
+		told = len(jobs)
 	}
 }
 
