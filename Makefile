@@ -116,10 +116,10 @@ bench-io: ## disk, QUIC, MQTT and the link emulator: figures of this machine
 BACKLOG ?= 10000000
 
 .PHONY: bench-store
-bench-store: build ## the buffer beside its disk, pebble, SQLite, NATS, and with 10 million waiting (40 min; root, strace; ARGS=-quick)
+bench-store: build ## the buffer beside its disk, pebble, SQLite, NATS, and with 10 million waiting (45 min; root, strace; ARGS=-quick)
 	cd sim/bench/peers && $(BUILD) -o $(CURDIR)/bin/bench-store .
 	bin/bench-store $(ARGS) | tee bin/bench-store.md
-	bin/farhop bench store --backlog $(BACKLOG) --size 256 --producers 256 --json | tee bin/bench-backlog.json
+	bin/bench-store slowread bin/farhop bench store --backlog $(BACKLOG) --size 256 --producers 256 --json | tee bin/bench-backlog.json
 
 .PHONY: bench-relay
 bench-relay: build ## what a node costs that only passes bundles on: stored and volatile

@@ -14,6 +14,9 @@
 // engines follow each other, round by round, in an order that rotates; medians
 // over the rounds are shown, and shares are taken within rounds.
 //
+// "bench-store slowread COMMAND ..." runs a command with 20 MB/s to read from
+// the disk, for the start of a node whose files are not in the page cache.
+//
 // What each peer does before it acknowledges:
 //
 //	floor          one write and one fdatasync of a plain file per group

@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"runtime/pprof"
 	"strings"
 	"syscall"
@@ -34,6 +33,9 @@ func main() {
 func run(ctx context.Context, args []string, out, notes io.Writer) error {
 	if len(args) > 0 && args[0] == "one" {
 		return one(ctx, args[1:], out, notes)
+	}
+	if len(args) > 0 && args[0] == "slowread" {
+		return slowRead(os.TempDir(), args[1:])
 	}
 	o := options{}
 	f := flag.NewFlagSet("bench-store", flag.ContinueOnError)
@@ -117,9 +119,8 @@ func one(ctx context.Context, args []string, out, notes io.Writer) (err error) {
 		return err
 	}
 	if *cgroup != "" {
-		// 0 is the process that writes, with all its threads (cgroups(7)).
-		if err := os.WriteFile(filepath.Join(*cgroup, "cgroup.procs"), []byte("0"), 0); err != nil {
-			return fmt.Errorf("join the cgroup: %w", err)
+		if err := joinGroup(*cgroup); err != nil {
+			return err
 		}
 	}
 	l, err := durable.NewLoad(s.Size)

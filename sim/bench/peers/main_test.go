@@ -69,10 +69,12 @@ func TestUsage(t *testing.T) {
 		{"one -engine redis -size 100 -producers 1", `engine: "redis"`},
 		{"one -engine floor -size 1", "size: 1"},
 		{"one -cgroup /nowhere", "join the cgroup"},
+		{"slowread", "say which command"},
+		{"slowread no-such-command", "no-such-command"},
 	} {
 		t.Run(c.args, func(t *testing.T) {
 			args := append(strings.Fields(c.args), "-dir", t.TempDir())
-			if c.args == "now" {
+			if c.args == "now" || c.args == "slowread" {
 				args = args[:1]
 			}
 			err := run(t.Context(), args, &bytes.Buffer{}, &bytes.Buffer{})

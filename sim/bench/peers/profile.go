@@ -69,24 +69,21 @@ func (p *profile) throttle(dir string) error {
 	}
 	name := fmt.Sprintf("farhop-bench-%d", os.Getpid())
 	limit := func(group, file, text string) error {
-		if err := os.Mkdir(group, 0o755); err != nil {
-			return err
+		err := limitDisk(group, file, text)
+		if err == nil {
+			p.args = []string{"-cgroup", group}
+			p.cleanup = func() error { return removeGroup(group) }
 		}
-		p.args = []string{"-cgroup", group}
-		p.cleanup = func() error { return removeGroup(group) }
-		return os.WriteFile(filepath.Join(group, file), []byte(text), 0)
+		return err
 	}
 	v1 := limit(filepath.Join("/sys/fs/cgroup/blkio", name), "blkio.throttle.write_bps_device", fmt.Sprintf("%s %d", disk, writeCap))
 	if v1 == nil {
 		return nil
 	}
-	_ = p.cleanup()
 	v2 := limit(filepath.Join("/sys/fs/cgroup", name), "io.max", fmt.Sprintf("%s wbps=%d", disk, writeCap))
 	if v2 == nil {
 		return nil
 	}
-	_ = p.cleanup()
-	p.cleanup = func() error { return nil }
 	p.why = fmt.Sprintf("no cgroup limits the writes of disk %s here: as root, with the blkio controller (v1: %v) or with io (v2: %v)", disk, v1, v2)
 	return nil
 }
