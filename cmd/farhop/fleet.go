@@ -18,11 +18,11 @@ func (a *app) fleetCmd() *cobra.Command {
 	return group(&cobra.Command{
 		Use:     "fleet",
 		GroupID: groupFleet,
-		Short:   "Change and watch the routes and services of all nodes",
-		Long: `Services and routes can stand in the farhop.yaml of one node, or be the same for
-the whole mesh: a revision is signed by the authority, travels as messages do,
-and is applied by every node when it arrives, however late. A node on which it
-cannot work goes back to the one before and says why.`,
+		Short:   "Change and watch the services, routes and quotas of all nodes",
+		Long: `Services, routes and quotas can stand in the farhop.yaml of one node, or be the
+same for the whole mesh: a revision is signed by the authority, travels as
+messages do, and is applied by every node when it arrives, however late. A node on
+which it cannot work goes back to the one before and says why.`,
 	}, a.fleetPushCmd(), a.fleetStatusCmd())
 }
 
@@ -30,8 +30,8 @@ func (a *app) fleetPushCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "push FILE",
 		Short: "Sign a file of services, routes and quotas and send it to all nodes",
-		Long: `Read a file with the keys services, routes and quotas, as in farhop.yaml but with a node
-in every endpoint, and make it the next revision. It replaces the whole of the
+		Long: `Read a file with the keys services, routes and quotas, as in farhop.yaml but with a
+node in every endpoint, and make it the next revision. It replaces the whole of the
 revision before. The file is checked before anything is sent; - is standard input.
 
 The daemon must run, on the node that holds the mesh's authority.`,

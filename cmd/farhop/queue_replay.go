@@ -36,6 +36,7 @@ and with what is left of its life; - reads standard input.
 
 The node knows each by its old id, so that a second replay to the same place
 delivers nothing twice: those are duplicates. What was in several queues goes once.
+The originals are not looked for: those that still wait are delivered, too.
 A message that nobody wants counts as no-subscriber, and is remembered too;
 --again replays what was replayed before. Retained messages are delivered, and not
 retained again. What is no publication, has ended or was received is skipped.
