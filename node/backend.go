@@ -59,7 +59,9 @@ func (b backend) peers(v core.View) []admin.Peer {
 			fill(&ap, s, v)
 		}
 		known[p.Node] = true
-		seen[p.Node] = seen[p.Node] || p.Connected
+		if p.Connected {
+			seen[p.Node] = true
+		}
 		out = append(out, ap)
 	}
 	for _, s := range b.n.manager.Sessions() {
@@ -171,8 +173,8 @@ func (b backend) Routes(context.Context) ([]admin.Route, error) {
 		for _, region := range r.To {
 			h := admin.Hop{Region: region}
 			if s != nil {
-				if n, up := s.RegionUp(region); up {
-					h.Node, h.Up, h.NextHop = n, true, s.Path(n).Hop
+				if h.Node, h.Up = s.RegionNode(region); !h.Node.IsZero() {
+					h.NextHop = s.Path(h.Node).Hop
 				}
 			}
 			ar.Hops = append(ar.Hops, h)

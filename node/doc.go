@@ -9,7 +9,7 @@
 //     the loop.
 //  3. The loop calls core.Submit. core asks routing who wants it, gives it
 //     its identity and puts it; Take returns a store.Batch.
-//  4. boltstore commits the batch with one fsync for all that waited and
+//  4. the store commits the batch with one fsync for all that waited and
 //     reports Persisted. Only now core returns the Reply, and broker sends the
 //     PUBACK.
 //  5. core offers the bundle to the next hop: a sender goroutine splices the

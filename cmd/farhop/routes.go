@@ -66,9 +66,9 @@ func hopsText(r admin.Route) string {
 		switch {
 		case h.Node.IsZero():
 			text += " (no node known)"
-		case h.NextHop.IsZero():
 		case !h.Up:
-			text += " (down: " + h.NextHop.String() + ")"
+			text += " (down: " + h.Node.String() + ")"
+		case h.NextHop.IsZero():
 		default:
 			text += " (by " + h.NextHop.String() + ")"
 		}

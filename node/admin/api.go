@@ -89,7 +89,7 @@ type Status struct {
 
 // Store is what a node keeps until it is delivered.
 type Store struct {
-	Engine      string `json:"engine"` // such as "bolt"
+	Engine      string `json:"engine"` // such as "journal"
 	Messages    int    `json:"messages"`
 	Bytes       int64  `json:"bytes"`      // payloads and headers of Messages
 	PeakBytes   int64  `json:"peak_bytes"` // most since the daemon started

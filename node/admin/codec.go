@@ -35,7 +35,7 @@ func badBody(err error) *Error {
 	if errors.Is(err, io.EOF) {
 		err = errors.New("it is empty")
 	}
-	return Invalid("send JSON as the client of this version does; the fields are in node/admin", "read request: %v", err)
+	return Invalid("send JSON as the client of this version does; the fields are in docs/api.md", "read request: %v", err)
 }
 
 // answer writes v, or the error.

@@ -20,7 +20,7 @@ with the certificate.`)
 	w.text("name", c.Node.Name.String())
 	w.text("region", c.Node.Region.String())
 	w.mqtt(c.MQTT)
-	w.section("mesh", `Towards other nodes, UDP and TCP. advertise: the addresses at which others
+	w.section("mesh", `Towards other nodes, over UDP. advertise: the addresses at which others
 reach this one, written into the tickets of "farhop invite".`)
 	w.text("listen", string(c.Mesh.Listen))
 	flow(&w, "advertise", c.Mesh.Advertise)

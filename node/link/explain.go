@@ -30,7 +30,10 @@ const (
 	alertNoProtocol       = 0x178
 )
 
-const causeCertificate = "certificate"
+const (
+	causeCertificate = "certificate"
+	causeFailed      = "failed"
+)
 
 // explain says in an operator's words why dialling p failed. cause is a
 // bounded label: one log line per change of it.
@@ -59,7 +62,7 @@ func explain(err error, p Peer, waited time.Duration) (cause, text string) {
 	case errors.As(err, &transport):
 		return explainTLS(transport, p)
 	}
-	return "failed", fmt.Sprintf("dial %s: %v", p.Address, err)
+	return causeFailed, fmt.Sprintf("dial %s: %v", p.Address, err)
 }
 
 func isTimeout(err error) bool {
@@ -82,6 +85,9 @@ func explainTLS(e *quic.TransportError, p Peer) (cause, text string) {
 		return "our-certificate", fmt.Sprintf("%s refuses our certificate: expired, revoked, or of another mesh (%v)", p.Address, e)
 	case e.ErrorCode == alertNoProtocol:
 		return "protocol", fmt.Sprintf("%s does not speak %s; is it a farhop node's mesh port? (%v)", p.Address, ALPN, e)
+	}
+	if !e.Remote { // nothing was heard from there: no route, no permission
+		return causeFailed, fmt.Sprintf("dial %s: %v", p.Address, e)
 	}
 	return "tls", fmt.Sprintf("dial %s: %v", p.Address, e)
 }
