@@ -59,6 +59,7 @@ var table = []row{
 	{"storeforward/journal/index", "storeforward/boltcheck storeforward/vfs", "a cache of keys and values; the journal knows what they say"},
 	{"storeforward/journal", "routing/addr storeforward/bundle storeforward/journal/index storeforward/seqset storeforward/store storeforward/vfs", "an engine obeys the contract and nothing else"},
 	{"storeforward/boltstore", "routing/addr storeforward/boltcheck storeforward/bundle storeforward/store", "an engine obeys the contract and nothing else"},
+	{"storeforward/migrate", "storeforward/boltstore storeforward/bundle storeforward/journal storeforward/store", "it moves what a store.Store gives back from one engine to the other; what a node is, it does not know"},
 	{"storeforward/storetest", "routing/addr storeforward/bundle storeforward/store", "the suite must not prefer one engine"},
 
 	// Trust.
@@ -125,8 +126,8 @@ var pure = []string{
 
 // impureOn are packages among the pure ones that are not, on purpose.
 var impureOn = []string{
-	"storeforward/boltcheck", "storeforward/boltstore", "storeforward/journal", "storeforward/journal/index", "storeforward/storetest",
-	"storeforward/vfs", "sim/bench", "sim/bench/durable", "sim/bench/proc", "sim/crash", "sim/demo", "sim/emulator", "sim/mutants",
+	"storeforward/boltcheck", "storeforward/boltstore", "storeforward/journal", "storeforward/journal/index", "storeforward/migrate",
+	"storeforward/storetest", "storeforward/vfs", "sim/bench", "sim/bench/durable", "sim/bench/proc", "sim/crash", "sim/demo", "sim/emulator", "sim/mutants",
 }
 
 // clockless packages do I/O but take the time as an argument.

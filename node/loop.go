@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -20,6 +21,7 @@ type loop struct {
 	store store.Store
 	clock *clock
 	in    *inbox
+	log   *slog.Logger
 
 	// What effects go to; set before run.
 	send    func(link uint64, frames core.Frame)
@@ -32,14 +34,15 @@ type loop struct {
 	token  uint64
 
 	failed chan error // one error: the store is done for
+	scarce bool       // it was told that the disk is full; loop goroutine only
 }
 
 // errHalted is returned by requests to a node whose store failed.
 var errHalted = errors.New("the node stops: its store failed")
 
-func newLoop(c *core.Core, s store.Store, cl *clock) *loop {
+func newLoop(c *core.Core, s store.Store, cl *clock, log *slog.Logger) *loop {
 	return &loop{
-		core: c, store: s, clock: cl, in: newInbox(), deliver: newMailbox[any](), loads: newMailbox[storeforward.Load](),
+		core: c, store: s, clock: cl, log: log, in: newInbox(), deliver: newMailbox[any](), loads: newMailbox[storeforward.Load](),
 		tokens: map[uint64]func(core.Reply){}, failed: make(chan error, 1),
 	}
 }
@@ -73,6 +76,7 @@ func (l *loop) run(ctx context.Context) error {
 		for eff := l.core.Take(); eff != nil; eff = l.core.Take() {
 			l.perform(eff)
 		}
+		l.watchRoom()
 		if stop && len(events) == 0 {
 			l.in.close()
 			return nil
@@ -133,6 +137,58 @@ func (l *loop) done(lsn store.LSN, err error) {
 		return
 	}
 	l.in.put(func(now time.Time, c *core.Core) { c.Persisted(now, lsn) })
+}
+
+// Below scarceRoom new work is refused, or soon will be, for want of space on
+// the disk; from plentyRoom on nobody speaks of it any more.
+const (
+	scarceRoom = 1 << 20
+	plentyRoom = 4 << 20
+)
+
+// room is told by the store how far the core may go.
+func (l *loop) room(limit int64) {
+	l.in.put(func(now time.Time, c *core.Core) { c.Room(now, limit) })
+}
+
+// watchRoom says when the disk becomes full, and when it is no longer.
+func (l *loop) watchRoom() {
+	switch left := l.core.RoomLeft(); {
+	case !l.scarce && left < scarceRoom:
+		l.scarce = true
+		l.log.Warn("the disk is full: new messages are refused until there is room, what is stored is kept and delivered; free space on the disk",
+			"left", left)
+	case l.scarce && left >= plentyRoom:
+		l.scarce = false
+		l.log.Info("the disk has room again: new messages are taken", "left", left)
+	}
+}
+
+// early keeps what the store tells of its room until there is a loop.
+type early struct {
+	mu    sync.Mutex // guards what follows
+	limit *int64
+	to    *loop
+}
+
+// room implements store.Room.
+func (e *early) room(limit int64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.to == nil {
+		e.limit = &limit
+		return
+	}
+	e.to.room(limit)
+}
+
+// hand passes everything on to the loop from now on.
+func (e *early) hand(l *loop) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.to = l; e.limit != nil {
+		l.room(*e.limit)
+	}
 }
 
 // remedy is what an operator can do about a store that failed.

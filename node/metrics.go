@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"math"
 	"net"
 	"time"
 
@@ -17,7 +18,7 @@ type coreMetrics struct {
 	arrived, relayed, transfers, handedOn, delivered    *prometheus.Desc
 	duplicates, outOfOrder, heldBack, gaps, volatile    *prometheus.Desc
 	messages, storeBytes, fileBytes, damaged, forgotten *prometheus.Desc
-	queued, queuedBytes                                 *prometheus.Desc
+	queued, queuedBytes, room                           *prometheus.Desc
 }
 
 func newCoreMetrics(n *Node) *coreMetrics {
@@ -42,6 +43,7 @@ func newCoreMetrics(n *Node) *coreMetrics {
 		messages:    d("store_messages", "Messages in the store."),
 		storeBytes:  d("store_bytes", "Bytes of the messages in the store."),
 		fileBytes:   d("store_file_bytes", "Bytes the store takes on disk."),
+		room:        d("store_room_bytes", "Bytes of new messages the disk still takes; near 0 they are refused as store-full."),
 		damaged:     d("store_damaged", "Places where the disk returned other bytes than were written, since the start."),
 		forgotten:   d("keys_forgotten_total", "Keys of outside work forgotten before their time, for want of room."),
 		queued:      d("queue_bundles", "Bundles that wait, by class.", "class"),
@@ -97,6 +99,9 @@ func (m *coreMetrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(m.storeBytes, st.Bytes)
 	gauge(m.fileBytes, st.FileBytes)
 	gauge(m.damaged, int64(st.Damaged))
+	if v.Room < math.MaxInt64 {
+		gauge(m.room, v.Room)
+	}
 	var bundles, bytes [bundle.NumClasses]int64
 	for _, q := range v.Queues {
 		bundles[q.Queue.Class] += int64(q.Count)

@@ -101,8 +101,9 @@ func (n *Node) openStore() error {
 	// The store reports to the loop, which needs the store: the first batch
 	// is appended only after both are there.
 	var done func(store.LSN, error)
+	var room early
 	s, err := openEngine(filepath.Join(n.cfg.Dir, storeDir), n.cfg.Store.Engine, n.log,
-		func(lsn store.LSN, err error) { done(lsn, err) })
+		func(lsn store.LSN, err error) { done(lsn, err) }, room.room)
 	if err != nil {
 		return err
 	}
@@ -124,8 +125,9 @@ func (n *Node) openStore() error {
 	if err := c.Restore(cl.now(), s); err != nil {
 		return errors.Join(fmt.Errorf("store %s: %w", s.Path(), err), s.Close())
 	}
-	n.loop = newLoop(c, s, cl)
+	n.loop = newLoop(c, s, cl, n.log)
 	done = n.loop.done
+	room.hand(n.loop)
 	return nil
 }
 

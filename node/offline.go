@@ -15,6 +15,7 @@ import (
 	"github.com/farhop/farhop/storeforward/boltstore"
 	"github.com/farhop/farhop/storeforward/bundle"
 	"github.com/farhop/farhop/storeforward/journal"
+	"github.com/farhop/farhop/storeforward/migrate"
 	"github.com/farhop/farhop/storeforward/store"
 )
 
@@ -35,10 +36,13 @@ type Offline struct {
 	dir    string // of the node
 	path   string // of its store
 	log    *slog.Logger
+
+	release func() // lets migrations in again
 }
 
 // FindStore finds the store in the data directory of a node, without opening
-// it. The error wraps ErrNoStore when there is none.
+// it. The error wraps ErrNoStore when there is none. Until Close nobody can
+// migrate the store.
 func FindStore(dir string, log *slog.Logger) (*Offline, error) {
 	o := &Offline{dir: dir, path: filepath.Join(dir, storeDir), log: log}
 	there := func(name string) bool {
@@ -49,9 +53,18 @@ func FindStore(dir string, log *slog.Logger) (*Offline, error) {
 		return nil, fmt.Errorf("%w in %s", ErrNoStore, o.path)
 	}
 	var err error
-	o.engine, err = chooseEngine(o.path, "")
-	return o, err
+	if o.release, err = migrate.Hold(o.path); err != nil {
+		return nil, err
+	}
+	if o.engine, err = chooseEngine(o.path, ""); err != nil {
+		o.release()
+		return nil, err
+	}
+	return o, nil
 }
+
+// Close lets others migrate the store.
+func (o *Offline) Close() { o.release() }
 
 // running puts ErrRunning in the place of the engines' own words.
 func (o *Offline) running(err error) error {
@@ -206,8 +219,11 @@ func (o *Offline) Check(ctx context.Context) (StoreCheck, error) {
 	}
 	out.Messages, out.State = r.Entries, r.Keys
 	for _, d := range r.Damage {
-		out.fault("segment %d, bytes %d to %d: they are not what was written; messages with numbers from %d to %d may have been there",
-			d.Segment, d.Offset, d.Offset+d.Bytes, d.FirstSeq, d.LastSeq)
+		out.fault("segment %d, bytes %d to %d: they are not what was written; %s", d.Segment, d.Offset, d.Offset+d.Bytes, missing(&d))
+	}
+	for _, k := range r.Kept {
+		out.fault("%s, %d bytes, was set aside for damage: messages in it may never have been accounted for; keep it elsewhere, or remove it",
+			k.Path, k.Bytes)
 	}
 	for _, seq := range r.Unread {
 		out.fault("message number %d waits and cannot be read", seq)
@@ -216,6 +232,17 @@ func (o *Offline) Check(ctx context.Context) (StoreCheck, error) {
 		out.fault("the index, which can be removed and is made again: %s", text)
 	}
 	return out, nil
+}
+
+// missing says which messages may have been in a damaged place.
+func missing(d *journal.Damage) string {
+	switch {
+	case d.FirstSeq == 0:
+		return "no message was there"
+	case d.LastSeq < d.FirstSeq:
+		return fmt.Sprintf("messages with numbers from %d on may have been there", d.FirstSeq)
+	}
+	return fmt.Sprintf("messages with numbers from %d to %d may have been there", d.FirstSeq, d.LastSeq)
 }
 
 // check reads every message and all of the state.

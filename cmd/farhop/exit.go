@@ -43,8 +43,8 @@ func exitCodesTopic() *cobra.Command {
        for farhop pub --receipt, no copy of the message for farhop why, nothing
        in the queue for farhop queue peek, purge and replay
     6  what was examined is not as it should be: farhop sim run, the world broke
-       a law, such as a lost message; farhop store check or export, something is
-       damaged
+       a law, such as a lost message; farhop store check, export or migrate,
+       something is damaged
     7  nothing was done without your word: farhop queue purge without --yes
   130  it was interrupted before it was done
 

@@ -19,7 +19,7 @@ func (a *app) storeCmd() *cobra.Command {
 		Short:   "Look after the store of a node that does not run",
 		Long: `Look after what a node keeps on disk, while its daemon does not run: the store has
 one owner at a time. For a node that runs see farhop status and farhop queue.`,
-	}, a.storeCheckCmd(), a.storeStatsCmd(), a.storeCompactCmd(), a.storeExportCmd())
+	}, a.storeCheckCmd(), a.storeStatsCmd(), a.storeCompactCmd(), a.storeExportCmd(), a.storeMigrateCmd())
 }
 
 // withStore runs f on the store of the data directory.
@@ -32,6 +32,7 @@ func (a *app) withStore(f func(o *node.Offline) error) error {
 	o, err := node.FindStore(dir, log)
 	if err == nil {
 		err = f(o)
+		o.Close()
 	}
 	switch {
 	case errors.Is(err, node.ErrRunning):
@@ -49,7 +50,8 @@ func (a *app) storeCheckCmd() *cobra.Command {
 		Long: `Read every header, every payload and all that the node remembers, compare it with
 its checksums, and count. Nothing is changed. Exit code 6 says that something is
 damaged: the first 100 places are named. Messages that are damaged end as such, one
-by one, when the node comes to them; the others are delivered.`,
+by one, when the node comes to them; the others are delivered. Files that were set
+aside because nobody knows all that was in them are named until they are removed.`,
 		Args: args(0, 0, ""),
 	}
 	asJSON := jsonFlag(c)

@@ -7,6 +7,7 @@ import (
 	"github.com/farhop/farhop/routing"
 	"github.com/farhop/farhop/routing/addr"
 	"github.com/farhop/farhop/routing/interest"
+	"github.com/farhop/farhop/storeforward/bundle"
 	"github.com/farhop/farhop/storeforward/store"
 )
 
@@ -91,8 +92,9 @@ func (c *Core) learn(a *routing.Advert, from *link) {
 	if !newer {
 		return
 	}
-	if b, err := json.Marshal(a); err == nil {
-		c.m.Batch.Sets = append(c.m.Batch.Sets, store.Set{Key: advertPrefix + a.Node.String(), Value: b})
+	// On a full disk it is known until the next start.
+	if b, err := json.Marshal(a); err == nil && c.hasRoom(bundle.Control, int64(len(b))) {
+		c.setLarge(store.Set{Key: advertPrefix + a.Node.String(), Value: b})
 	}
 	c.cur.Changed = true
 	if old == nil || !slices.Equal(old.Neighbors, a.Neighbors) || old.Region != a.Region {

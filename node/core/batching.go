@@ -17,6 +17,7 @@ type openBatch struct {
 	replies []Reply
 	due     int64 // ms
 	bytes   int64 // of payload blocks
+	cost    int64 // in Core.room
 }
 
 // maxOpen is how many batches are open at a time, at most.
@@ -49,6 +50,9 @@ func (c *Core) join(h *store.Header, blob *store.Blob, queues []store.Queue, rep
 		b.packer.Add(h.Message.Seq.Count()-b.first.Message.Seq.Count()+1, data)
 		b.first.QoS = max(b.first.QoS, h.QoS)
 		b.bytes += int64(h.Size)
+		cost := joinCost(h, int64(h.Size), q.Name)
+		b.cost += cost
+		c.room.joined += cost
 		if alone || h.QoS == 2 || len(queues) > 1 {
 			// What else this write says of the message must not be durable
 			// without it: an acknowledgement to a peer, a packet id, a Key.
@@ -111,6 +115,7 @@ func (c *Core) closeBatch(b *openBatch) {
 			break
 		}
 	}
+	c.room.joined -= b.cost
 	h, blob := b.first, b.blob
 	if n := b.packer.Count(); n > 1 {
 		data := b.packer.Append(nil)

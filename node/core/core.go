@@ -2,6 +2,7 @@ package core
 
 import (
 	"cmp"
+	"math"
 	"time"
 
 	"github.com/farhop/farhop/routing"
@@ -86,6 +87,7 @@ type Core struct {
 	purges     map[store.Queue]purge
 	rests      []rest
 	batches    map[store.Queue]*openBatch
+	room       room
 	openOrder  []*openBatch
 	pool       []*openBatch
 	regions    []addr.Region   // scratch of charges
@@ -108,7 +110,7 @@ func New(cfg Config) *Core {
 		settings: Settings{TTL: DefaultTTL, OrderWait: DefaultOrderWait, Quotas: &policy.Quotas{}},
 		cur:      &Effects{}, spare: &Effects{}, advertDirty: true,
 	}
-	c.dirty.set = map[dirtyKey]bool{}
+	c.dirty.set, c.room.limit = map[dirtyKey]bool{}, math.MaxInt64
 	c.m = storeforward.New(cfg.Limits, c.outletOf)
 	c.advert = routing.Advert{Node: cfg.Self, Region: cfg.Region}
 	return c
@@ -131,10 +133,15 @@ func (c *Core) Configure(now time.Time, s Settings, routes *policy.Table) {
 }
 
 // SetState writes one key of the node's own durable state; the Reply comes
-// when it is durable. A nil value deletes.
+// when it is durable, or refused: a large one as StoreFull. A nil value deletes.
 func (c *Core) SetState(now time.Time, token uint64, key string, value []byte) {
 	c.at(now)
-	c.m.Batch.Sets = append(c.m.Batch.Sets, store.Set{Key: StatePrefix + key, Value: value})
+	set := store.Set{Key: StatePrefix + key, Value: value}
+	if len(value) > smallState && !c.hasRoom(bundle.Control, set.Cost()) {
+		c.reply(Reply{Token: token, Reason: bundle.StoreFull})
+		return
+	}
+	c.setLarge(set)
 	c.reply(Reply{Token: token})
 }
 
@@ -231,7 +238,7 @@ func (c *Core) Take() *Effects {
 		c.dispatch()
 		c.encodeDirty()
 		c.cur.Loads = append(c.cur.Loads, c.m.Loads()...)
-		if c.cur.Write = c.m.Cut(); c.cur.Write != nil {
+		if c.cur.Write = c.cut(); c.cur.Write != nil {
 			c.cur.Write.Lazy = c.lazy(c.cur.Write)
 		}
 		c.release()

@@ -1,6 +1,7 @@
 package core_test
 
 import (
+	"math"
 	"strconv"
 	"strings"
 
@@ -51,6 +52,18 @@ func (e *env) cmdQuotas() {
 	}
 	e.settings.Quotas = quotas
 	e.configure()
+}
+
+func (e *env) cmdRoom() {
+	n := e.node(e.arg(0))
+	limit := int64(math.MaxInt64)
+	n.puts, n.allow = 0, 0
+	if left := e.number("left", -1); left >= 0 {
+		n.allow = max(int64(left), 1)
+		limit = n.cost + int64(left)
+	}
+	n.core.Room(e.now, limit)
+	n.pump()
 }
 
 func (e *env) cmdUsage() {

@@ -29,6 +29,10 @@ type enode struct {
 	token   uint64
 	devices []*edevice
 
+	cost  int64 // of all batches since boot
+	puts  int64 // cost of the puts since room was told
+	allow int64 // as it was told, 0: never
+
 	dropping bool // settlements say that nothing can be delivered
 }
 
@@ -52,7 +56,7 @@ func (e *env) cmdNode() {
 }
 
 func (n *enode) boot() {
-	n.tokens, n.loads = map[uint64]string{}, nil
+	n.tokens, n.loads, n.cost, n.puts, n.allow = map[uint64]string{}, nil, 0, 0, 0
 	n.core = core.New(core.Config{Self: n.name, Region: n.region, Incarnation: n.store.Incarnation(), Clock: true, Limits: n.limits})
 	if err := n.core.Restore(n.e.now, n.store); err != nil {
 		panic(err)
@@ -79,6 +83,12 @@ func (n *enode) run(eff *core.Effects) {
 		}
 		if e.show["write"] {
 			e.printf("%s writes %d: %s", n.name, eff.Write.LSN, e.batchText(eff.Write))
+		}
+		n.cost += eff.Write.Cost()
+		n.puts += eff.Write.Cost() - eff.Write.CostBesidePuts()
+		if n.allow > 0 && n.puts > n.allow {
+			e.printf("%s writes %d bytes, and has room for %d", n.name, n.puts, n.allow)
+			e.overfull++
 		}
 		n.store.Append(eff.Write)
 	}

@@ -29,6 +29,7 @@ type env struct {
 	out      strings.Builder
 	show     map[string]bool
 	cmd      *datadriven.TestData
+	overfull int // batches beyond the room of their store
 
 	// Told of replies and of deliveries, when set.
 	onReply   func(what string, r bundle.Reason)
@@ -83,6 +84,7 @@ var commands = map[string]func(*env){
 	"settings":    (*env).cmdSettings,    // [order-wait=D] [batch=BYTES] [batch-wait=D]
 	"quotas":      (*env).cmdQuotas,      // lines: NAME [client=GLOB] [topic=FILTER] [region=R] [class=C] [peer=GLOB] [each=client|peer] [bytes=N] [count=N]
 	"usage":       (*env).cmdUsage,       // NODE
+	"room":        (*env).cmdRoom,        // NODE [left=BYTES]: its store has so much left, without a number plenty
 	"retry":       (*env).cmdRetry,       // NODE
 	"purge":       (*env).cmdPurge,       // NODE [session=CLIENT|to=NODE] [class=C] [older=D]
 	"open":        (*env).cmdOpen,        // NODE SERVICE CONN [window=N]

@@ -45,7 +45,10 @@ func (c *Core) consume(h *store.Header, in *Incoming) bundle.Reason {
 	if late && !g.missing.has(in.DSeq) || len(g.waiting[in.DSeq]) > 0 {
 		return bundle.Duplicate
 	}
-	if reason := c.room(h, in); reason != bundle.OK {
+	if !c.hasRoomFor(g, h, in) {
+		return bundle.StoreFull
+	}
+	if reason := c.roomFor(h, in); reason != bundle.OK {
 		// What others wait for may have the room that the classes leave to each
 		// other. What the very next one waits for is always taken: no room
 		// would ever come of what is held back.
@@ -144,9 +147,9 @@ func each(h *store.Header, in *Incoming, f func(*store.Header, *store.Blob)) {
 	}
 }
 
-// room reports whether there is room for a bundle that arrived, in the store
+// roomFor reports whether there is room for a bundle that arrived, in the store
 // and in the quotas of the neighbour that hands it over.
-func (c *Core) room(h *store.Header, in *Incoming) bundle.Reason {
+func (c *Core) roomFor(h *store.Header, in *Incoming) bundle.Reason {
 	if c.settings.Quotas.Empty() {
 		return c.m.Room(h.Class, in.Size, 1)
 	}
@@ -175,6 +178,9 @@ func (c *Core) drain(g *leg) {
 		items := g.waiting[g.next]
 		if len(items) == 0 {
 			return
+		}
+		if !c.mayMove(items) {
+			return // Room goes on
 		}
 		delete(g.waiting, g.next)
 		g.next++
@@ -225,7 +231,7 @@ func (c *Core) tickLegs() {
 	keep := c.held[:0]
 	wait := c.settings.OrderWait.Milliseconds()
 	for _, g := range c.held {
-		if len(g.waiting) > 0 && !g.loading && c.now >= g.since+wait {
+		if g.gapped() && c.now >= g.since+wait {
 			c.giveUp(g, c.now-wait)
 		}
 		if g.watched = len(g.waiting) > 0; g.watched {
@@ -234,6 +240,12 @@ func (c *Core) tickLegs() {
 	}
 	clear(c.held[len(keep):])
 	c.held = keep
+}
+
+// gapped reports whether something waits for what came before it, and not for
+// room or for the disk.
+func (g *leg) gapped() bool {
+	return len(g.waiting) > 0 && len(g.waiting[g.next]) == 0 && !g.loading
 }
 
 // giveUp stops waiting for what comes before any message that arrived by then.
@@ -246,7 +258,7 @@ func (c *Core) giveUp(g *leg, by int64) {
 		}
 	}
 	for _, d := range places {
-		if d > last {
+		if d > last || len(g.waiting[g.next]) > 0 { // there is no room to go on
 			break
 		}
 		if d < g.next {
@@ -266,7 +278,7 @@ func (c *Core) giveUp(g *leg, by int64) {
 
 func (c *Core) wakeLegs(w *wake) {
 	for _, g := range c.held {
-		if len(g.waiting) > 0 && !g.loading {
+		if g.gapped() {
 			w.min(g.since + c.settings.OrderWait.Milliseconds())
 		}
 	}

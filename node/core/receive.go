@@ -120,7 +120,10 @@ func (c *Core) takeCustody(l *link, in *Incoming) bundle.Reason {
 			return bundle.OK // the consumer waits the gap out
 		}
 	}
-	if reason := c.room(h, in); reason != bundle.OK {
+	if !c.hasRoom(h.Class, c.incomingCost(h, in)) {
+		return bundle.StoreFull
+	}
+	if reason := c.roomFor(h, in); reason != bundle.OK {
 		return reason
 	}
 	w.Add(in.Bundle.Count())

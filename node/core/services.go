@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/farhop/farhop/storeforward"
+	"github.com/farhop/farhop/storeforward/bundle"
 	"github.com/farhop/farhop/storeforward/store"
 )
 
@@ -92,12 +93,16 @@ func (c *Core) CloseService(now time.Time, name string) {
 }
 
 // Readdress hands a delivery in flight to a service on to another service of
-// this node, in one batch with its end.
+// this node, in one batch with its end. Without room that waits for Room.
 func (c *Core) Readdress(now time.Time, d Delivery, to string) {
 	c.at(now)
 	s := c.server(d.Service)
 	i := s.flying[d.Header.Seq]
 	if i == nil || s.conn != d.Conn {
+		return
+	}
+	if !c.hasRoom(bundle.Control, headerCost(i.Header)+int64(i.Header.Size)+entryCost(to)) {
+		c.room.moves = append(c.room.moves, move{d, to})
 		return
 	}
 	delete(s.flying, d.Header.Seq)
@@ -119,6 +124,10 @@ func (c *Core) resolveHeld() {
 		}
 		for i := q.Head(); i != nil; {
 			next := i.Next()
+			if !c.hasRoom(bundle.Control, c.arrivalCost(i.Header, int64(i.Header.Size), true)) {
+				c.room.regions = true // Room looks again
+				return
+			}
 			h := *i.Header
 			if r := c.resolve(&h, "", region, true); !r.empty() {
 				c.requeue(i, h, r)

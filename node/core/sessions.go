@@ -56,6 +56,7 @@ type session struct {
 	window   int
 	purgedTo uint64 // items up to this Seq belonged to an earlier session
 	resumed  bool   // goes on from an earlier connection, even with expiry 0
+	stored   bool   // its durable form was written once
 	subs     []*subscription
 	inbound  map[uint16]bool
 	outlet   *storeforward.Outlet
@@ -113,11 +114,14 @@ func (c *Core) OpenSession(now time.Time, o SessionOpen) SessionState {
 		c.landFlights(s)
 	}
 	s.resumed = state.Present && s.durable()
+	same := s.stored && s.expiry == o.Expiry && o.Expiry > 0
 	s.conn, s.expiry, s.ends = o.Conn, o.Expiry, 0
 	s.window = int(o.ReceiveMax)
 	s.flying, s.packets = map[uint64]*storeforward.Item{}, map[uint16]bool{}
 	c.away = slices.DeleteFunc(c.away, func(o *session) bool { return o == s })
-	c.dirty.add(dirtyKey{kind: dirtySession, name: s.id})
+	if !same {
+		c.keep(s)
+	}
 	c.m.Hot(s.outlet)
 	c.reply(Reply{Token: o.Token})
 	return state
@@ -144,6 +148,7 @@ func (c *Core) CloseSession(now time.Time, client string, conn uint64, expiry ui
 	}
 	c.landFlights(s)
 	s.conn = 0
+	same := s.stored && s.expiry == expiry
 	if s.expiry = expiry; expiry == 0 {
 		c.endSession(s)
 		return
@@ -152,7 +157,18 @@ func (c *Core) CloseSession(now time.Time, client string, conn uint64, expiry ui
 		s.ends = c.now + int64(expiry)*1000
 		c.away = append(c.away, s)
 	}
-	c.dirty.add(dirtyKey{kind: dirtySession, name: s.id})
+	if !same {
+		c.keep(s)
+	}
+}
+
+// keep has the durable form of a session written, or removed, where that
+// changes what is on disk: a device that connects again and again, as one does
+// that is refused on a full disk, must not fill it.
+func (c *Core) keep(s *session) {
+	if s.durable() || s.stored {
+		c.dirty.add(dirtyKey{kind: dirtySession, name: s.id})
+	}
 }
 
 // landFlights makes unacknowledged deliveries wait for the next connection.
@@ -194,8 +210,10 @@ func (c *Core) endSession(s *session) {
 		c.nextDSeq(d)
 		d.last = 0 // encodeDirty drops it
 	}
-	c.dirty.add(dirtyKey{kind: dirtySession, name: s.id})
-	c.dirty.add(dirtyKey{kind: dirtyInbound, name: s.id})
+	if s.stored {
+		c.dirty.add(dirtyKey{kind: dirtySession, name: s.id})
+		c.dirty.add(dirtyKey{kind: dirtyInbound, name: s.id})
+	}
 }
 
 // purge ends what an ended session left in a queue, as far as it is windowed;
@@ -254,7 +272,7 @@ func (c *Core) Unsubscribe(now time.Time, token uint64, client string, filters [
 
 func (c *Core) subscribed(s *session, token uint64) {
 	c.advertDirty, c.heldDirty, c.cur.Changed = true, true, true
-	c.dirty.add(dirtyKey{kind: dirtySession, name: s.id})
+	c.keep(s)
 	c.reply(Reply{Token: token})
 }
 

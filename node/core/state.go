@@ -117,7 +117,7 @@ func (c *Core) encode(k dirtyKey) (key string, value []byte) {
 		return legPrefix + originText(k.origin), value
 	case dirtySession:
 		if s := c.sessions[k.name]; s != nil && s.durable() {
-			value = s.save()
+			value, s.stored = s.save(), true
 		}
 		return sessionPrefix + k.name, value
 	default: // dirtyInbound
@@ -304,7 +304,7 @@ func (c *Core) restoreSession(client string, value []byte) error {
 		return err
 	}
 	s := &session{
-		id: client, expiry: saved.Expiry, purgedTo: saved.PurgedTo, inbound: map[uint16]bool{},
+		id: client, expiry: saved.Expiry, purgedTo: saved.PurgedTo, stored: true, inbound: map[uint16]bool{},
 		flying: map[uint64]*storeforward.Item{}, packets: map[uint16]bool{},
 	}
 	s.outlet = storeforward.NewOutlet(s)

@@ -50,9 +50,20 @@ func (c *Core) submit(s *Submission) {
 		c.volatile(h, s)
 		return
 	}
+	if !c.hasRoom(h.Class, int64(h.Size)+store.PutBytes) {
+		// Before any number is drawn: a refusal must not write to a full disk.
+		c.stats.Submitted[bundle.StoreFull]++
+		c.reply(Reply{Token: s.Token, Reason: bundle.StoreFull})
+		return
+	}
 	h.Message = c.nextMessage(h.Class)
 	r, reason := c.addressees(h, s, route)
-	if reason == bundle.OK && len(r.entries)+len(r.batched) > 0 {
+	switch {
+	case reason != bundle.OK:
+	case !c.mayStore(h, s, &r):
+		c.undraw(r.entries)
+		reason = bundle.StoreFull
+	case len(r.entries)+len(r.batched) > 0:
 		reason = c.admit(h, s.Client, &r, route.OnFull)
 	}
 	c.accept(h, s, r, reason)
@@ -164,14 +175,24 @@ func (c *Core) retain(h *store.Header, s *Submission) {
 		set.Value = binary.BigEndian.AppendUint64(nil, uint64(h.Expires))
 		set.Blob = s.Blob
 	}
-	c.m.Batch.Sets = append(c.m.Batch.Sets, set)
+	c.setLarge(set)
 }
 
 // volatile passes a QoS 0 publication on: to the subscribers here, and over
 // links that are up now. It is never stored and never repeated.
 func (c *Core) volatile(h *store.Header, s *Submission) {
 	h.QoS = 0
-	r := c.resolveAs(h, s.Client, addr.Region{}, s.Topic[0] != '$', c.unordered)
+	if s.Retain && !s.Clear && !c.hasRoom(h.Class, retainCost(s)) {
+		c.stats.Submitted[bundle.StoreFull]++
+		c.reply(Reply{Token: s.Token, Reason: bundle.StoreFull})
+		return
+	}
+	remote := s.Topic[0] != '$'
+	if remote && c.left() <= 0 { // the numbers it would draw are written as well
+		remote = false
+		c.table.Wants(h.Topic, func(addr.Node) { c.stats.Ended[bundle.StoreFull]++ })
+	}
+	r := c.resolveAs(h, s.Client, addr.Region{}, remote, c.unordered)
 	if s.Retain {
 		c.retain(h, s)
 	}

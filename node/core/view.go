@@ -22,6 +22,7 @@ type View struct {
 	Quotas []storeforward.Usage // accounts that are not empty
 	Totals storeforward.Stats
 	Stats  Stats
+	Room   int64 // bytes of new work that the store still takes, MaxInt64 when it never said
 }
 
 // QueueView is one queue that is not empty.
@@ -51,7 +52,7 @@ type LinkView struct {
 
 // View returns a picture of the core. It copies; nothing in it changes later.
 func (c *Core) View() View {
-	v := View{Totals: c.m.Stats(), Stats: c.stats}
+	v := View{Totals: c.m.Stats(), Stats: c.stats, Room: c.RoomLeft()}
 	c.m.Queues(func(q *storeforward.Queue) {
 		if q.Count == 0 {
 			return
@@ -308,8 +309,9 @@ func (s *Snapshot) Knows(n addr.Node) bool {
 // Path returns the way to a node.
 func (s *Snapshot) Path(n addr.Node) routing.Path { return s.paths[n] }
 
-// RegionUp returns the nearest node of a region over links that are up.
-func (s *Snapshot) RegionUp(r addr.Region) (best addr.Node, ok bool) {
+// RegionNode returns the nearest node of a region over links that are up, or,
+// with up false, the first one that is known; zero without any.
+func (s *Snapshot) RegionNode(r addr.Region) (best addr.Node, up bool) {
 	var cost uint64
 	for _, a := range s.Adverts {
 		if !r.Contains(a.Region) {
@@ -318,11 +320,14 @@ func (s *Snapshot) RegionUp(r addr.Region) (best addr.Node, ok bool) {
 		if a.Node == s.Self {
 			return a.Node, true
 		}
-		if p := s.paths[a.Node]; p.Up() && (!ok || p.Cost < cost) {
-			best, cost, ok = a.Node, p.Cost, true
+		switch p := s.paths[a.Node]; {
+		case p.Up() && (!up || p.Cost < cost):
+			best, cost, up = a.Node, p.Cost, true
+		case best.IsZero():
+			best = a.Node
 		}
 	}
-	return best, ok
+	return best, up
 }
 
 // Wanted reports whether anyone beyond the live subscribers of this node

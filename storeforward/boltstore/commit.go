@@ -63,11 +63,13 @@ func (s *Store) run() {
 				s.waiting.Add(-1)
 				s.waitingBytes.Add(-p.cost.bytes)
 				s.report(p.batch.LSN, p.err)
+				s.room.spent += p.batch.Cost()
 			}
+			s.tellRoom()
 		case closing:
 			return
 		default:
-			<-s.wake
+			s.idle()
 		}
 	}
 }

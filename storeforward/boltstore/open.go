@@ -47,6 +47,7 @@ func Open(cfg Config) (*Store, error) {
 	if err := s.open(); err != nil {
 		return nil, fmt.Errorf("open buffer: %w", err)
 	}
+	s.tellRoom()
 	go s.run()
 	return s, nil
 }
@@ -111,7 +112,7 @@ func (s *Store) initialize(path string) error {
 				return err
 			}
 		}
-		body := appendFile(nil, newIncarnation(), time.Now())
+		body := appendFile(nil, s.cfg.Incarnation, time.Now())
 		return putValue(tx.Bucket(bucketFile), &arena{}, keyFile, body, true)
 	})
 	return errors.Join(err, db.Close())
@@ -192,6 +193,9 @@ func (s *Store) foreign(what string) error {
 func (s *Store) damaged(err error) error {
 	if errors.Is(err, fs.ErrPermission) {
 		return fmt.Errorf("%s: %w; run farhop as the owner of the data directory, or give it to who runs it", s.path, err)
+	}
+	if errors.Is(err, syscall.EROFS) {
+		return fmt.Errorf("%s: %w; mount its disk for writing", s.path, err)
 	}
 	return fmt.Errorf("%s: %w; restore it from a backup, or move it away to start empty: "+
 		"the messages in it that were not delivered are lost then", s.path, err)

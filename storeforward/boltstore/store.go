@@ -13,6 +13,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/farhop/farhop/storeforward/boltcheck"
+	"github.com/farhop/farhop/storeforward/bundle"
 	"github.com/farhop/farhop/storeforward/store"
 )
 
@@ -48,9 +49,15 @@ type Config struct {
 	// Done is told the fate of each batch, in LSN order, by the committer's
 	// goroutine. It must not block for long: commits wait for it.
 	Done store.Done
+	// Incarnation is given to a buffer that is made: that of the one whose
+	// place it takes. Default: drawn. One that is there keeps its own.
+	Incarnation uint32
 	// Strict refuses every batch after the first that was refused, until the
 	// buffer is opened again: for a caller whose batches rest on each other.
 	Strict bool
+	// Room is told how far batches may go before the disk, or MaxBytes, is full:
+	// for a caller that refuses work sooner than it breaks a promise.
+	Room store.Room
 	// Log takes what an operator should know. Default: nothing is logged.
 	Log *slog.Logger
 
@@ -70,6 +77,9 @@ func (c Config) Validate() error {
 	if c.MaxBytes > math.MaxInt {
 		errs = append(errs, fmt.Errorf("maxBytes: %d, this machine can map %d", c.MaxBytes, math.MaxInt))
 	}
+	if c.Incarnation > bundle.MaxIncarnation {
+		errs = append(errs, fmt.Errorf("incarnation: %d, the most is %d", c.Incarnation, bundle.MaxIncarnation))
+	}
 	if c.LockTimeout < 0 {
 		errs = append(errs, fmt.Errorf("lockTimeout: %v is negative", c.LockTimeout))
 	}
@@ -82,6 +92,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.LockTimeout == 0 {
 		c.LockTimeout = time.Second
+	}
+	if c.Incarnation == 0 {
+		c.Incarnation = newIncarnation()
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -107,6 +120,7 @@ type Store struct {
 	// Of the committer alone.
 	arena arena
 	space space
+	room  room
 	stuck bool // bbolt kept its locks after a panic; see Close after ended
 
 	mu      sync.Mutex // guards queue and closing

@@ -7,7 +7,11 @@ type damageKey struct {
 }
 
 // alarm tells of a damaged place that was found while reading, once.
+// Nothing in it is unknown: the book has what waits there.
 func (s *Store) alarm(seg *segment, span badSpan, first, last uint64) {
+	if first > last { // no message
+		first, last = 0, 0
+	}
 	s.tell(seg, Damage{Segment: seg.num, Offset: span.off, Bytes: span.n, FirstSeq: first, LastSeq: last})
 }
 
@@ -30,8 +34,10 @@ func (s *Store) tell(seg *segment, d Damage) {
 	}
 }
 
+// isDamaged reports whether damage was found in a segment, in this life or, if
+// not all of it was accounted for, in an earlier one.
 func (s *Store) isDamaged(seg *segment) bool {
 	s.damageMu.Lock()
 	defer s.damageMu.Unlock()
-	return s.damaged[damageKey{seg.nonce, -1}]
+	return s.damaged[damageKey{seg.nonce, -1}] || seg.doubtful()
 }

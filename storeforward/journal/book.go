@@ -211,6 +211,9 @@ func (b *book) drop(cur *segment, q *queue, seq uint64, size uint32) {
 	} else {
 		b.severals.set(seq, m)
 	}
+	if b.messages == 0 {
+		b.bytes = 0 // what is dropped without being readable says no size
+	}
 	if seg := b.segmentOf(seq); seg != nil {
 		seg.live--
 		seg.changed = true

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/farhop/farhop/storeforward/bundle"
 	"github.com/farhop/farhop/storeforward/journal/index"
 	"github.com/farhop/farhop/storeforward/store"
 	"github.com/farhop/farhop/storeforward/vfs"
@@ -50,11 +51,12 @@ type Index interface {
 
 // Damage is a place where the disk returns other bytes than were written.
 type Damage struct {
-	Segment  uint64
-	Offset   int64
-	Bytes    int64
-	FirstSeq uint64 // messages from here
-	LastSeq  uint64 // to here may have been in it
+	Segment uint64
+	Offset  int64
+	Bytes   int64
+	// Messages from FirstSeq to LastSeq may have been in it: any from FirstSeq
+	// on when LastSeq is smaller, none when both are 0.
+	FirstSeq, LastSeq uint64
 	// Unknown: the index was lost as well, so nobody knows which of these
 	// messages still waited; otherwise scans return those as damaged.
 	Unknown bool
@@ -80,9 +82,15 @@ type Config struct {
 	// Done is told the fate of each batch, in LSN order, by the committer's
 	// goroutine. It must not block for long: commits wait for it.
 	Done store.Done
+	// Incarnation is given to a buffer that is made: that of the one whose
+	// place it takes. Default: drawn. One that is there keeps its own.
+	Incarnation uint32
 	// Strict refuses every batch after the first that was refused, until the
 	// buffer is opened again: for a caller whose batches rest on each other.
 	Strict bool
+	// Room is told how far batches may go before the disk, or MaxBytes, is full:
+	// for a caller that refuses work sooner than it breaks a promise.
+	Room store.Room
 	// Alarm is told of every damaged place once, by any goroutine. It must
 	// not call the store. It is logged as well.
 	Alarm func(Damage)
@@ -97,6 +105,8 @@ type Config struct {
 	OpenIndex func() (Index, error)
 	// Manual leaves checkpoints and cleaning to calls of Checkpoint and Clean.
 	Manual bool
+
+	free func() int64 // replaces what the file system says of its free bytes, in tests
 }
 
 // Validate reports all faults of the configuration.
@@ -113,6 +123,9 @@ func (c Config) Validate() error {
 	}
 	if c.CheckpointBytes < 0 {
 		errs = append(errs, fmt.Errorf("checkpointBytes: %d is negative", c.CheckpointBytes))
+	}
+	if c.Incarnation > bundle.MaxIncarnation {
+		errs = append(errs, fmt.Errorf("incarnation: %d, the most is %d", c.Incarnation, bundle.MaxIncarnation))
 	}
 	if c.LockTimeout < 0 {
 		errs = append(errs, fmt.Errorf("lockTimeout: %v is negative", c.LockTimeout))

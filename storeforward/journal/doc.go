@@ -54,6 +54,13 @@
 // that are known to wait in it are returned by Scan as damaged, until they are
 // dropped.
 //
+// A segment whose head is damaged is what the checkpoint says of it. Without
+// one its blocks are found all the same, and what is behind them is damage and
+// no torn tail. When nothing is needed of a segment in which something may
+// never have been accounted for (Damage.Unknown), or when a file at the end is
+// neither readable nor known, it is not removed but set aside (quarantine.go):
+// renamed to NAME.damaged, no part of the journal, for the operator.
+//
 // # Cleaning
 //
 // A segment of which nothing is needed is removed, or becomes the next one. A

@@ -13,3 +13,9 @@ func (s *Store) Abandon() {
 	_ = s.release()
 	close(s.closed)
 }
+
+// WithFree replaces what the file system says of its free bytes.
+func (c Config) WithFree(f func() int64) Config {
+	c.free = f
+	return c
+}

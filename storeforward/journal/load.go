@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/farhop/farhop/storeforward/bundle"
 	"github.com/farhop/farhop/storeforward/store"
@@ -158,17 +159,35 @@ func numOf(key string) (uint64, error) {
 }
 
 func (l *loader) loadSegment(key string, v *values) error {
-	num, err := numOf(key)
+	s, err := parseSegment(key, v)
 	if err != nil {
 		return err
 	}
-	s := &segment{segHead: segHead{identity: l.r.id, num: num}, saved: true}
+	// A head that cannot be read was sound when the checkpoint was made: the
+	// blocks are as good as they are. It is told.
+	file := l.files[s.name]
+	if file == nil || file.sound && file.head.nonce != s.nonce {
+		return fmt.Errorf("segment %s is not as it was: %w", s.name, errStale)
+	}
+	s.identity, s.size, s.saved, s.headless = l.r.id, file.size, true, !file.sound
+	l.b.segs = append(l.b.segs, s)
+	l.byNum[s.num] = s
+	return nil
+}
+
+// parseSegment reads what is fixed of a segment.
+func parseSegment(key string, v *values) (*segment, error) {
+	num, err := numOf(key)
+	if err != nil {
+		return nil, err
+	}
+	s := &segment{segHead: segHead{num: num}}
 	s.kind, s.nonce, s.last, s.firstBlock, s.prevEnd = v.byte(), v.uint(), v.uint(), v.uint(), v.int()
 	s.high, s.length, s.end, s.from, s.to = v.uint(), v.int(), v.int(), v.uint(), v.uint()
 	s.puts, s.putBytes = int(v.int()), v.int()
 	n := v.uint()
 	if n > uint64(len(v.b)) {
-		return errValue
+		return nil, errValue
 	}
 	s.samples = make([]sample, n)
 	var first, off uint64
@@ -177,14 +196,25 @@ func (l *loader) loadSegment(key string, v *values) error {
 		s.samples[i] = sample{first, uint32(off), uint32(v.uint())}
 	}
 	s.name = s.fileName()
-	file := l.files[s.name]
-	if file == nil || !file.sound || file.head.nonce != s.nonce {
-		return fmt.Errorf("segment %s is not as it was: %w", s.name, errStale)
+	return s, nil
+}
+
+// knows reports whether the checkpoint has a segment of that name: it began
+// then, whatever its head says now.
+func (r *recovery) knows(name string) bool {
+	if r.index == nil {
+		return false
 	}
-	s.size = file.size
-	l.b.segs = append(l.b.segs, s)
-	l.byNum[num] = s
-	return nil
+	if id, ok := loadIdentity(r.index); !ok || id != r.id {
+		return false
+	}
+	found := false
+	err := r.index.Each(keySegment, func(key string, value []byte) error {
+		s, err := parseSegment(key[len(keySegment):], &values{b: value})
+		found = found || err == nil && s.name == name
+		return err
+	})
+	return found && err == nil
 }
 
 func (l *loader) loadLive(key string, v *values) error {
@@ -284,7 +314,7 @@ func (l *loader) fit() error {
 	} else if pos.off > segHeadLen {
 		return errStale
 	}
-	var stale []string
+	var stale []staleFile
 	for i := range r.files {
 		f := &r.files[i]
 		switch s := l.byNum[f.head.num]; {
@@ -294,7 +324,8 @@ func (l *loader) fit() error {
 			l.b.segs = append(l.b.segs, s)
 			next++
 		case f.head.last < next:
-			stale = append(stale, f.name) // was to be removed, or was being made
+			// It was to be removed, or was being made.
+			stale = append(stale, staleFile{f.name, !f.sound || l.replacesBadly(&f.head)})
 		default:
 			return errStale // something between was removed since
 		}
@@ -305,4 +336,12 @@ func (l *loader) fit() error {
 	r.book, r.pos, r.used = l.b, pos, true
 	r.stale = append(r.stale, stale...)
 	return nil
+}
+
+// replacesBadly reports whether a segment stands for another one whose own
+// head is damaged: then the other may have more of it.
+func (l *loader) replacesBadly(old *segHead) bool {
+	return slices.ContainsFunc(l.b.segs, func(s *segment) bool {
+		return s.headless && s.num <= old.num && old.last <= s.last
+	})
 }

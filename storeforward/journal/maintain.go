@@ -31,6 +31,8 @@ type maintainer struct {
 	last      time.Time
 	took      time.Duration
 
+	cleanAfter time.Time // of the goroutine
+
 	nextMu   sync.Mutex // guards the rest
 	next     vfs.File   // the next segment, made in advance
 	nextNum  uint64
@@ -43,6 +45,7 @@ const (
 	checkpointMax = 8  // but one is due when so many times its measure was written
 	busyBytes     = 256 << 10
 	idleTicks     = 6
+	cleanPause    = 30 * time.Second // after a cleaning for which the disk had no room
 )
 
 func (m *maintainer) kick() {
@@ -54,6 +57,7 @@ func (m *maintainer) kick() {
 
 // start begins the goroutine.
 func (m *maintainer) start(s *Store) {
+	s.tellRoom()
 	m.done.Go(func() {
 		tick := time.NewTicker(tickEvery)
 		defer tick.Stop()
@@ -87,6 +91,8 @@ func (m *maintainer) wrote(s *Store, bytes, records int64) {
 		m.prepare.Store(true)
 		m.kick()
 	}
+	s.room.wrote(bytes, c.cur.size-c.off)
+	s.tellRoom()
 }
 
 // maintain does what is due.
@@ -99,14 +105,19 @@ func (s *Store) maintain(ticked bool) {
 	case ticked && m.busy.Swap(0) > 0:
 		m.idle = 0
 	case ticked:
-		if m.idle++; m.idle == idleTicks {
-			m.prepare.Store(false)
-			s.dropNext()
-		}
+		m.idle++
+	}
+	switch scarce := s.scarce(); {
+	case scarce:
+		m.prepare.Store(true)
+	case ticked && m.idle == idleTicks:
+		m.prepare.Store(false)
+		s.dropNext()
 	}
 	if m.prepare.Load() {
 		s.prepareNext()
 	}
+	s.tellRoom()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	b, r := m.bytes.Load(), m.records.Load()
@@ -118,8 +129,12 @@ func (s *Store) maintain(ticked bool) {
 			s.cfg.Log.Warn("no checkpoint was saved; the next start may take longer", "dir", s.path, "err", err)
 		}
 	}
-	if ticked {
-		if err := s.cleanOne(cleanShare); err != nil && !errors.Is(err, errNothing) {
+	if ticked && time.Now().After(m.cleanAfter) {
+		err := s.cleanOne(cleanShare)
+		if errors.Is(err, vfs.ErrFull) {
+			m.cleanAfter = time.Now().Add(cleanPause)
+		}
+		if err != nil && !errors.Is(err, errNothing) {
 			s.cfg.Log.Warn("a segment was not cleaned", "dir", s.path, "err", err)
 		}
 	}
@@ -208,15 +223,20 @@ func (b *book) drops(gone map[uint64]bool) {
 }
 
 // remove deletes segments that left the table, the oldest first: a tombstone
-// must not go before what it buries.
+// must not go before what it buries. What may not be accounted for is kept,
+// outside of the journal.
 func (s *Store) remove(dead []*segment) error {
 	for i, seg := range dead {
 		file := s.pool.retire(seg)
-		if !s.recycle(seg, file) {
+		if s.isDamaged(seg) || !s.recycle(seg, file) {
 			if file != nil {
 				_ = file.Close()
 			}
-			if err := s.fs.Remove(seg.name); err != nil {
+			leave := s.fs.Remove
+			if seg.doubtful() {
+				leave = s.setAside
+			}
+			if err := leave(seg.name); err != nil {
 				return fmt.Errorf("remove segment: %w", err)
 			}
 		}
@@ -253,15 +273,24 @@ func (s *Store) recycle(seg *segment, file vfs.File) bool {
 	return true
 }
 
-// prepareNext makes the next segment in advance.
+// prepareNext makes the next segment in advance, as long as that leaves the
+// reserve alone.
 func (s *Store) prepareNext() {
+	spare := s.spareBytes()
+	if spare < 0 {
+		return
+	}
 	m := &s.maint
 	m.nextMu.Lock()
 	defer m.nextMu.Unlock()
+	if m.next != nil && spare >= s.cfg.SegmentBytes {
+		s.foundNoRoom(false) // the one after it will tell
+	}
 	if m.next != nil || !m.prepare.Load() {
 		return
 	}
 	file, err := s.create(s.cfg.SegmentBytes, s.cfg.SegmentBytes)
+	s.foundNoRoom(errors.Is(err, vfs.ErrFull))
 	if err != nil {
 		if !errors.Is(err, vfs.ErrFull) {
 			s.cfg.Log.Warn("the next segment was not made in advance", "dir", s.path, "err", err)
@@ -272,14 +301,18 @@ func (s *Store) prepareNext() {
 }
 
 // hasNext reports whether a full segment is at hand.
-func (m *maintainer) hasNext() bool {
+func (m *maintainer) hasNext() bool { return m.nextBytes() > 0 }
+
+// nextBytes is the size of the segment that is at hand, 0 when there is none.
+func (m *maintainer) nextBytes() int64 {
 	m.nextMu.Lock()
 	defer m.nextMu.Unlock()
-	return m.next != nil
+	return m.nextSize
 }
 
 // takeNext returns a file of at least need bytes for the next segment. One for
-// messages leaves a reserve below the limit.
+// messages leaves a reserve below the limit; one for ends is small while the
+// reserve of the disk is touched.
 func (s *Store) takeNext(need int64, grows bool) (file vfs.File, num uint64, size int64, err error) {
 	m := &s.maint
 	m.nextMu.Lock()
@@ -301,6 +334,9 @@ func (s *Store) takeNext(need int64, grows bool) (file vfs.File, num uint64, siz
 	}
 	if file == nil {
 		size = max(need, s.cfg.SegmentBytes)
+		if !grows && s.spareBytes() < 0 {
+			size = max(need, 2*s.margin()) // for ends alone: see usable
+		}
 		file, err = s.create(size, reserve)
 		if errors.Is(err, vfs.ErrFull) && size > need {
 			size = need
@@ -311,6 +347,7 @@ func (s *Store) takeNext(need int64, grows bool) (file vfs.File, num uint64, siz
 		}
 	}
 	num = m.nextNum
+	s.room.took(size)
 	m.next, m.nextSize, m.nextNum = nil, 0, m.nextNum+1
 	m.prepare.Store(false)
 	return file, num, size, nil

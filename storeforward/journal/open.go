@@ -62,6 +62,10 @@ func (s *Store) openFiles() error {
 	if open == nil {
 		return nil
 	}
+	if err := s.precheck(); err != nil {
+		s.lock.release()
+		return err
+	}
 	ix, err := open()
 	if err != nil && !errors.Is(err, index.ErrDamaged) {
 		s.lock.release()
@@ -71,6 +75,23 @@ func (s *Store) openFiles() error {
 		s.cfg.Log.Warn("the index was damaged; the journal is read as a whole, which takes longer", "dir", s.path, "err", err)
 	}
 	s.index = ix
+	return nil
+}
+
+// precheck refuses what is refused in any case before the index is opened,
+// which may make or begin anew one: a journal of a newer farhop keeps all it
+// has, and files of strangers get no index beside them.
+func (s *Store) precheck() error {
+	r := &recovery{fs: s.fs}
+	if err := r.list(); err != nil {
+		return err
+	}
+	if _, err := os.Lstat(filepath.Join(s.path, index.FileName)); !errors.Is(err, fs.ErrNotExist) || s.cfg.OpenIndex != nil {
+		return nil // it may know whose segments these are
+	}
+	if err := r.identify(); errors.Is(err, ErrForeign) {
+		return err
+	}
 	return nil
 }
 
@@ -104,7 +125,7 @@ func makeFolder(path string) error {
 // recover builds the book, and then makes the files fit for writing.
 func (s *Store) recover() error {
 	r := &recovery{
-		fs: s.fs, index: s.index, damage: s.tell,
+		fs: s.fs, index: s.index, damage: s.tell, incarnation: s.cfg.Incarnation,
 		log: func(msg string, args ...any) { s.cfg.Log.Info(msg, append(args, "dir", s.path)...) },
 	}
 	if err := r.run(); err != nil {
@@ -131,8 +152,12 @@ func (s *Store) settle(r *recovery) error {
 	}
 	// The oldest goes first, and for good, before the next: a later one may
 	// hold the ends of messages in it, which would live again without them.
-	for _, name := range r.stale {
-		if err := s.fs.Remove(name); err != nil {
+	for _, f := range r.stale {
+		leave := s.fs.Remove
+		if f.keep {
+			leave = s.setAside
+		}
+		if err := leave(f.name); err != nil {
 			return fmt.Errorf("remove what is not needed: %w", err)
 		}
 		if err := s.fs.SyncDir(); err != nil {
@@ -147,14 +172,15 @@ func (s *Store) settle(r *recovery) error {
 	return s.first(r.fresh, prevEnd)
 }
 
-// seal ends what was the newest segment.
+// seal ends what was the newest segment. Where its head is damaged, nobody
+// knows that what is behind its last group is a torn tail: it stays.
 func (s *Store) seal(seg *segment) error {
 	f, err := s.pool.acquire(seg)
 	if err != nil {
 		return err
 	}
 	defer s.pool.release(seg)
-	if seg.size > seg.end {
+	if seg.size > seg.end && !seg.headless {
 		if err := f.Truncate(seg.end); err != nil {
 			return err
 		}

@@ -17,9 +17,17 @@ import (
 type listed struct {
 	name  string
 	head  segHead
-	sound bool // head is what the file says; otherwise what its name says
-	alien bool // its first bytes are neither ours nor unwritten
+	sound bool    // head is what the file says; otherwise what its name says
+	alien bool    // its first bytes are neither ours nor unwritten
+	blank bool    // they are unwritten
+	was   segHead // a sound head of another name, as recycling leaves it; without a kind: none
 	size  int64
+}
+
+// staleFile is a file that has to leave the journal.
+type staleFile struct {
+	name string
+	keep bool // it is set aside: something in it may never have been accounted for
 }
 
 // recovery builds the book of a directory without changing any file. What has
@@ -30,12 +38,16 @@ type recovery struct {
 	log    func(msg string, args ...any)
 	damage func(*segment, Damage)
 
+	incarnation uint32    // of a new buffer; 0: drawn
+	hint        *identity // whose segments these are when no head says it; nil: not known
+
 	id     identity
 	fresh  bool // nothing is there
 	files  []listed
 	book   *book
 	pool   *pool
-	stale  []string // files that mean nothing
+	stale  []staleFile
+	aside  []listed // of these, those at the end in which nothing is readable
 	newest *segment // of kind hot, nil: none
 	next   uint64   // number of the next block
 	num    uint64   // number of the next segment
@@ -64,16 +76,22 @@ func (r *recovery) run() error {
 		r.book, r.next, r.num = newBook(), 1, 1
 		return nil
 	}
-	r.retire()
-	why := r.resume()
-	if why == nil {
-		return r.replay()
+	if err := r.retire(); err != nil {
+		return err
 	}
-	if r.index != nil {
-		r.log("the checkpoint does not fit the journal; reading all of it", "why", why)
+	if why := r.resume(); why != nil {
+		if r.index != nil {
+			r.log("the checkpoint does not fit the journal; reading all of it", "why", why)
+		}
+		r.rebuild()
 	}
-	r.rebuild()
-	return r.replay()
+	if err := r.replay(); err != nil {
+		return err
+	}
+	for i := range r.aside {
+		r.tellAside(&r.aside[i])
+	}
+	return nil
 }
 
 // list reads the heads of all segment files.
@@ -86,7 +104,7 @@ func (r *recovery) list() error {
 		head, ok := parseName(name)
 		if !ok {
 			if _, was := parseName(trimNew(name)); was {
-				r.stale = append(r.stale, name)
+				r.stale = append(r.stale, staleFile{name: name})
 			}
 			continue
 		}
@@ -125,10 +143,15 @@ func (r *recovery) readHead(l *listed) error {
 	if errors.Is(err, ErrNewer) {
 		return fmt.Errorf("%w: segment %s; run the newer version, or choose another --dir", err, l.name)
 	}
-	if err == nil && head.fileName() == l.name {
+	switch {
+	case err == nil && head.fileName() == l.name:
 		l.head, l.sound = head, true
-	} else if err != nil && string(b[:min(n, 8)]) != segMagic[:min(n, 8)] {
-		l.alien = !allZero(b[:n])
+	case err == nil:
+		l.was = head
+	case allZero(b[:n]):
+		l.blank = true
+	default:
+		l.alien = string(b[:min(n, 8)]) != segMagic[:min(n, 8)]
 	}
 	return nil
 }
@@ -140,6 +163,9 @@ func (r *recovery) identify() error {
 	if len(r.files) == 0 {
 		r.fresh = true
 		r.id = newIdentity()
+		if r.incarnation != 0 {
+			r.id.incarnation = r.incarnation
+		}
 		return nil
 	}
 	known := false
@@ -155,6 +181,9 @@ func (r *recovery) identify() error {
 	}
 	if !known && r.index != nil {
 		r.id, known = loadIdentity(r.index)
+	}
+	if !known && r.hint != nil {
+		r.id, known = *r.hint, true
 	}
 	for i := range r.files {
 		if l := &r.files[i]; !known && l.alien {
@@ -193,62 +222,20 @@ func newNonce() uint64 {
 	}
 }
 
-// retire sets aside files at the end that never began: made in advance, or
-// torn before their first sync.
-func (r *recovery) retire() {
-	for len(r.files) > 1 {
-		l := &r.files[len(r.files)-1]
-		if l.sound || l.head.kind != hot || r.beganUnseen(l) {
-			return
-		}
-		r.stale = append(r.stale, l.name)
-		r.files = r.files[:len(r.files)-1]
-	}
-}
-
-// beganUnseen reports whether a file without a sound head was synced once.
-func (r *recovery) beganUnseen(l *listed) bool {
-	f, err := r.fs.Open(l.name)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	w, err := newWindow(f)
-	if err != nil {
-		return false
-	}
-	h := l.head
-	h.identity = r.id
-	lowest := uint64(0)
-	for at := int64(0); ; {
-		found, b, ok := w.find(at, w.size, h.seed())
-		if !ok {
-			return false
-		}
-		if lowest == 0 {
-			lowest = b.number
-		}
-		if b.synced >= lowest {
-			return true
-		}
-		at = found + b.size()
-	}
-}
-
 // rebuild chooses the segments without a checkpoint: what the cleaner wrote
 // goes before what it replaced.
 func (r *recovery) rebuild() {
 	r.used, r.pos = false, position{}
 	r.book = newBook()
 	var keep []listed
-	covered := uint64(0)
+	covered, doubt := uint64(0), false
 	for _, l := range r.files { // by first number, the longest first
 		if l.head.last <= covered {
-			r.stale = append(r.stale, l.name)
+			r.stale = append(r.stale, staleFile{l.name, doubt})
 			continue
 		}
 		if l.head.kind == cold {
-			covered = l.head.last
+			covered, doubt = l.head.last, !l.sound
 		}
 		keep = append(keep, l)
 	}
@@ -273,10 +260,13 @@ func (r *recovery) segmentOf(l *listed) *segment {
 
 // replay applies what the book does not know yet.
 func (r *recovery) replay() error {
-	rp := &replayer{b: r.book, damage: r.damage}
+	rp := &replayer{b: r.book, damage: r.tell}
 	segs := r.book.segs
 	newest := len(segs) - 1
 	for i, seg := range segs {
+		if seg.headless {
+			r.tell(seg, Damage{Segment: seg.num, Bytes: segHeadLen})
+		}
 		if seg.last < r.pos.num {
 			continue
 		}
@@ -306,44 +296,72 @@ func (r *recovery) replaySegment(rp *replayer, i int, off int64, newest bool) er
 		return err
 	}
 	defer r.pool.release(seg)
-	seg.saved, seg.changed = false, true // the checkpoint had it as it was then
-	if seg.headless {
-		// Its place among the Seqs is behind all that came before.
+	if seg.headless && !seg.saved {
+		// The checkpoint does not know it. Its place among the Seqs is behind
+		// all that came before.
 		seg.high = r.book.high
 		seg.from, seg.to = seg.high+1, seg.high
-		r.damage(seg, Damage{Segment: seg.num, Bytes: segHeadLen})
 	}
+	seg.saved, seg.changed = false, true // the checkpoint had it as it was then
 	r.book.high = max(r.book.high, seg.high)
-	end, err := r.end(seg, f, i, off, newest)
+	end, guessed, err := r.end(seg, f, i, off, newest)
 	if err != nil {
 		return err
 	}
 	if err := rp.segment(seg, f, off, end); err != nil {
 		return err
 	}
+	if guessed {
+		if err := rp.behind(seg, f, end); err != nil {
+			return err
+		}
+	}
+	rp.settle(r.highAfter(i))
 	seg.end = end
 	return nil
 }
 
-// end returns where the blocks of a segment end.
-func (r *recovery) end(seg *segment, f vfs.File, i int, off int64, newest bool) (int64, error) {
-	if seg.kind == cold {
-		return seg.length, nil
+// highAfter returns the highest Seq that segment i may have, as a later one
+// says; false when none does.
+func (r *recovery) highAfter(i int) (uint64, bool) {
+	for _, seg := range r.book.segs[i+1:] {
+		if !seg.headless || seg.saved {
+			return seg.high, true
+		}
 	}
+	return 0, false
+}
+
+// end returns where the blocks of a segment end. guessed says that what is
+// behind need not be a torn tail: where the head was damaged more may be, and
+// nobody but the head of the next one knows where a segment ended.
+func (r *recovery) end(seg *segment, f vfs.File, i int, off int64, newest bool) (end int64, guessed bool, err error) {
+	if seg.kind == cold {
+		return seg.length, false, nil
+	}
+	guessed = seg.headless
 	if !newest {
 		if next := r.book.segs[i+1]; next.num == seg.last+1 && next.prevEnd > 0 {
-			return next.prevEnd, nil
+			return next.prevEnd, guessed, nil
+		} else if next.headless && !next.saved {
+			guessed = true
 		}
 	}
 	w, err := newWindow(f)
 	if err != nil {
-		return 0, err
+		return 0, guessed, err
 	}
-	first := max(seg.firstBlock, 1)
+	first, sure := max(seg.firstBlock, 1), false
 	if seg.num == r.pos.num && r.pos.off > 0 {
 		first = r.pos.next
+	} else if seg.headless { // its blocks tell where they begin
+		at, h, ok := w.find(off, w.size, seg.seed())
+		if !ok {
+			return off, guessed, w.err
+		}
+		off, first, sure = at, h.number, true
 	}
-	end, next := survey(w, seg.seed(), off, first)
+	end, next := survey(w, seg.seed(), off, first, sure)
 	r.next = max(r.next, next)
-	return end, nil
+	return end, guessed, nil
 }

@@ -97,14 +97,30 @@ func (w *window) find(off, end int64, seed uint32) (at int64, h blockHead, ok bo
 	return end, h, false
 }
 
+// written returns where the bytes from off on end that are not zero, or off.
+func (w *window) written(off int64) (end int64) {
+	for end = off; off < w.size; {
+		b := w.at(off, windowBytes)
+		if len(b) == 0 {
+			break
+		}
+		if n := len(bytes.TrimRight(b, "\x00")); n > 0 {
+			end = off + int64(n)
+		}
+		off += int64(len(b))
+	}
+	return end
+}
+
 func indexMagic(b []byte) int { return bytes.Index(b, []byte(blockMagic)) }
 
 // survey finds where the newest segment ends: after the last group of which
 // every block is there. A bad block is a torn tail, unless a later one knew
-// that it had been synced: then it is damage, and what follows is kept.
-func survey(w *window, seed uint32, off int64, next uint64) (end int64, after uint64) {
+// that it had been synced: then it is damage, and what follows is kept. sure
+// says that off is behind damage, where groups cannot be told.
+func survey(w *window, seed uint32, off int64, next uint64, sure bool) (end int64, after uint64) {
 	end, after = off, next
-	inside, sure := false, false // within a group; behind damage, where groups cannot be told
+	inside := false // within a group
 	for {
 		h, _, ok := w.block(off, seed)
 		if ok && (!sure && (h.number != next || inside != (h.flags&flagFirst == 0)) || !w.tailSound(off, &h)) {
@@ -151,7 +167,7 @@ type replayer struct {
 	dec     decoder
 	rec     record
 	damage  func(*segment, Damage)
-	pending *Damage // its end is not known yet
+	pending []Damage // of one segment: the last message they may have is not known yet
 	pendSeg *segment
 	last    uint64 // Seq of the last put
 	number  uint64 // of the last block
@@ -159,7 +175,7 @@ type replayer struct {
 }
 
 // segment applies the blocks of seg from off to end, which were all synced,
-// or found complete by survey.
+// or found complete by survey. The caller settles the damage in it.
 func (r *replayer) segment(seg *segment, f vfs.File, off, end int64) error {
 	w, err := newWindow(f)
 	if err != nil {
@@ -173,7 +189,10 @@ func (r *replayer) segment(seg *segment, f vfs.File, off, end int64) error {
 			ok = r.block(seg, off, &h, body)
 		}
 		if !ok {
-			next, _, _ := w.find(off+1, end, seed)
+			next, _, found := w.find(off+1, end, seed)
+			if !found {
+				next = end // which the file may not reach
+			}
 			r.bad(seg, off, next-off)
 			off = next
 			continue
@@ -185,7 +204,21 @@ func (r *replayer) segment(seg *segment, f vfs.File, off, end int64) error {
 		off += h.size()
 	}
 	seg.end = max(seg.end, end)
-	r.settle(r.b.high)
+	if w.err != nil {
+		return fmt.Errorf("read %s: %w", seg.name, w.err)
+	}
+	return nil
+}
+
+// behind notes what is behind the last block of a segment, as damage.
+func (r *replayer) behind(seg *segment, f vfs.File, end int64) error {
+	w, err := newWindow(f)
+	if err != nil {
+		return err
+	}
+	if n := w.written(end) - end; n > 0 {
+		r.bad(seg, end, n)
+	}
 	if w.err != nil {
 		return fmt.Errorf("read %s: %w", seg.name, w.err)
 	}
@@ -194,19 +227,27 @@ func (r *replayer) segment(seg *segment, f vfs.File, off, end int64) error {
 
 // bad notes damage; the messages in it lie between the puts around it.
 func (r *replayer) bad(seg *segment, off, n int64) {
-	r.settle(r.last)
-	r.pending = &Damage{Segment: seg.num, Offset: off, Bytes: n, FirstSeq: r.last + 1, Unknown: true}
+	r.pending = append(r.pending, Damage{Segment: seg.num, Offset: off, Bytes: n, FirstSeq: r.last + 1, Unknown: true})
 	r.pendSeg = seg
 }
 
-func (r *replayer) settle(last uint64) {
-	if r.pending == nil {
-		return
-	}
-	r.pending.LastSeq = max(last, r.pending.FirstSeq-1)
-	d := *r.pending
+// settle tells of damage whose last possible message is known now. When it is
+// not, as at the end of the journal, LastSeq is one below FirstSeq; and no
+// message can be where the numbers around leave none.
+func (r *replayer) settle(last uint64, known bool) {
+	pending := r.pending
 	r.pending = nil
-	r.damage(r.pendSeg, d)
+	for _, d := range pending {
+		switch {
+		case !known:
+			d.LastSeq = d.FirstSeq - 1
+		case last < d.FirstSeq:
+			d.FirstSeq = 0
+		default:
+			d.LastSeq = last
+		}
+		r.damage(r.pendSeg, d)
+	}
 }
 
 // block applies one block; false when its records make no sense.
@@ -220,7 +261,7 @@ func (r *replayer) block(seg *segment, off int64, h *blockHead, body []byte) boo
 		case recPut:
 			if first == 0 {
 				first = rec.seq
-				r.settle(rec.seq - 1)
+				r.settle(rec.seq-1, true)
 			}
 			r.last = rec.seq
 			entries += len(rec.entries)

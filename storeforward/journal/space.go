@@ -18,55 +18,13 @@ func (s *Store) margin() int64 { return min(marginMax, s.cfg.SegmentBytes/8) }
 // again. Small state and marks do not make a batch grow the journal: they come
 // along with drops, which must pass when the disk is full.
 func costOf(b *store.Batch) cost {
-	c := cost{ops: len(b.Puts) + len(b.Marks) + len(b.Drops) + len(b.Sets)}
-	for i := range b.Puts {
-		p := &b.Puts[i]
-		h := p.Header
-		if h == nil {
-			continue // refused later
-		}
-		if p.Blob != nil {
-			c.bytes += int64(len(p.Blob.B))
-		} else if p.From != 0 {
-			c.bytes += int64(h.Size)
-		}
-		c.bytes += 160 + int64(len(h.Message.Node.String())+len(h.Origin.String())+len(h.Prev.String())+len(h.Topic)+len(h.Service)+len(h.Charge))
-		for k := range h.Entries {
-			c.bytes += 48 + int64(len(h.Entries[k].Queue.Name)+len(h.Entries[k].Frozen))
-		}
-	}
-	for i := range b.Marks {
-		c.bytes += 32 + int64(len(b.Marks[i].Queue.Name))
-	}
-	c.bytes += dropCost(b.Drops)
+	c := cost{ops: len(b.Puts) + len(b.Marks) + len(b.Drops) + len(b.Sets), bytes: b.Cost()}
 	values := int64(0)
 	for i := range b.Sets {
-		st := &b.Sets[i]
-		values += int64(len(st.Key) + len(st.Value) + 80)
-		if st.Blob != nil {
-			values += int64(len(st.Blob.B))
-		}
+		values += b.Sets[i].Cost()
 	}
-	c.bytes += values
 	c.grows = len(b.Puts) > 0 || values > 64<<10
 	return c
-}
-
-// dropCost is closer: there may be many, on a disk that is full.
-func dropCost(drops []store.Drop) (n int64) {
-	var last store.Drop
-	for i := range drops {
-		d := &drops[i]
-		n += 12
-		if d.Queue != last.Queue {
-			n += 8 + int64(len(d.Queue.Name))
-		}
-		if i == 0 || d.Seq-last.Seq > 1<<12 {
-			n += 8
-		}
-		last = *d
-	}
-	return n
 }
 
 // admit refuses batches that are not sound or have no room, and makes sure
@@ -227,6 +185,7 @@ func (s *Store) beginSegment(file vfs.File, num uint64, size, prevEnd int64) {
 	s.pool.adopt(seg, file)
 	c.cur, c.file, c.off, c.unsynced = seg, file, 0, 0
 	s.pos = position{num, 0, c.block}
+	s.room.began(size)
 }
 
 // trim gives back the reserved space of the current segment.

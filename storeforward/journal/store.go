@@ -27,6 +27,7 @@ type Store struct {
 
 	commit committer
 	maint  maintainer
+	room   room
 
 	queueMu   sync.Mutex // guards queue and closing
 	queue     []pending

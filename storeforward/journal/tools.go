@@ -15,23 +15,26 @@ import (
 
 // Report is what Check found. Nothing was changed.
 type Report struct {
-	Segments  int
-	Blocks    int
-	Entries   int   // that wait
-	Messages  int   // of these
-	Tombs     int   // drops and marks that still matter
-	Keys      int   // of the state
-	Bytes     int64 // of all segment files
-	NextSeq   uint64
-	Damage    []Damage
-	Unread    []uint64 // messages that wait and whose record or payload cannot be read
-	Index     string   // why the index was not used; "" when it was
-	Disagrees []string // where the index and a replay of the whole journal differ
+	Segments int
+	Blocks   int
+	Entries  int   // that wait
+	Messages int   // of these
+	Tombs    int   // drops and marks that still matter
+	Keys     int   // of the state
+	Bytes    int64 // of all segment files
+	NextSeq  uint64
+	Damage   []Damage
+	Unread   []uint64 // messages that wait and whose record or payload cannot be read
+	Kept     []KeptFile
+	Index    string // why the index was not used; "" when it was
+	// Disagrees says where the index and a replay of the whole journal differ.
+	// With damage they have to, and the index is what knows more.
+	Disagrees []string
 }
 
 // OK reports whether everything is as it should be. An index that is not there
 // is no fault.
-func (r *Report) OK() bool { return len(r.Damage)+len(r.Unread)+len(r.Disagrees) == 0 }
+func (r *Report) OK() bool { return len(r.Damage)+len(r.Unread)+len(r.Disagrees)+len(r.Kept) == 0 }
 
 // Exists reports whether a data directory has a journal.
 func Exists(dir string) bool {
@@ -79,48 +82,76 @@ func Check(dir string) (*Report, error) {
 	if err := rep.check(folder, ix); err != nil {
 		return nil, fmt.Errorf("check: %w", err)
 	}
+	if rep.Kept, err = Kept(dir); err != nil {
+		return nil, fmt.Errorf("check: %w", err)
+	}
 	return rep, nil
 }
 
 // check builds the book twice, with and without the index.
 func (rep *Report) check(folder vfs.FS, ix Index) error {
-	ignore := func(*segment, Damage) {}
-	with := &recovery{fs: folder, index: ix, damage: ignore, log: func(_ string, args ...any) {
-		rep.Index = fmt.Sprint(args...)
-	}}
+	with := &recovery{fs: folder, index: ix, damage: func(_ *segment, d Damage) { rep.damage(d) },
+		log: func(_ string, args ...any) { rep.Index = fmt.Sprint(args...) }}
 	if err := with.run(); err != nil {
 		return err
 	}
 	defer with.pool.closeAll()
-	whole := &recovery{fs: folder, log: func(string, ...any) {}, damage: func(_ *segment, d Damage) {
-		rep.Damage = append(rep.Damage, d)
+	whole := &recovery{fs: folder, log: func(string, ...any) {}, hint: &with.id, damage: func(_ *segment, d Damage) {
+		rep.damage(with.knownTo(d))
 	}}
 	if err := whole.run(); err != nil {
 		return err
 	}
 	defer whole.pool.closeAll()
-	rep.count(whole)
-	if with.used {
-		rep.Index = ""
+	rep.Blocks = whole.blocks
+	if !with.used {
+		rep.count(whole)
+		return rep.read(whole)
+	}
+	rep.Index = ""
+	rep.count(with)
+	if len(rep.Damage) == 0 {
 		rep.compare(with.book, whole.book)
 	}
-	if with.used {
-		return rep.read(with)
+	return rep.read(with)
+}
+
+// knownTo returns damage that was found without the index as who has used it
+// sees it: what is unknown then was told already.
+func (r *recovery) knownTo(d Damage) Damage {
+	if !r.used {
+		return d
 	}
-	return rep.read(whole)
+	d.Unknown = false
+	if d.LastSeq < d.FirstSeq {
+		if d.LastSeq = r.book.high; d.LastSeq < d.FirstSeq {
+			d.FirstSeq, d.LastSeq = 0, 0
+		}
+	}
+	return d
+}
+
+// damage adds a place, unless it is part of one that is there.
+func (rep *Report) damage(d Damage) {
+	if !slices.ContainsFunc(rep.Damage, func(o Damage) bool {
+		return o.Segment == d.Segment && o.Offset <= d.Offset && d.Offset+d.Bytes <= o.Offset+o.Bytes
+	}) {
+		rep.Damage = append(rep.Damage, d)
+	}
 }
 
 func (rep *Report) count(r *recovery) {
 	b := r.book
 	rep.Segments, rep.Messages, rep.Keys, rep.NextSeq = len(b.segs), b.messages, len(b.keys), b.high+1
-	rep.Blocks = r.blocks
 	for _, q := range b.queues {
 		rep.Entries += q.set.Len()
 	}
 	for _, seg := range b.segs {
 		rep.Bytes += seg.size
 		for _, t := range seg.tombs {
-			rep.Tombs += t.n
+			if t.nonce != unaccounted {
+				rep.Tombs += t.n
+			}
 		}
 	}
 }
@@ -155,14 +186,14 @@ func (rep *Report) compare(a, b *book) {
 	}
 }
 
-// read reads every message that waits.
+// read reads every message that waits, and the state.
 func (rep *Report) read(r *recovery) error {
 	s := &Store{pool: r.pool, book: r.book, cache: newCache(defaultCacheBytes), damaged: map[damageKey]bool{}, path: "journal"}
-	s.cfg = Config{Alarm: func(d Damage) {
-		if !slices.ContainsFunc(rep.Damage, func(o Damage) bool { return o.Segment == d.Segment && o.Offset == d.Offset }) {
-			rep.Damage = append(rep.Damage, d)
-		}
-	}}.withDefaults()
+	s.cfg = Config{Alarm: rep.damage}.withDefaults()
+	ignore := func(string, []byte) error { return nil }
+	if err := s.State("", ignore); err != nil && !errors.Is(err, store.ErrDamaged) {
+		return err
+	}
 	return s.each(func(it store.Item, payload []byte, err error) error {
 		if it.Damaged || err != nil {
 			rep.Unread = append(rep.Unread, it.Header.Seq)

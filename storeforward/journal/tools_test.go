@@ -77,7 +77,7 @@ func TestCheckFindsDamage(t *testing.T) {
 	_ = u.s.Close()
 	flip(t, segments(t, u.cfg.Dir)[0], payload(20, 300))
 	rep, err := journal.Check(u.cfg.Dir)
-	if err != nil || rep.OK() || len(rep.Damage) != 1 || rep.Damage[0].FirstSeq != 20 || len(rep.Disagrees) == 0 || len(rep.Unread) != 1 || rep.Unread[0] != 20 {
+	if err != nil || rep.OK() || len(rep.Damage) != 1 || rep.Damage[0].FirstSeq != 20 || rep.Messages != 50 || len(rep.Disagrees) != 0 || len(rep.Unread) != 1 || rep.Unread[0] != 20 {
 		t.Errorf("%+v, %v", rep, err)
 	}
 	seen := map[uint64]bool{}

@@ -121,6 +121,9 @@ func (s *Store) put(p *store.Put) {
 	m := &message{header: p.Header, blob: p.Blob, entries: p.Header.Entries}
 	if old := s.messages[p.From]; m.blob == nil && old != nil {
 		m.blob = old.blob
+		if s.damaged[p.From] {
+			s.Damage(m.header.Seq) // the copy is of what the disk gives back
+		}
 	}
 	s.messages[m.header.Seq] = m
 	if m.blob != nil {
