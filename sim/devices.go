@@ -2,6 +2,7 @@ package sim
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -17,6 +18,8 @@ import (
 const (
 	lan        = time.Millisecond // a packet between a device and its node
 	maxWaiting = 256              // messages a device keeps for a node that does not answer
+	repeats    = 5                // each such message from outside the mesh comes twice
+	keep       = 240 * time.Hour  // how long a Key is remembered, longer than any world lasts
 )
 
 // payload of a virtual message, as a block: publisher, number, topic, filling.
@@ -146,6 +149,9 @@ func (p *publisher) publishNext() {
 		p.waiting = append(p.waiting, p.next)
 	}
 	p.publish(p.next, false)
+	if n := p.next; p.spec.Outside && n%repeats == 0 { // as one who did not hear the answer
+		p.w.after(time.Duration(p.spec.Every)/2, func() { p.publish(n, true) })
+	}
 }
 
 func (p *publisher) publish(n uint64, again bool) {
@@ -155,19 +161,32 @@ func (p *publisher) publish(n uint64, again bool) {
 	p.w.note('P', p.spec.Client, n, uint64(p.spec.QoS), 0)
 	p.w.report.Published++
 	s := core.Submission{
-		Topic: p.spec.Topic, Service: core.ServiceMQTT, Class: p.class, QoS: p.spec.QoS, Client: p.spec.Client, Retain: p.spec.Retain,
+		Topic: p.spec.Topic, Service: core.ServiceMQTT, Class: p.class, QoS: p.spec.QoS, Client: p.client(), Retain: p.spec.Retain,
 		TTL: time.Duration(p.spec.TTL), Blob: payload(p.index, n, p.spec.Topic, p.spec.Size),
 	}
 	if p.spec.QoS == 2 {
 		s.Packet = uint16(n%65535) + 1
 	}
+	if p.spec.Outside {
+		s.Keep = keep
+		binary.BigEndian.PutUint64(s.Key[:], uint64(p.index)+1)
+		binary.BigEndian.PutUint64(s.Key[8:], n)
+	}
 	s.Token = p.node.newToken(func(r core.Reply) { p.acked(n, s.Packet, r) })
 	p.node.judge.Submitted(s.Token, oracle.Publication{Publisher: p.index, Number: n}, &s, p.loose, again)
-	if p.w.tamper.submit(p.node, s.Token, &s) {
-		return
+	if !p.w.tamper.submit(p.node, s.Token, &s) {
+		p.node.core.Submit(p.node.clock(), []core.Submission{s})
+		p.node.pump()
 	}
-	p.node.core.Submit(p.node.clock(), []core.Submission{s})
-	p.node.pump()
+	p.node.judge.Handled()
+}
+
+// client is the client id that a node knows, "" for one outside.
+func (p *publisher) client() string {
+	if p.spec.Outside {
+		return ""
+	}
+	return p.spec.Client
 }
 
 func (p *publisher) acked(n uint64, packet uint16, r core.Reply) {
@@ -206,7 +225,15 @@ func (p *publisher) forget(n uint64) bool {
 // nodeUp connects and publishes again what was not acknowledged, in order.
 func (p *publisher) nodeUp() {
 	p.conn++
+	if p.spec.Outside {
+		p.again()
+		return
+	}
 	p.node.core.OpenSession(p.node.clock(), core.SessionOpen{Client: p.spec.Client, Conn: p.conn, Expiry: core.NeverExpires, ReceiveMax: 20})
+	p.again()
+}
+
+func (p *publisher) again() {
 	life := p.node.life
 	for _, n := range slices.Clone(p.waiting) {
 		if p.publish(n, true); !p.node.up || p.node.life != life {
@@ -352,6 +379,10 @@ func (s *subscriber) deliver(d core.Delivery) {
 	blob := d.Blob
 	if blob == nil && !d.Release {
 		b, err := s.node.store.Read(d.Header.Seq)
+		if errors.Is(err, store.ErrDamaged) {
+			s.node.unreadable(d.Entry.Queue, d.Header.Seq)
+			return
+		}
 		if err != nil {
 			s.w.fault(err)
 			return

@@ -69,6 +69,16 @@ func (w *world) strikeNode(f *scenario.Fault) {
 	case scenario.Slow:
 		n.slow = time.Duration(f.By)
 		w.after(time.Duration(f.For), func() { n.slow = 0 })
+	case scenario.Damage:
+		w.damage(n, f)
+	case scenario.Purge:
+		n.purge(f, w.stream("purge "+f.Node, int(f.At)))
+	case scenario.Retry:
+		if n.up {
+			w.report.Retries++
+			n.core.Retry(n.clock())
+			n.pump()
+		}
 	case scenario.Clock:
 		if by := time.Duration(f.By); by < 0 {
 			n.stepBack -= by

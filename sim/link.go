@@ -208,15 +208,7 @@ func (s *session) send(from *node, f core.Frame) {
 	if !to.up {
 		return
 	}
-	t, isTransfer := f.(*core.Transfer)
-	if isTransfer && t.Blob == nil && t.Entry.State != store.Ended {
-		b, err := from.store.Read(t.Header.Seq)
-		if err != nil {
-			l.w.fault(err)
-			return
-		}
-		t.Blob = &store.Blob{B: b}
-	}
+	_, isTransfer := f.(*core.Transfer)
 	stream, size := classify(f)
 	l.w.report.LinkBytes += uint64(size)
 	arrive := s.travel(dir, size)

@@ -10,6 +10,7 @@ import (
 	"github.com/farhop/farhop/node/core"
 	"github.com/farhop/farhop/routing"
 	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/routing/policy"
 	"github.com/farhop/farhop/sim/oracle"
 	"github.com/farhop/farhop/sim/scenario"
 	"github.com/farhop/farhop/storeforward"
@@ -34,6 +35,7 @@ type node struct {
 	rng         *rand.Rand
 	ahead       time.Duration // of its clock
 	stepBack    time.Duration // of its clock, at the next boot
+	quotas      *policy.Quotas
 
 	core     *core.Core
 	store    *memstore.Store
@@ -72,10 +74,10 @@ func (n *node) judged() {
 		wait = core.DefaultOrderWait
 	}
 	n.judge = n.w.judge.Node(oracle.NodeConfig{
-		Name: n.name, Region: n.region, MaxBytes: n.spec.Bytes, OrderWait: wait,
+		Name: n.name, Region: n.region, MaxBytes: n.spec.Bytes, MaxCount: n.spec.Count, OrderWait: wait,
 		Clock: func() int64 { return n.clock().UnixMilli() },
 		Bytes: func() int64 { return n.store.Bytes() },
-		Stats: func() core.Stats { return n.core.Stats() },
+		Stats: func() core.Stats { return n.core.Stats() }, Limits: n.limits, Charges: n.charges, Yields: n.w.yields,
 	})
 }
 
@@ -88,11 +90,20 @@ func (n *node) clock() time.Time {
 	return epoch.Add(t + n.ahead)
 }
 
-func (n *node) newCore() *core.Core {
-	return core.New(core.Config{
+// open makes a core of what the store holds.
+func (n *node) open() error {
+	n.core = core.New(core.Config{
 		Self: n.name, Region: n.region, Incarnation: n.incarnation, Clock: true,
 		Limits: n.w.tamper.limits(storeforward.Config{MaxBytes: n.spec.Bytes, MaxCount: n.spec.Count, Window: n.spec.Window}),
 	})
+	if err := n.judge.Opened(n.store.State); err != nil {
+		return err
+	}
+	if err := n.core.Restore(n.clock(), n.store); err != nil {
+		return err
+	}
+	n.configure(n.core)
+	return nil
 }
 
 // boot starts the core on what the store holds.
@@ -120,11 +131,9 @@ func (n *node) boot() error {
 		}
 	}
 	n.up = true
-	n.core = n.newCore()
-	if err := n.core.Restore(n.clock(), n.store); err != nil {
+	if err := n.open(); err != nil {
 		return err
 	}
-	n.configure(n.core)
 	n.pump()
 	for _, l := range n.links {
 		l.tryConnect()
@@ -143,7 +152,7 @@ func (n *node) boot() error {
 }
 
 func (n *node) configure(c *core.Core) {
-	set := core.Settings{OrderWait: time.Duration(n.w.sc.OrderWait)}
+	set := core.Settings{OrderWait: time.Duration(n.w.sc.OrderWait), Quotas: n.quotas}
 	if b := n.w.sc.Batch; b != nil {
 		set.Batch.Max = b.Max
 		for class := range set.Batch.Wait {
@@ -168,20 +177,17 @@ func (n *node) recoverTwice() error {
 }
 
 func (n *node) recoverOnce() (string, error) {
-	n.core = n.newCore()
-	if err := n.core.Restore(n.clock(), n.store); err != nil {
+	if err := n.open(); err != nil {
 		return "", err
 	}
-	n.configure(n.core)
 	for e := n.core.Take(); e != nil; e = n.core.Take() {
+		if e.Write != nil {
+			n.append(e.Write)
+			if lsn, ok := n.store.Sync(); ok {
+				n.core.Persisted(n.clock(), lsn)
+			}
+		}
 		n.load(e.Loads)
-		if e.Write == nil {
-			continue
-		}
-		n.append(e.Write)
-		if lsn, ok := n.store.Sync(); ok {
-			n.core.Persisted(n.clock(), lsn)
-		}
 	}
 	n.past = add(n.past, n.core.Stats())
 	n.judge.Crashed()
@@ -320,6 +326,7 @@ func (n *node) run(e *core.Effects) {
 			n.sync()
 		}
 	}
+	n.w.report.OutOfTurn += outOfTurn(e)
 	for _, s := range e.Sends {
 		if _, ok := s.Frame.(core.Ack); ok && n.fires(scenario.OnAck) {
 			return
@@ -360,9 +367,29 @@ func (n *node) send(s core.Send) {
 	if ses == nil {
 		return
 	}
-	f := n.w.tamper.send(n, s.Frame)
+	f := n.w.tamper.send(n, n.payload(s.Frame))
 	n.judge.Sent(s.Link, f)
 	ses.send(n, f)
+}
+
+// payload reads what a transfer carries. Of a record that cannot be read the
+// peer gets the obituary, so that nothing waits for it.
+func (n *node) payload(f core.Frame) core.Frame {
+	t, ok := f.(*core.Transfer)
+	if !ok || t.Blob != nil || t.Entry.State == store.Ended {
+		return f
+	}
+	b, err := n.store.Read(t.Header.Seq)
+	switch {
+	case errors.Is(err, store.ErrDamaged):
+		n.unreadable(t.Entry.Queue, t.Header.Seq)
+		t.Entry.State = store.Ended
+	case err != nil:
+		n.w.fault(err)
+	default:
+		t.Blob = &store.Blob{B: b}
+	}
+	return t
 }
 
 func (n *node) deliver(d core.Delivery) {
@@ -390,6 +417,11 @@ func (n *node) load(loads []storeforward.Load) {
 	for _, l := range loads {
 		items, err := n.store.Scan(l.Queue, l.After, l.N)
 		n.w.fault(err)
+		for i := range items {
+			if items[i].Damaged {
+				n.judge.Unreadable(l.Queue, items[i].Header.Seq, true)
+			}
+		}
 		n.core.Loaded(n.clock(), l.Queue, items)
 	}
 }
@@ -445,7 +477,9 @@ func (n *node) sync() {
 		if n.failed != nil && n.up {
 			n.stop()
 		} else if n.checks++; n.up && n.checks%64 == 0 && n.store.Staged() == 0 {
-			n.judge.Agrees(n.core.View())
+			v := n.core.View()
+			n.judge.Agrees(v)
+			n.recount(v)
 		}
 	}))
 }

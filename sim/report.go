@@ -6,6 +6,7 @@ import (
 
 	"github.com/farhop/farhop/node/core"
 	"github.com/farhop/farhop/sim/oracle"
+	"github.com/farhop/farhop/storeforward/bundle"
 )
 
 // Report is the verdict on a run.
@@ -44,8 +45,20 @@ type Report struct {
 	HeldBack       uint64  `json:"held_back"`
 	GapsGivenUp    uint64  `json:"gaps_given_up"`
 	LinkBytes      uint64  `json:"link_bytes"`
-	Live           uint64  `json:"live"`   // given to devices whose session does not outlive them
-	Stored         int     `json:"stored"` // entries in stores at the end
+	Purges         uint64  `json:"purges"`
+	Retries        uint64  `json:"retries"`
+	OutOfTurn      uint64  `json:"out_of_turn"`     // of a class that was passed over too often
+	Purged         uint64  `json:"purged"`          // entries
+	Damaged        uint64  `json:"damaged"`         // entries
+	Displaced      uint64  `json:"displaced"`       // entries
+	OverQuota      uint64  `json:"over_quota"`      // submissions and transfers refused by a quota
+	StoreFull      uint64  `json:"store_full"`      // refused because the store was full
+	Batches        uint64  `json:"batches"`         // stored
+	OpenAtCrash    uint64  `json:"open_at_crash"`   // messages in a batch that was not closed when their node crashed
+	KeysKnown      uint64  `json:"keys_known"`      // submissions known by their Key
+	EndedElse      uint64  `json:"ended_otherwise"` // of those expected, ended by an operator, by damage or for newer work
+	Live           uint64  `json:"live"`            // given to devices whose session does not outlive them
+	Stored         int     `json:"stored"`          // entries in stores at the end
 	MeanLatency    float64 `json:"mean_latency_seconds"`
 
 	Broken []oracle.Violation `json:"broken,omitempty"` // the first of them
@@ -81,7 +94,10 @@ func (r *Report) fill(o *oracle.Oracle) {
 	t := &o.Tally
 	r.Expected, r.Delivered, r.Pending, r.Lost, r.Expired = t.Expected, t.Delivered, t.Pending, t.Lost, t.Expired
 	r.Duplicates, r.Redelivered, r.OutOfOrder, r.Late = t.Duplicates, t.Redelivered, t.OutOfOrder, t.Late
-	r.WireCopies = t.WireCopies
+	r.WireCopies, r.EndedElse = t.WireCopies, t.Ended
+	r.Purged, r.Damaged, r.Displaced = t.Ends[bundle.Purged], t.Ends[bundle.Damaged], t.Ends[bundle.Displaced]
+	r.OverQuota, r.StoreFull = t.Refusals[bundle.QuotaExceeded], t.Refusals[bundle.StoreFull]
+	r.Batches, r.OpenAtCrash, r.KeysKnown = t.Batches, t.OpenCrash, t.Repeats
 	if t.First > 0 {
 		r.MeanLatency = (t.Latency / time.Duration(t.First)).Seconds()
 	}

@@ -20,6 +20,7 @@ type tamper struct {
 	onDeliver   func(s *subscriber, d core.Delivery, b []byte) (times int, later bool)
 	onCrashed   func(n *node)
 	onRecovered func(n *node)
+	onPurged    func(done core.Purged) core.Purged
 	atEnd       func(w *world)
 }
 
@@ -89,6 +90,13 @@ func (t *tamper) recovered(n *node) {
 	if t.onRecovered != nil {
 		t.onRecovered(n)
 	}
+}
+
+func (t *tamper) purged(done core.Purged) core.Purged {
+	if t.onPurged != nil {
+		return t.onPurged(done)
+	}
+	return done
 }
 
 func (t *tamper) end(w *world) {

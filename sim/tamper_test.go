@@ -52,6 +52,9 @@ func TestEachLawSpeaksAlone(t *testing.T) {
 		{oracle.Agreement, "", dropUnseen},
 		{oracle.Wire, "", skipNumber},
 		{oracle.Progress, "", neverAnswer},
+		{oracle.Quota, "", chargeUnwritten},
+		{oracle.Reasons, "faults: [{kind: crash, node: r, at: 2m, on: sync, for: 5s}]", damageUntold},
+		{oracle.Purge, "faults: [{kind: purge, node: a, at: 3m}]", purgeMore},
 	} {
 		t.Run(c.law.String(), func(t *testing.T) {
 			w, err := scenario.Parse("line.yaml", []byte(line+c.faults))
@@ -63,6 +66,9 @@ func TestEachLawSpeaksAlone(t *testing.T) {
 				w.Faults = append(w.Faults, scenario.Fault{
 					Kind: scenario.Cut, Link: w.Links[0].Between, At: scenario.Duration(time.Minute), For: scenario.Duration(2 * time.Minute),
 				})
+			}
+			if c.law == oracle.Quota {
+				w.Nodes[0].Quotas = []scenario.Quota{{Name: "pubs", Client: "pub*", Count: 100}}
 			}
 			r, err := Run(w, 1, Option{tamper: c.tamper()})
 			if err != nil {
@@ -274,6 +280,26 @@ func dropUnseen() tamper {
 			v.Totals.Bytes++
 			n.judge.Agrees(v)
 		}
+	}}
+}
+
+// A node does not keep what is on an account.
+func chargeUnwritten() tamper { return tamper{onStaged: without("a", "u/")} }
+
+// The disk changes what it holds, and the world does not say so.
+func damageUntold() tamper {
+	return tamper{onCrashed: func(n *node) {
+		for _, it := range n.stored() {
+			n.store.Damage(it.Header.Seq)
+		}
+	}}
+}
+
+// The operator is told of more than ended.
+func purgeMore() tamper {
+	return tamper{onPurged: func(done core.Purged) core.Purged {
+		done.Ended++
+		return done
 	}}
 }
 

@@ -67,7 +67,7 @@ func Run(sc *scenario.World, seed uint64, opt Option) (*Report, error) {
 	if sc.Calm > 0 {
 		w.quiet = w.end - time.Duration(sc.Calm)
 	}
-	w.judge = oracle.New(oracle.Config{Now: func() time.Duration { return w.now }, Identify: identify, Unfold: members, Broken: w.broken})
+	w.judge = oracle.New(oracle.Config{Now: func() time.Duration { return w.now }, Identify: identify, Unfold: members, Broken: w.broken, Max: 64})
 	if err := w.build(); err != nil {
 		return nil, err
 	}
@@ -195,6 +195,9 @@ func (w *world) addNode(spec scenario.Node) {
 	}
 	n.rng = w.stream("node", n.index)
 	n.judged()
+	quotas, err := spec.Limits()
+	w.fault(err)
+	n.quotas = quotas
 	w.nodes = append(w.nodes, n)
 	w.byName[spec.Name] = n
 }
@@ -304,6 +307,12 @@ func (w *world) reaches(topic string, n *node) bool {
 	return len(route.To) == 1 && route.Unreachable == policy.Store && route.To[0].Contains(n.region)
 }
 
+// yields reports whether old messages of a topic make room for new ones.
+func (w *world) yields(topic string) bool {
+	route, ok := w.routes.ForTopic(topic)
+	return ok && route.OnFull == policy.DropOldest
+}
+
 func (w *world) finish() {
 	r := &w.report
 	r.Seed, r.Name, r.Nodes, r.Links = w.seed, w.sc.Name, len(w.nodes), len(w.links)
@@ -316,6 +325,9 @@ func (w *world) finish() {
 		w.fault(fmt.Errorf("the world ended before every node knew of every subscriber"))
 	}
 	w.tamper.end(w)
+	for _, n := range w.nodes {
+		n.unread()
+	}
 	w.judge.Finish(w.sc.Drains)
 	r.fill(w.judge)
 }

@@ -85,6 +85,7 @@ func (n *Node) SubscribedFirm(client string) {
 func (n *Node) Offered(d core.Delivery) {
 	m := n.o.message(d.Header.Message)
 	p := n.find(d.Entry.Queue, d.Header.Seq)
+	n.unpurged(spot{d.Entry.Queue, d.Header.Seq})
 	switch {
 	case p == nil:
 		n.o.blame(Offer, n, m, "delivered before it was durable, or after it was dropped")
@@ -163,7 +164,7 @@ func (d *Device) Took(k Publication, dup bool) (first bool) {
 		return &message{pub: p}
 	}
 	if slices.Contains(p.got, d) {
-		if dup || p.resent && p.qos < 2 {
+		if dup || p.resent && p.qos < 2 && !p.keyed {
 			o.Tally.Redelivered++
 		} else {
 			o.Tally.Duplicates++

@@ -72,6 +72,9 @@ func (o *Oracle) missing(p *publication, d *Device, held *message, reason bundle
 	case reason == bundle.Expired || reason == bundle.SessionEnded || reason == bundle.NotAllowed:
 		o.Tally.Expired++
 		return
+	case reason == bundle.Purged || reason == bundle.Damaged || reason == bundle.Displaced:
+		o.Tally.Ended++ // each was judged when it ended
+		return
 	}
 	o.Tally.Lost++
 	m := &message{pub: p, blamed: p.blamed}
@@ -79,6 +82,25 @@ func (o *Oracle) missing(p *publication, d *Device, held *message, reason bundle
 		m = p.ids[0]
 	}
 	o.blame(Account, d.node, m, "acknowledged, and neither delivered to %s, stored, nor ended for a reason (%s)", d.client, reason)
+}
+
+// Unread tells at the end of a run that a queue holds messages of which none is
+// in memory, and none on its way there. They are judged here, and not again.
+func (n *Node) Unread(q store.Queue) {
+	why := ""
+	if n.bare[q] {
+		why = ", since a record of it was damaged"
+	}
+	n.o.broken(Progress, n, "-", "%s is not read from the store any more%s: %d messages wait in it", core.QueueText(q), why, n.counts[q])
+	for _, seq := range slices.Sorted(maps.Keys(n.places)) {
+		if p := n.find(q, seq); p != nil {
+			for _, m := range p.carried() {
+				if m.blamed = true; m.pub != nil {
+					m.pub.blamed = true
+				}
+			}
+		}
+	}
 }
 
 // leads reports whether a queue of a node is a way to a device.
@@ -111,8 +133,8 @@ func (n *Node) Agrees(v core.View) {
 			n.o.broken(Agreement, n, "-", "memory counts %d in %s, the disk holds %d", q.Count, core.QueueText(q.Queue), n.counts[q.Queue])
 		}
 	}
-	if v.Totals.Bytes != n.bytes {
-		n.o.broken(Agreement, n, "-", "memory counts %d bytes, the disk holds %d", v.Totals.Bytes, n.bytes)
+	if lost := n.books.blurred(); v.Totals.Bytes != n.bytes+lost {
+		n.o.broken(Agreement, n, "-", "memory counts %d bytes, the disk holds %d and lost %d", v.Totals.Bytes, n.bytes, lost)
 	}
 	held := 0
 	for _, count := range n.counts {
@@ -120,6 +142,21 @@ func (n *Node) Agrees(v core.View) {
 	}
 	if held != total {
 		n.o.broken(Agreement, n, "-", "memory counts %d in all queues, the disk holds %d", total, held)
+	}
+}
+
+// Recounted compares the accounts of a node with what its store holds, added
+// up anew. Call it when no batch is staged and every record can be read.
+func (n *Node) Recounted(counts, stored map[string]Used) {
+	for _, key := range slices.Sorted(maps.Keys(stored)) {
+		if off := n.books.off[key]; counts[key] != (Used{stored[key].Bytes + off.Bytes, stored[key].Count + off.Count}) {
+			n.o.broken(Quota, n, "-", "memory counts %+v on account %s, the store holds %+v", counts[key], key, stored[key])
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(counts)) {
+		if _, ok := stored[key]; !ok && counts[key] != n.books.off[key] {
+			n.o.broken(Quota, n, "-", "memory counts %+v on account %s, the store holds nothing", counts[key], key)
+		}
 	}
 }
 

@@ -27,18 +27,21 @@ const (
 	OnceDevice             // a device gets a message once, repeats that MQTT allows aside
 	Order                  // a device gets the messages of one publisher in their order, gaps that were given up aside
 	Age                    // a life only shrinks; nothing ends before it is over, nothing is offered after
-	Bounded                // the store never holds more bytes than its quota
+	Bounded                // the store never holds more than it may, nor a class what is left to those above it
 	Recovery               // a restart finds exactly what was durable
 	Twice                  // to recover twice is to recover once
 	Agreement              // memory counts what the disk holds
 	Wire                   // transfers are numbered without a gap, and no session ends for a breach of protocol
 	Progress               // once all faults are healed, everything arrives
-	NumLaws     = 18
+	Quota                  // an account counts what is stored on it, and takes no more than its quota
+	Reasons                // what ends by damage or for want of room is counted so, and its own route allows it
+	Purge                  // an operator ends what was meant, and what the answer says
+	NumLaws     = 21
 )
 
 var lawNames = [NumLaws]string{
 	"reply", "refusal", "custody", "offer", "release", "holder", "account", "once-hop", "once-session", "once-device",
-	"order", "age", "bounded", "recovery", "twice", "agreement", "wire", "progress",
+	"order", "age", "bounded", "recovery", "twice", "agreement", "wire", "progress", "quota", "reasons", "purge",
 }
 
 // String returns the name of the law.
@@ -94,11 +97,19 @@ type NodeConfig struct {
 	Name     addr.Node
 	Region   addr.Region
 	MaxBytes int64        // quota of its store; 0: not judged
+	MaxCount int          // entries in it; 0: not judged
 	Clock    func() int64 // the node's own time, ms
 	Bytes    func() int64 // durable payload bytes, each message once
 	Stats    func() core.Stats
 	// OrderWait is how long the node waits for what came before a message.
 	OrderWait time.Duration
+	// Limits returns the quota of an account, 0 for no limit.
+	Limits func(key string) (bytes int64, count int)
+	// Charges, when set, returns accounts that a message must be charged to.
+	Charges func(h *store.Header, pub Publication) []string
+	// Yields, when set, reports whether old messages of a topic make room for
+	// new ones.
+	Yields func(topic string) bool
 }
 
 // Tally counts what happened in a run.
@@ -116,6 +127,13 @@ type Tally struct {
 	First       uint64        // first deliveries
 	WireCopies  uint64        // bundles that arrived at a node that had them before: of the transport, not of devices
 	Violations  int           // all, also those not kept
+
+	Ended     uint64                    // deliveries due that an operator, a damaged disk or newer work ended
+	Ends      [bundle.NumReasons]uint64 // entries that ended by an operator, damage or for newer work, by reason
+	Refusals  [bundle.NumReasons]uint64 // submissions and transfers refused, by reason
+	Repeats   uint64                    // submissions known by their Key
+	Batches   uint64                    // batches stored
+	OpenCrash uint64                    // messages in a batch that was not closed when their node crashed
 }
 
 func (o *Oracle) broken(l Law, n *Node, message, format string, args ...any) {

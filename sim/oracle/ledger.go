@@ -15,8 +15,9 @@ import (
 func (n *Node) Submitted(token uint64, k Publication, s *core.Submission, loose, again bool) {
 	p := n.o.publication(k)
 	p.topic, p.qos, p.retain = s.Topic, s.QoS, s.Retain
-	p.loose, p.resent = p.loose || loose, p.resent || again
+	p.loose, p.resent, p.keyed = p.loose || loose, p.resent || again, !s.Key.IsZero()
 	n.tokens[token] = &attempt{pub: p, at: n.cfg.Clock()}
+	n.books.asking = n.tokens[token]
 }
 
 // Replied tells that the node answered a submission.
@@ -29,13 +30,22 @@ func (n *Node) Replied(r core.Reply) {
 	p := a.pub
 	switch r.Reason {
 	case bundle.OK:
-	case bundle.Duplicate, bundle.DiskFailed, bundle.NoSubscriber: // answered before; not answered; nothing to keep
-		if r.Reason == bundle.NoSubscriber && p.qos > 0 {
+	case bundle.DiskFailed: // not answered
+		return
+	case bundle.Duplicate, bundle.NoSubscriber: // it is here since before, and this is the answer; nothing to keep
+		if r.Reason == bundle.Duplicate && p.keyed {
+			n.o.Tally.Repeats++
+		}
+		if p.qos > 0 {
 			n.o.acknowledge(p)
 		}
 		return
 	default:
 		p.refused = true
+		n.o.Tally.Refusals[r.Reason]++
+		if a.displaced > 0 {
+			n.o.broken(Reasons, n, r.Message.String(), "%d older messages made room for it, and it was refused as %s", a.displaced, r.Reason)
+		}
 		if m := n.o.messages[r.Message]; m != nil && m.takenBy(n) {
 			n.o.blame(Refusal, n, m, "refused as %s, and kept", r.Reason)
 		}
@@ -99,15 +109,6 @@ func (o *Oracle) acknowledge(p *publication) {
 // Staged tells that a batch was given to the store.
 func (n *Node) Staged(b *store.Batch) {
 	n.staged = append(n.staged, b)
-	// The cause must be there when the decision is taken, not when it becomes
-	// durable, perhaps much later.
-	for i := range b.Drops {
-		d := &b.Drops[i]
-		p := n.find(d.Queue, d.Seq)
-		if p != nil && p.c != nil && d.Queue.Kind != store.ToOrder && p.state != store.Ended {
-			n.caused(b, p, spot{d.Queue, d.Seq})
-		}
-	}
 	for i := range b.Puts {
 		p := &b.Puts[i]
 		n.lastSeq = max(n.lastSeq, p.Header.Seq)
@@ -119,6 +120,16 @@ func (n *Node) Staged(b *store.Batch) {
 		}
 		for _, one := range n.members(p) {
 			n.begins(one, p.Header)
+		}
+	}
+	n.enter(b) // when it is known whose the messages are
+	// The cause must be there when the decision is taken, not when it becomes
+	// durable, perhaps much later.
+	for i := range b.Drops {
+		d := &b.Drops[i]
+		p := n.find(d.Queue, d.Seq)
+		if p != nil && p.c != nil && d.Queue.Kind != store.ToOrder && p.state != store.Ended {
+			n.caused(b, p, spot{d.Queue, d.Seq})
 		}
 	}
 }
@@ -259,7 +270,7 @@ func (n *Node) movedFrom(b *store.Batch, m *message) *place {
 
 func (n *Node) place(m *message, put *store.Put, e *store.Entry, in *custody, now int64) {
 	h := put.Header
-	p := place{m: m, queue: e.Queue, expires: h.Expires, since: now, size: int64(h.Size), state: e.State}
+	p := place{m: m, queue: e.Queue, expires: h.Expires, since: now, size: int64(h.Size), state: e.State, h: h}
 	n.bytes += p.bytes()
 	switch e.Queue.Kind {
 	case store.ToNode, store.ToRegion:
@@ -353,7 +364,9 @@ func (n *Node) mark(mk *store.Mark, now int64) {
 // expired judges the end of a life, or a refusal that is final.
 func (n *Node) expired(p *place, seq uint64, now int64) {
 	reason := bundle.Expired
-	if denied := n.denied[spot{p.queue, seq}]; denied != bundle.OK {
+	if why := n.books.why[spot{p.queue, seq}]; why != bundle.OK {
+		reason = why
+	} else if denied := n.denied[spot{p.queue, seq}]; denied != bundle.OK {
 		reason = denied
 	} else if now < p.expires {
 		n.o.blame(Age, n, p.m, "it ended in %s with %d ms left to live", core.QueueText(p.queue), p.expires-now)
@@ -395,6 +408,7 @@ func (n *Node) drop(b *store.Batch, d *store.Drop, now int64) {
 	delete(n.released, at)
 	delete(n.denied, at)
 	delete(n.settled, at)
+	delete(n.books.why, at)
 	if c != nil && c.holders == 0 && !c.over() {
 		n.o.blame(Holder, n, m, "the copy for %s has no durable holder left", core.QueueText(c.dest))
 	}
@@ -404,7 +418,7 @@ func (n *Node) drop(b *store.Batch, d *store.Drop, now int64) {
 func (n *Node) caused(b *store.Batch, p *place, at spot) {
 	moved := slices.ContainsFunc(b.Puts, func(put store.Put) bool { return put.Header.Message == p.m.id })
 	ended := slices.ContainsFunc(b.Marks, func(m store.Mark) bool { return m.Queue == at.queue && m.Seq == at.seq })
-	if !moved && !ended && !n.released[at] && n.denied[at] == bundle.OK && n.cfg.Clock() < p.expires {
+	if !moved && !ended && n.books.why[at] == bundle.OK && !n.released[at] && n.denied[at] == bundle.OK && n.cfg.Clock() < p.expires {
 		n.o.blame(Release, n, p.m, "given up in %s without a cause", core.QueueText(p.queue))
 	}
 }
@@ -412,7 +426,11 @@ func (n *Node) caused(b *store.Batch, p *place, at spot) {
 // explain finds the cause of a drop.
 func (n *Node) explain(b *store.Batch, p *place, at spot, now int64) {
 	moved := slices.ContainsFunc(b.Puts, func(put store.Put) bool { return put.Header.Message == p.m.id })
+	why := n.books.why[at]
 	switch {
+	case why != bundle.OK:
+		n.end(p, why)
+		return
 	case moved:
 		return
 	case p.queue.Kind == store.ToNode || p.queue.Kind == store.ToRegion && p.c != nil:

@@ -41,6 +41,7 @@ type publication struct {
 	refused bool
 	blamed  bool
 	loose   bool // order is not promised
+	keyed   bool // it has a Key: published again it is the same
 	ids     []*message
 }
 
@@ -91,6 +92,7 @@ type place struct {
 	since   int64 // ms of the node's clock when it was put
 	size    int64
 	state   store.EntryState
+	h       *store.Header
 }
 
 // bytes is what the place adds to the bytes of its node: an obituary nothing.
@@ -132,6 +134,10 @@ type Node struct {
 	gapsPast uint64                   // given up in earlier lives
 	gapsSeen uint64
 	lateSeen uint64
+	books    books
+	damaged  map[uint64]bool      // by Seq: the disk changed it
+	bare     map[store.Queue]bool // a record of it was damaged
+	leaks    map[string]Used      // what accounts were said to keep of what was damaged
 }
 
 type hop struct {
@@ -150,8 +156,9 @@ type spot struct {
 }
 
 type attempt struct {
-	pub *publication
-	at  int64 // node's clock, ms
+	pub       *publication
+	at        int64 // node's clock, ms
+	displaced int   // older messages that made room for it
 }
 
 // Node adds a node.
@@ -159,6 +166,7 @@ func (o *Oracle) Node(cfg NodeConfig) *Node {
 	n := &Node{
 		o: o, cfg: cfg, places: map[uint64][]place{}, counts: map[store.Queue]int{}, holds: map[*custody]int{},
 		took: map[hop]bool{}, queued: map[visit]bool{}, sessions: map[string]*session{}, retained: map[string]Publication{},
+		damaged: map[uint64]bool{}, leaks: map[string]Used{}, bare: map[store.Queue]bool{},
 	}
 	n.forget()
 	o.nodes = append(o.nodes, n)
@@ -169,6 +177,7 @@ func (o *Oracle) Node(cfg NodeConfig) *Node {
 // forget drops what only a running node knows.
 func (n *Node) forget() {
 	n.staged = nil
+	n.books = books{}
 	n.tokens, n.ends = map[uint64]*attempt{}, map[uint64]*end{}
 	n.arriving = map[*custody]arrivalInfo{}
 	n.released, n.settled, n.denied = map[spot]bool{}, map[spot]bool{}, map[spot]bundle.Reason{}
@@ -179,6 +188,11 @@ func (n *Node) forget() {
 func (n *Node) Crashed() {
 	if n.cfg.Stats != nil {
 		n.gapsPast += n.cfg.Stats().GapsGivenUp
+	}
+	for _, a := range n.tokens {
+		if len(a.pub.ids) == 0 && a.pub.qos > 0 {
+			n.o.Tally.OpenCrash++
+		}
 	}
 	for _, b := range n.staged {
 		for i := range b.Puts {

@@ -19,7 +19,7 @@ func TestNames(t *testing.T) {
 		}
 		seen[l.String()] = true
 	}
-	if Law(NumLaws).String() != "law-18" {
+	if Law(NumLaws).String() != "law-21" {
 		t.Errorf("an unknown law is called %s", Law(NumLaws))
 	}
 }

@@ -80,6 +80,7 @@ func (n *Node) Sent(id uint64, f core.Frame) {
 	case core.Ack:
 		n.sentAck(e, f)
 	case core.Refuse:
+		n.o.Tally.Refusals[f.Reason]++
 		for i := range e.in[f.Class] {
 			if p := &e.in[f.Class][i]; p.xid == f.XID {
 				p.trivial = true
@@ -98,6 +99,9 @@ func (n *Node) sentTransfer(e *end, f *core.Transfer) {
 	at := spot{f.Entry.Queue, f.Header.Seq}
 	out.flights = append(out.flights, flight{f.XID, at})
 	p := n.find(at.queue, at.seq)
+	if f.Entry.State != store.Ended {
+		n.unpurged(at)
+	}
 	switch {
 	case p == nil:
 		n.o.blame(Offer, n, n.o.message(f.Header.Message), "sent before it was durable, or after it was dropped")

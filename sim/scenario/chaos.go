@@ -26,6 +26,7 @@ func Chaos(seed uint64) *World {
 	for range 16 + c.rng.IntN(60) {
 		c.w.Faults = append(c.w.Faults, c.fault())
 	}
+	c.stores(seed)
 	return c.w
 }
 

@@ -24,11 +24,14 @@ const (
 	Reorder   FaultKind = "reorder"   // Link, At: a transfer is overtaken, against the transport's promise
 	Away      FaultKind = "away"      // Client, At, For: a device has no connection
 	Clean     FaultKind = "clean"     // Client, At: a device starts anew, without its session
+	Damage    FaultKind = "damage"    // Node, At, Nth, For: so many stored messages cannot be read any more; with For, once there are some, and the power fails too
+	Purge     FaultKind = "purge"     // Node, At, Queue, Class, By, From: an operator ends messages, those older than By
+	Retry     FaultKind = "retry"     // Node, At: an operator lets everything that rests go at once
 )
 
 // kinds lists them all.
 func kinds() []FaultKind {
-	return []FaultKind{Crash, Full, Fail, Slow, Clock, Cut, Reset, Duplicate, Reorder, Away, Clean}
+	return []FaultKind{Crash, Full, Fail, Slow, Clock, Cut, Reset, Duplicate, Reorder, Away, Clean, Damage, Purge, Retry}
 }
 
 // Triggers of a Crash: the Nth time after At that the node does this. The
@@ -46,6 +49,11 @@ const (
 func triggers() []string {
 	return []string{OnReceive, OnStage, OnSync, OnAck, OnReply, OnOffer, OnRelease}
 }
+
+// OneMessage is the Queue of a Purge that ends one message, wherever it is.
+// The other names stand for the fullest queue of their kind, "" for all
+// queues.
+const OneMessage = "one"
 
 // The ways of a Cut.
 const (
@@ -67,6 +75,9 @@ type Fault struct {
 	Torn   bool      `yaml:"torn,omitempty"` // some of the oldest unsynced batches survive
 	On     string    `yaml:"on,omitempty"`
 	Nth    int       `yaml:"nth,omitempty"` // default 1
+	Queue  string    `yaml:"queue,omitempty"`
+	Class  string    `yaml:"class,omitempty"`
+	From   string    `yaml:"from,omitempty"` // node the messages entered at
 }
 
 // String is one line for people.
@@ -94,6 +105,11 @@ func (f Fault) String() string {
 	if f.Way != "" {
 		b.WriteString(" " + f.Way)
 	}
+	for _, what := range []string{f.Queue, f.Class, f.From} {
+		if what != "" {
+			b.WriteString(" of " + what)
+		}
+	}
 	if f.Torn {
 		b.WriteString(" torn")
 	}
@@ -111,8 +127,9 @@ func (v *validator) faults(w *World) {
 	for i, f := range w.Faults {
 		at := fmt.Sprintf("faults[%d]", i)
 		switch f.Kind {
-		case Crash, Full, Fail, Slow, Clock:
+		case Crash, Full, Fail, Slow, Clock, Damage, Purge, Retry:
 			v.node(at, f.Node)
+			v.operator(at, &w.Faults[i])
 		case Cut, Reset, Duplicate, Reorder:
 			if !links[f.Link] {
 				v.bad("%s: no link is between %s and %s, in this order", at, f.Link[0], f.Link[1])

@@ -76,6 +76,7 @@ type Node struct {
 	Count  int      `yaml:"count,omitempty"`  // messages in its store
 	Window int      `yaml:"window,omitempty"` // items per queue in memory
 	Sync   Duration `yaml:"sync,omitempty"`   // default: the world's
+	Quotas []Quota  `yaml:"quotas,omitempty"` // of what it keeps
 }
 
 // Grid makes a mesh of nodes n00, n01, ... each linked to a few others.
@@ -139,16 +140,17 @@ type Subscriber struct {
 
 // Publisher is a device that publishes at a steady rate, and in bursts.
 type Publisher struct {
-	Node   string   `yaml:"node"`
-	Client string   `yaml:"client"`
-	Topic  string   `yaml:"topic"`
-	QoS    uint8    `yaml:"qos"`
-	Every  Duration `yaml:"every"`
-	Size   int      `yaml:"size,omitempty"`
-	TTL    Duration `yaml:"ttl,omitempty"`
-	Class  string   `yaml:"class,omitempty"` // default telemetry
-	Retain bool     `yaml:"retain,omitempty"`
-	Bursts []Burst  `yaml:"bursts,omitempty,flow"`
+	Node    string   `yaml:"node"`
+	Client  string   `yaml:"client"`
+	Topic   string   `yaml:"topic"`
+	QoS     uint8    `yaml:"qos"`
+	Every   Duration `yaml:"every"`
+	Size    int      `yaml:"size,omitempty"`
+	TTL     Duration `yaml:"ttl,omitempty"`
+	Class   string   `yaml:"class,omitempty"` // default telemetry
+	Retain  bool     `yaml:"retain,omitempty"`
+	Outside bool     `yaml:"outside,omitempty"` // no client of the node: each message has a key, which makes it one however often it comes
+	Bursts  []Burst  `yaml:"bursts,omitempty,flow"`
 }
 
 // Burst is many messages at once.
@@ -163,6 +165,7 @@ type Route struct {
 	Topic       string   `yaml:"topic"`
 	To          []string `yaml:"to,omitempty,flow"`
 	Unreachable string   `yaml:"unreachable,omitempty"`
+	OnFull      string   `yaml:"on_full,omitempty"`
 	Class       string   `yaml:"class,omitempty"`
 	TTL         Duration `yaml:"ttl,omitempty"`
 }
@@ -204,6 +207,7 @@ func (w *World) Validate() error {
 		v.bad("duration: must be more than 0, such as 2h")
 	}
 	v.nodes(w)
+	v.limits(w)
 	for i, l := range w.Links {
 		at := fmt.Sprintf("links[%d]", i)
 		v.node(at, l.Between[0])
@@ -242,6 +246,12 @@ func (v *validator) bad(format string, args ...any) {
 func (v *validator) node(where, name string) {
 	if !v.known[name] {
 		v.bad("%s: no node is called %q", where, name)
+	}
+}
+
+func (v *validator) class(where, name string) {
+	if _, err := bundle.ParseClass(name); err != nil {
+		v.bad("%s: %w", where, err)
 	}
 }
 
@@ -289,9 +299,10 @@ func (v *validator) devices(w *World) {
 			v.bad("%s: %w", at, err)
 		}
 		if p.Class != "" {
-			if _, err := bundle.ParseClass(p.Class); err != nil {
-				v.bad("%s: %w", at, err)
-			}
+			v.class(at, p.Class)
+		}
+		if p.Outside && p.QoS != 1 {
+			v.bad("%s: outside: has no packet ids; want qos: 1", at)
 		}
 		if p.Client == "" || p.QoS > 2 || p.Every <= 0 {
 			v.bad("%s: want a client, a qos of 0 to 2 and an interval, such as every: 1s", at)
@@ -315,6 +326,11 @@ func (w *World) Policy() (*policy.Table, error) {
 		}
 		if r.Unreachable != "" {
 			if err := p.Unreachable.UnmarshalText([]byte(r.Unreachable)); err != nil {
+				return nil, err
+			}
+		}
+		if r.OnFull != "" {
+			if err := p.OnFull.UnmarshalText([]byte(r.OnFull)); err != nil {
 				return nil, err
 			}
 		}
