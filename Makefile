@@ -172,7 +172,7 @@ mutants: ## plant bugs, each has to be found (ARGS='-short' or '-run NAME')
 
 .PHONY: worlds
 worlds: ## HOURS=10000 virtual node-hours of faults, judged by every law at every step (ARGS='-seed N' plays one again)
-	go test -count=1 -timeout 4h -run Laws ./sim -args -node-hours $(HOURS) $(ARGS)
+	go test -count=1 -v -timeout 4h -run Laws ./sim -args -node-hours $(HOURS) $(ARGS)
 
 .PHONY: images
 images: ## IMAGES=20000 disks as power cuts leave them, each opened and compared with what was acknowledged

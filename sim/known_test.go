@@ -19,9 +19,6 @@ type fault struct {
 func knownFaults() []fault {
 	return []fault{
 		{oracle.Quota, "that ended as damaged", "of a record that cannot be read nobody knows the accounts, so they keep it for ever"},
-		{oracle.Reasons, "older messages made room for it, and it was refused", "old messages are displaced though that makes no room, of another account or in a full count"},
-		{oracle.Reasons, "its own route does not say so", "the oldest of a queue is displaced, whatever its own route says"},
-		{oracle.Progress, "is not read from the store any more, since a record of it was damaged", "a queue that a damaged record made look incomplete is never read again"},
 	}
 }
 

@@ -247,6 +247,8 @@ func (m *Machine) Loads() []Load {
 		if q.loading && !q.complete() {
 			q.asked = m.persisted
 			out = append(out, Load{Queue: q.Name, After: q.last, N: m.room(q) - q.windowed})
+		} else {
+			q.loading = false // else nobody would ask again
 		}
 	}
 	m.wants = m.wants[:0]

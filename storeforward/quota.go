@@ -27,12 +27,45 @@ var reserve = [bundle.NumClasses]int64{
 // Room reports whether a message of a class, of size bytes and with n entries,
 // may still come in, and the reason when not.
 func (m *Machine) Room(class bundle.Class, size, n int) bundle.Reason {
+	return m.RoomAfter(&Freed{}, class, size, n)
+}
+
+// RoomAfter is Room once freed is gone.
+func (m *Machine) RoomAfter(freed *Freed, class bundle.Class, size, n int) bundle.Reason {
 	kept := reserve[class]
-	if int64(m.stats.Messages+n) > int64(m.cfg.MaxCount)-int64(m.cfg.MaxCount)*kept/100 ||
-		m.stats.Bytes+int64(size)*int64(n) > m.cfg.MaxBytes-m.cfg.MaxBytes/100*kept {
+	if int64(m.stats.Messages-freed.Messages+n) > int64(m.cfg.MaxCount)-int64(m.cfg.MaxCount)*kept/100 ||
+		m.stats.Bytes-freed.Bytes+int64(size)*int64(n) > m.cfg.MaxBytes-m.cfg.MaxBytes/100*kept {
 		return bundle.StoreFull
 	}
 	return bundle.OK
+}
+
+// Freed is what the end of some items would give back.
+type Freed struct {
+	Messages int
+	Bytes    int64
+	Accounts map[string]Usage
+}
+
+// Add counts an item in. whole says that its entry goes too: it leaves no
+// obituary.
+func (f *Freed) Add(i *Item, whole bool) {
+	if whole {
+		f.Messages++
+	}
+	f.Bytes += i.size()
+	if i.Header.Charge == "" || i.Entry.State == store.Ended {
+		return
+	}
+	if f.Accounts == nil {
+		f.Accounts = map[string]Usage{}
+	}
+	for key := range strings.SplitSeq(i.Header.Charge, "\n") {
+		u := f.Accounts[key]
+		u.Count += max(int(i.Header.Count), 1)
+		u.Bytes += int64(i.Header.Size)
+		f.Accounts[key] = u
+	}
 }
 
 // HalfFree reports whether the store is at most half full with a message of

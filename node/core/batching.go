@@ -1,6 +1,8 @@
 package core
 
 import (
+	"strings"
+
 	"github.com/farhop/farhop/storeforward/batch"
 	"github.com/farhop/farhop/storeforward/bundle"
 	"github.com/farhop/farhop/storeforward/store"
@@ -50,6 +52,7 @@ func (c *Core) join(h *store.Header, blob *store.Blob, queues []store.Queue, rep
 		b.packer.Add(h.Message.Seq.Count()-b.first.Message.Seq.Count()+1, data)
 		b.first.QoS = max(b.first.QoS, h.QoS)
 		b.bytes += int64(h.Size)
+		c.joinAccounts(h.Charge, int64(h.Size), 1)
 		cost := joinCost(h, int64(h.Size), q.Name)
 		b.cost += cost
 		c.room.joined += cost
@@ -70,7 +73,7 @@ func (c *Core) batchFor(h *store.Header, q store.Queue) *openBatch {
 	if b := c.batches[q]; b != nil {
 		next := h.Message.Seq.Count() > b.first.Message.Seq.Count() && h.Message.Node == b.first.Message.Node &&
 			h.Message.Seq.Incarnation() == b.first.Message.Seq.Incarnation() && h.Message.Seq.Class() == b.first.Message.Seq.Class()
-		if next && b.ttl == h.Expires-h.Received && b.first.Charge == h.Charge && b.packer.Fits(int(h.Size)) &&
+		if next && b.ttl == h.Expires-h.Received && b.first.Charge == h.Charge && b.first.Yields == h.Yields && b.packer.Fits(int(h.Size)) &&
 			b.packer.Size()+int(h.Size) <= c.settings.Batch.Max {
 			return b
 		}
@@ -116,6 +119,7 @@ func (c *Core) closeBatch(b *openBatch) {
 		}
 	}
 	c.room.joined -= b.cost
+	c.joinAccounts(b.first.Charge, -b.bytes, -b.packer.Count())
 	h, blob := b.first, b.blob
 	if n := b.packer.Count(); n > 1 {
 		data := b.packer.Append(nil)
@@ -134,13 +138,19 @@ func (c *Core) closeBatch(b *openBatch) {
 	c.pool = append(c.pool, b)
 }
 
-// pending returns what waits in open batches on account of a quota.
-func (c *Core) pending(charge string) (bytes int64, count int) {
-	for _, b := range c.openOrder {
-		if b.first.Charge == charge && b.packer.Count() > 0 {
-			bytes += b.bytes
-			count += b.packer.Count()
+// joinAccounts counts what waits in open batches on its quotas, or takes it
+// out again.
+func (c *Core) joinAccounts(charge string, bytes int64, count int) {
+	if charge == "" {
+		return
+	}
+	for key := range strings.SplitSeq(charge, "\n") {
+		u := c.joined[key]
+		u.Bytes += bytes
+		if u.Count += count; u.Count == 0 {
+			delete(c.joined, key)
+		} else {
+			c.joined[key] = u
 		}
 	}
-	return bytes, count
 }

@@ -87,6 +87,7 @@ type Core struct {
 	purges     map[store.Queue]purge
 	rests      []rest
 	batches    map[store.Queue]*openBatch
+	joined     map[string]storeforward.Usage // by account: what waits in open batches
 	room       room
 	openOrder  []*openBatch
 	pool       []*openBatch
@@ -103,7 +104,7 @@ func New(cfg Config) *Core {
 	c := &Core{
 		cfg: cfg, table: routing.NewTable(cfg.Self), routes: &policy.Table{},
 		seen: seen{until: map[Key]int64{}}, purges: map[store.Queue]purge{},
-		batches: map[store.Queue]*openBatch{}, dests: map[store.Queue]*dest{}, source: addr.NodeEID(cfg.Self, ServiceMQTT), hops: map[hopKey]*storeforward.Window{},
+		batches: map[store.Queue]*openBatch{}, joined: map[string]storeforward.Usage{}, dests: map[store.Queue]*dest{}, source: addr.NodeEID(cfg.Self, ServiceMQTT), hops: map[hopKey]*storeforward.Window{},
 		messages: map[originKey]*storeforward.Window{}, legs: map[originKey]*leg{},
 		sessions: map[string]*session{}, services: map[string]*server{},
 		links: map[uint64]*link{}, byNode: map[addr.Node]*link{}, outlets: map[addr.Node]*storeforward.Outlet{},

@@ -38,15 +38,20 @@ func (c *Core) expireItem(i *storeforward.Item) { c.end(i, bundle.Expired) }
 // stays as its own obituary, so that the consumer does not wait for it.
 func (c *Core) end(i *storeforward.Item, reason bundle.Reason) {
 	c.stats.Ended[reason] += uint64(max(i.Header.Count, 1))
-	switch q := i.Entry.Queue; {
-	case q.Kind == store.ToNode && i.Entry.DSeq > 0 && i.Queue().Ended() < maxObituaries:
+	switch {
+	case c.buries(i):
 		c.m.Bury(i)
-	case q.Kind == store.ToOrder: // drain passes over it
-		c.m.Bury(i)
-	case q.Kind == store.ToSession:
+	case i.Entry.Queue.Kind == store.ToSession:
 		c.forgetDelivery(i)
 		c.m.Release(i)
 	default:
 		c.m.Release(i)
 	}
+}
+
+// buries reports whether an item stays as its own obituary when it ends. In a
+// ToOrder queue drain passes over it.
+func (c *Core) buries(i *storeforward.Item) bool {
+	q := i.Entry.Queue.Kind
+	return q == store.ToNode && i.Entry.DSeq > 0 && i.Queue().Ended() < maxObituaries || q == store.ToOrder
 }

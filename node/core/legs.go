@@ -157,7 +157,8 @@ func (c *Core) roomFor(h *store.Header, in *Incoming) bundle.Reason {
 	if !in.Region.IsZero() {
 		to.batched[0] = store.Queue{Kind: store.ToRegion, Name: in.Region.String(), Class: in.Class}
 	}
-	return c.fits(h, c.charges(h, "", &to), 1)
+	reason, _ := c.fits(h, c.charges(h, "", &to), 1, &storeforward.Freed{})
+	return reason
 }
 
 // watch begins to wait for a gap to fill, before a message that arrived at a

@@ -16,15 +16,13 @@ const maxDisplaced = 256
 
 // admit decides whether a message may be stored for its recipients: there is
 // room in the store and in every quota it counts against. Where its route says
-// so, older messages of the same queues make room for it.
-func (c *Core) admit(h *store.Header, client string, r *recipients, full policy.OnFull) bundle.Reason {
+// so, older messages that came by such a route make room for it.
+func (c *Core) admit(h *store.Header, client string, r *recipients) bundle.Reason {
 	n := len(r.entries) + len(r.batched)
 	charges := c.charges(h, client, r)
-	reason := c.fits(h, charges, n)
-	if reason != bundle.OK && full == policy.DropOldest {
-		for left := maxDisplaced; reason != bundle.OK && left > 0 && c.displace(r); left-- {
-			reason = c.fits(h, charges, n)
-		}
+	reason, _ := c.fits(h, charges, n, &storeforward.Freed{})
+	if reason != bundle.OK && h.Yields && c.displace(h, charges, n, r) {
+		reason = bundle.OK
 	}
 	if reason != bundle.OK {
 		c.undraw(r.entries)
@@ -74,55 +72,94 @@ func (c *Core) regionOf(q store.Queue) addr.Region {
 	return c.cfg.Region
 }
 
-func (c *Core) fits(h *store.Header, charges []policy.Charge, n int) bundle.Reason {
-	if reason := c.m.Room(h.Class, int(h.Size), n); reason != bundle.OK {
-		return reason
+// fits reports whether a message with n entries has room once freed is gone,
+// and when not, why, and which account is full; "" is the store.
+func (c *Core) fits(h *store.Header, charges []policy.Charge, n int, freed *storeforward.Freed) (bundle.Reason, string) {
+	if reason := c.m.RoomAfter(freed, h.Class, int(h.Size), n); reason != bundle.OK {
+		return reason, ""
 	}
-	if len(charges) == 0 {
-		return bundle.OK
-	}
-	bytes, count := c.pending(h.Charge)
+	units := n * max(int(h.Count), 1)
 	for _, ch := range charges {
-		u := c.m.Used(ch.Key)
-		if max := ch.Quota.Bytes; max > 0 && u.Bytes+bytes+int64(h.Size)*int64(n) > max {
-			return bundle.QuotaExceeded
+		u, open, gone := c.m.Used(ch.Key), c.joined[ch.Key], freed.Accounts[ch.Key]
+		if max := ch.Quota.Bytes; max > 0 && u.Bytes+open.Bytes-gone.Bytes+int64(h.Size)*int64(n) > max {
+			return bundle.QuotaExceeded, ch.Key
 		}
-		if max := ch.Quota.Count; max > 0 && u.Count+count+n > max {
-			return bundle.QuotaExceeded
+		if max := ch.Quota.Count; max > 0 && u.Count+open.Count-gone.Count+units > max {
+			return bundle.QuotaExceeded, ch.Key
 		}
 	}
-	return bundle.OK
+	return bundle.OK, ""
 }
 
-// displace ends the oldest message that waits in one of the queues, and
-// reports whether there was one.
-func (c *Core) displace(r *recipients) bool {
-	var oldest *storeforward.Item
-	look := func(name store.Queue) {
-		q := c.m.Lookup(name)
-		if q == nil {
-			return
-		}
-		for i := q.Head(); i != nil; i = i.Next() {
-			if i.State == storeforward.Waiting && i.Entry.State == store.Pending {
-				if oldest == nil || i.Header.Seq < oldest.Header.Seq {
-					oldest = i
-				}
-				return
-			}
-		}
-	}
+// displace makes room for a message by ending the oldest that wait in its
+// queues, came by a route that says so, and count where room is missing. It
+// ends none unless that is enough.
+func (c *Core) displace(h *store.Header, charges []policy.Charge, n int, r *recipients) bool {
+	var from []*storeforward.Item
 	for _, e := range r.entries {
-		look(e.Queue)
+		from = append(from, c.oldest(e.Queue))
 	}
 	for _, q := range r.batched {
-		look(q)
+		from = append(from, c.oldest(q))
 	}
-	if oldest == nil {
-		return false
+	var victims []*storeforward.Item
+	freed := &storeforward.Freed{}
+	for range maxDisplaced {
+		reason, account := c.fits(h, charges, n, freed)
+		if reason == bundle.OK {
+			for _, i := range victims {
+				c.end(i, bundle.Displaced)
+			}
+			return true
+		}
+		i := takeOldest(from, account)
+		if i == nil {
+			return false
+		}
+		victims = append(victims, i)
+		freed.Add(i, !c.buries(i))
 	}
-	c.end(oldest, bundle.Displaced)
-	return true
+	return false
+}
+
+// oldest returns the first item that waits in a queue.
+func (c *Core) oldest(name store.Queue) *storeforward.Item {
+	if q := c.m.Lookup(name); q != nil {
+		return q.Head()
+	}
+	return nil
+}
+
+// takeOldest takes the oldest item that may be displaced and counts on an
+// account, any when that is "", off the heads of some queues.
+func takeOldest(from []*storeforward.Item, account string) *storeforward.Item {
+	best := -1
+	for k, i := range from {
+		for i != nil && !(i.State == storeforward.Waiting && i.Entry.State == store.Pending && i.Header.Yields && chargedTo(i, account)) {
+			i = i.Next()
+		}
+		if from[k] = i; i != nil && (best < 0 || i.Header.Seq < from[best].Header.Seq) {
+			best = k
+		}
+	}
+	if best < 0 {
+		return nil
+	}
+	i := from[best]
+	from[best] = i.Next()
+	return i
+}
+
+func chargedTo(i *storeforward.Item, account string) bool {
+	if account == "" {
+		return true
+	}
+	for key := range strings.SplitSeq(i.Header.Charge, "\n") {
+		if key == account {
+			return true
+		}
+	}
+	return false
 }
 
 // restoreUsage takes back one account of a quota.

@@ -84,7 +84,7 @@ func (c *Core) Unreadable(now time.Time, name store.Queue, seq uint64) {
 	for i != nil && i.Header.Seq != seq {
 		i = i.Next()
 	}
-	if i == nil {
+	if i == nil || i.Entry.State == store.Ended {
 		return
 	}
 	c.land(i)

@@ -64,7 +64,8 @@ func (c *Core) submit(s *Submission) {
 		c.undraw(r.entries)
 		reason = bundle.StoreFull
 	case len(r.entries)+len(r.batched) > 0:
-		reason = c.admit(h, s.Client, &r, route.OnFull)
+		h.Yields = route.OnFull == policy.DropOldest
+		reason = c.admit(h, s.Client, &r)
 	}
 	c.accept(h, s, r, reason)
 }

@@ -62,7 +62,8 @@ const (
 	flagPayload = 1 << 1 // a payload record existed when the header was written
 	flagCharge  = 1 << 2 // a charge follows the service
 	flagBatch   = 1 << 3 // a count follows the size
-	flagsKnown  = flagRetain | flagPayload | flagCharge | flagBatch
+	flagYields  = 1 << 4
+	flagsKnown  = flagRetain | flagPayload | flagCharge | flagBatch | flagYields
 )
 
 // appendHeader appends the body of a header record: h with those of entries
@@ -71,6 +72,9 @@ func appendHeader(b []byte, h *store.Header, entries []store.Entry, slots []slot
 	flags := byte(0)
 	if h.Retain {
 		flags |= flagRetain
+	}
+	if h.Yields {
+		flags |= flagYields
 	}
 	if payload {
 		flags |= flagPayload
@@ -253,7 +257,7 @@ func validKind(k store.Kind) bool { return k >= store.ToNode && k <= store.ToOrd
 // tells whether a payload record belongs to it.
 func (r *reader) head(h *store.Header) (payload bool, entries int) {
 	flags := r.byte()
-	h.Retain = flags&flagRetain != 0
+	h.Retain, h.Yields = flags&flagRetain != 0, flags&flagYields != 0
 	h.Class = bundle.Class(r.byte())
 	h.Hops, h.QoS = r.byte(), r.byte()
 	h.Message.Node = r.node()

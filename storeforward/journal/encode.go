@@ -48,7 +48,8 @@ const (
 	putOne         = 1 << 3 // one entry
 	putSameCharge  = 1 << 4
 	putCount       = 1 << 5 // Count follows
-	putKnown2      = 1<<6 - 1
+	putYields      = 1 << 6
+	putKnown2      = 1<<7 - 1
 )
 
 // Flags of an entry; the lowest two bits are the state.
@@ -281,6 +282,7 @@ func (e *encoder) putFlags(h *store.Header, entries int, p body, large bool) (f1
 	set(&f2, putSameService, e.names.service == h.Service)
 	set(&f2, putSameCharge, e.names.charge == h.Charge)
 	set(&f2, putCount, h.Count != 0)
+	set(&f2, putYields, h.Yields)
 	set(&f2, putSized, len(p.b) == int(h.Size))
 	set(&f2, putOne, entries == 1)
 	e.names = names{h.Message.Node, h.Origin, h.Prev, h.Topic, h.Service, h.Charge}

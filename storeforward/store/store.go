@@ -70,6 +70,7 @@ type Header struct {
 	Hops     uint8
 	QoS      uint8
 	Retain   bool   // published with the retain flag
+	Yields   bool   // its route here lets newer messages displace it
 	Topic    string // MQTT topic where this node may know it, else ""
 	Service  string // service of the destination EID, such as mqtt
 	Charge   string // quotas it counts against here, opaque to engines; the same few values come again and again

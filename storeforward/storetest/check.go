@@ -31,6 +31,7 @@ func newPut(seq uint64, size int, entries ...store.Entry) store.Put {
 			Hops:     byte(seq),
 			QoS:      1,
 			Retain:   seq%2 == 0,
+			Yields:   seq%3 == 0,
 			Topic:    fmt.Sprintf("plant/%d/temp", seq),
 			Service:  "mqtt",
 			Charge:   strings.Repeat("q", int(seq%3)),
@@ -146,6 +147,7 @@ func appendItem(b []byte, it store.Item) []byte {
 		b = strconv.AppendQuote(append(b, ' '), text)
 	}
 	b = strconv.AppendBool(append(b, ' '), h.Retain)
+	b = strconv.AppendBool(append(b, ' '), h.Yields)
 	entries := h.Entries
 	if len(entries) > 1 {
 		entries = slices.Clone(entries)
