@@ -40,7 +40,8 @@ type Export struct {
 	// ipn:2.9, dtn://hdtn/in, dtn://ground/mqtt/{topic}.
 	To string
 	// Source is the EID they come from. Default: the EID that Mappings has for
-	// the topic, else dtn://NODE/mqtt/TOPIC, which answers can be sent to.
+	// the topic, else Self where that and the destination are numbers, else
+	// dtn://NODE/mqtt/TOPIC. Answers can be sent to the first and the last.
 	Source   addr.EID
 	ReportTo addr.EID      // default: dtn:none, no reports
 	Lifetime time.Duration // of publications without an expiry; default 24 h

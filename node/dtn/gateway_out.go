@@ -42,7 +42,7 @@ func (g *Gateway) Export(p Publication, s Stamp) (raw []byte, ok bool, err error
 		return nil, false, fmt.Errorf("export %s: %w", p.Topic, err)
 	}
 	if pr.Source.IsZero() {
-		pr.Source = g.sourceOf(p.Topic)
+		pr.Source = g.sourceOf(p.Topic, pr.Dest)
 	}
 	if !pr.ReportTo.IsZero() && !bundle.IsNull(pr.ReportTo) {
 		pr.Flags |= bundle.FlagReportDelivery | bundle.FlagReportDeletion
@@ -66,10 +66,16 @@ func (g *Gateway) Export(p Publication, s Stamp) (raw []byte, ok bool, err error
 	return bundle.AppendBundle(nil, frozen, bundle.AppendPayload(nil, p.Payload), hop), true, nil
 }
 
-// sourceOf is the endpoint that a topic is.
-func (g *Gateway) sourceOf(topic string) addr.EID {
+// sourceOf is the endpoint that a topic is, towards dest. Stacks that are
+// addressed by numbers may know no others: HDTN drops a bundle whose source is
+// a dtn URI, after acknowledging it, and ION ends its receiver. So they are
+// given our number when the topic has none.
+func (g *Gateway) sourceOf(topic string, dest addr.EID) addr.EID {
 	if e, ok := g.eids[topic]; ok {
 		return e
+	}
+	if dest.Scheme() == addr.SchemeIPN && g.cfg.Self.Scheme() == addr.SchemeIPN {
+		return g.cfg.Self
 	}
 	return addr.NodeEID(g.cfg.Node, mqttService+"/"+escapeTopic(topic))
 }

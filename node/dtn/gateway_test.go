@@ -207,7 +207,7 @@ func TestExport(t *testing.T) {
 		life     time.Duration
 	}{
 		{"a fixed endpoint, a mapped source", Publication{Topic: "plant/1/temp", TTL: time.Minute}, stamp, "ipn:2.9", "ipn:100.5", time.Minute},
-		{"a source that is a topic", Publication{Topic: "plant/1/a b"}, stamp, "ipn:2.9", "dtn://earth-1/mqtt/plant/1/a%20b", 24 * time.Hour},
+		{"a number without a mapped source", Publication{Topic: "plant/1/a b"}, stamp, "ipn:2.9", "ipn:100.0", 24 * time.Hour},
 		{"a topic in the endpoint", Publication{Topic: "site/é/x"}, stamp, "dtn://hdtn/mqtt/site/%C3%A9/x", "dtn://earth-1/mqtt/site/%C3%A9/x", time.Hour},
 		{"no clock", Publication{Topic: "site/1/x"}, Stamp{Seq: 1, Age: time.Second}, "dtn://hdtn/mqtt/site/1/x", "dtn://earth-1/mqtt/site/1/x", time.Hour},
 		{"no filter", Publication{Topic: "other"}, stamp, "", "", 0},
