@@ -405,5 +405,8 @@ func (m *mqtt) retained() ([]*broker.Message, error) {
 		}
 		return nil
 	})
+	if errors.As(err, new(*store.LostState)) {
+		err = nil // told when the core was restored
+	}
 	return out, err
 }

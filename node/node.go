@@ -122,7 +122,11 @@ func (n *Node) openStore() error {
 		Self: self.Node, Region: self.Region, Incarnation: s.Incarnation(), Clock: n.clockOK,
 		Limits: storeforward.Config{MaxBytes: int64(n.cfg.Store.MaxBytes), MaxCount: n.cfg.Store.MaxMessages},
 	})
-	if err := c.Restore(cl.now(), s); err != nil {
+	var lost *store.LostState
+	if err := c.Restore(cl.now(), s); errors.As(err, &lost) {
+		n.log.Error("the disk lost some of what this node remembered; it goes on without, so a client may have to subscribe again",
+			"dir", s.Path(), "keys", lost.Keys, "err", err)
+	} else if err != nil {
 		return errors.Join(fmt.Errorf("store %s: %w", s.Path(), err), s.Close())
 	}
 	n.loop = newLoop(c, s, cl, n.log)
@@ -145,7 +149,7 @@ func (n *Node) floor() (time.Time, error) {
 	return floor, nil
 }
 
-// state reads one of the node's own keys, nil when it was never set.
+// state reads one of the node's own keys, nil when it was never set, or lost.
 func (n *Node) state(key string) (value []byte, err error) {
 	err = n.store.State(core.StatePrefix+key, func(k string, v []byte) error {
 		if k == core.StatePrefix+key {
@@ -153,6 +157,9 @@ func (n *Node) state(key string) (value []byte, err error) {
 		}
 		return nil
 	})
+	if errors.As(err, new(*store.LostState)) {
+		err = nil // told when the core was restored
+	}
 	return value, err
 }
 

@@ -58,6 +58,7 @@ type node struct {
 	failed    error         // of the sync that runs
 	checks    int
 	mute      bool // the oracle is not told of what becomes durable
+	lossy     bool // the accounts on disk count records that were lost
 }
 
 // device is a client of a node.
@@ -162,9 +163,13 @@ func (n *node) configure(c *core.Core) {
 	c.Configure(n.clock(), set, n.w.routes)
 }
 
-// recoverTwice recovers in no time, twice, and compares what each left.
+// recoverTwice recovers in no time, twice, and compares what each left. A
+// recovery that meets lost records leaves their accounts to the next.
 func (n *node) recoverTwice() error {
 	first, err := n.recoverOnce()
+	if err == nil && n.lossy {
+		first, err = n.recoverOnce()
+	}
 	if err != nil {
 		return err
 	}
@@ -218,7 +223,9 @@ func (n *node) content() (string, error) {
 			d.number(i.Entry.DSeq)
 		}
 	}
+	n.lossy = false
 	err = n.store.State("", func(key string, value []byte) error {
+		n.lossy = n.lossy || key == "r"
 		if key == "b" {
 			return nil // counts boots
 		}

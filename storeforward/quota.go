@@ -1,6 +1,7 @@
 package storeforward
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -96,6 +97,24 @@ func (m *Machine) Usages(f func(Usage)) {
 
 // RestoreUsage takes back an account that was kept in the State.
 func (m *Machine) RestoreUsage(u Usage) { m.usage[u.Key] = &u }
+
+// Recount replaces all accounts by what is stored on them.
+func (m *Machine) Recount(used map[string]Usage) {
+	keys := slices.Collect(maps.Keys(used))
+	for key := range m.usage {
+		if _, ok := used[key]; !ok {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	m.charged = m.charged[:0]
+	for _, key := range keys {
+		u := used[key]
+		u.Key, u.noted = key, true
+		m.usage[key] = &u
+		m.charged = append(m.charged, &u)
+	}
+}
 
 // TakeCharged calls f for each account that changed since the last call, in
 // the order of their first change. The owner keeps them in the State, in the

@@ -174,7 +174,10 @@ func (c *Core) Failed(now time.Time) {
 // Loaded answers a Load.
 func (c *Core) Loaded(now time.Time, q store.Queue, items []store.Item) {
 	c.at(now)
-	c.stats.Ended[bundle.Damaged] += uint64(c.m.Loaded(q, items))
+	if n := c.m.Loaded(q, items); n > 0 {
+		c.stats.Ended[bundle.Damaged] += uint64(n)
+		c.m.Batch.Sets = append(c.m.Batch.Sets, store.Set{Key: recountKey, Value: []byte{1}})
+	}
 	if p, ok := c.purges[q]; ok {
 		c.purgeQueue(c.m.Lookup(q), p)
 	}

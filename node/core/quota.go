@@ -2,6 +2,7 @@ package core
 
 import (
 	"encoding/binary"
+	"fmt"
 	"strings"
 
 	"github.com/farhop/farhop/routing/addr"
@@ -170,6 +171,36 @@ func (c *Core) restoreUsage(key string, value []byte) error {
 		return errDamaged
 	}
 	c.m.RestoreUsage(storeforward.Usage{Key: key, Bytes: int64(bytes), Count: int(count)})
+	return nil
+}
+
+// recount makes the accounts anew from what is stored: nobody knows any more
+// what a record that was lost counted against.
+func (c *Core) recount(p Persistent, sum store.Summary) error {
+	const step = 256
+	used := map[string]storeforward.Usage{}
+	for _, q := range sum.Queues {
+		for after, more := uint64(0), true; more; {
+			items, err := p.Scan(q.Queue, after, step)
+			if err != nil {
+				return fmt.Errorf("count what is stored on each quota: %w", err)
+			}
+			for i := range items {
+				h := items[i].Header
+				after = h.Seq
+				if items[i].Damaged || items[i].Entry.State == store.Ended || h.Charge == "" {
+					continue
+				}
+				for key := range strings.SplitSeq(h.Charge, "\n") {
+					u := used[key]
+					used[key] = storeforward.Usage{Key: key, Bytes: u.Bytes + int64(h.Size), Count: u.Count + max(int(h.Count), 1)}
+				}
+			}
+			more = len(items) == step
+		}
+	}
+	c.m.Recount(used)
+	c.m.Batch.Sets = append(c.m.Batch.Sets, store.Set{Key: recountKey})
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -23,6 +24,7 @@ const (
 	StatePrefix    = "x/" // the node's own, through SetState
 	RetainedPrefix = "r/" // + topic: end of life (ms, 8 bytes), payload block
 	bootKey        = "b"  // number of the last boot
+	recountKey     = "r"  // there: quotas count records that were lost, until the next boot
 	numbersKey     = "n"  // last bundle and message counters per class
 	countPrefix    = "l/" // + kind/class/name: last DSeq
 	hopsPrefix     = "w/" // + origin/hops: dedup window of bundles passing through
@@ -157,15 +159,20 @@ func heldRegion(q store.Queue) (addr.Region, bool) {
 type Persistent interface {
 	Summary() (store.Summary, error)
 	State(prefix string, f func(key string, value []byte) error) error
+	Scan(q store.Queue, after uint64, n int) ([]store.Item, error)
 }
 
-// Restore takes back what a store holds. Call it once, before any event.
+// Restore takes back what a store holds. Call it once, before any event. A
+// store.LostState says that some of it is gone: the core goes on without.
 func (c *Core) Restore(now time.Time, p Persistent) error {
 	c.at(now)
 	var boot uint64
+	recount := false
 	err := p.State("", func(key string, value []byte) error {
 		var err error
-		if key == bootKey {
+		if key == recountKey {
+			recount = true
+		} else if key == bootKey {
 			boot, err = uvarint(value)
 		} else if prefix, rest, ok := strings.Cut(key, "/"); ok || key == numbersKey {
 			err = c.restoreKey(prefix, rest, value)
@@ -175,7 +182,8 @@ func (c *Core) Restore(now time.Time, p Persistent) error {
 		}
 		return nil
 	})
-	if err != nil {
+	var lost *store.LostState
+	if err != nil && !errors.As(err, &lost) {
 		return err
 	}
 	err = p.State(inboundPrefix, func(key string, value []byte) error { // after the sessions, whose keys sort later
@@ -186,7 +194,7 @@ func (c *Core) Restore(now time.Time, p Persistent) error {
 		}
 		return nil
 	})
-	if err != nil {
+	if err != nil && !errors.As(err, new(*store.LostState)) { // told already
 		return err
 	}
 	sum, err := p.Summary()
@@ -194,6 +202,11 @@ func (c *Core) Restore(now time.Time, p Persistent) error {
 		return err
 	}
 	c.m.Restore(sum)
+	if recount {
+		if err := c.recount(p, sum); err != nil {
+			return err
+		}
+	}
 	for _, q := range sum.Queues {
 		if key, ok := parseOrigin(q.Queue.Name, q.Queue.Class); ok && q.Queue.Kind == store.ToOrder {
 			c.leg(key, 1).loading = true
@@ -205,6 +218,9 @@ func (c *Core) Restore(now time.Time, p Persistent) error {
 	c.m.Batch.Sets = append(c.m.Batch.Sets, store.Set{Key: bootKey, Value: binary.AppendUvarint(nil, boot)})
 	c.pathsDirty, c.heldDirty = true, true
 	slices.SortFunc(c.away, func(a, b *session) int { return cmp.Compare(a.id, b.id) })
+	if lost != nil {
+		return lost
+	}
 	return nil
 }
 

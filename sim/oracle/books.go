@@ -2,6 +2,7 @@ package oracle
 
 import (
 	"encoding/binary"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -14,6 +15,10 @@ import (
 // usagePrefix begins the keys of the State in which a node keeps the accounts
 // of its quotas: two uvarints, bytes and messages.
 const usagePrefix = "u/"
+
+// recountKey is there while accounts still count records that were lost: the
+// next life of the node has to count them anew.
+const recountKey = "r"
 
 // Used is what is stored on account of a quota.
 type Used struct {
@@ -40,7 +45,8 @@ type books struct {
 	orders   int // items that wait for their order
 	accounts map[string]Used
 	written  map[string]Used        // as the State has them
-	off      map[string]Used        // what is wrong with them
+	off      map[string]Used        // what is wrong with them, or still on them of lost records
+	recount  bool                   // the first batch has to put them right
 	blur     map[store.Queue]int64  // bytes of items whose header was lost; memory counts them until the queue is empty
 	stats    core.Stats             // when the last batch was cut
 	owed     int                    // items that a purge said it ended, to be found in the next batch; -1: none
@@ -54,6 +60,17 @@ type item struct {
 	purged bool // an operator ended it
 	unread bool // its payload could not be read
 	bare   bool // nor its header
+	free   bool // it is on no account: its header was lost when they were counted
+}
+
+// header returns the header for its accounts.
+func (it *item) header() *store.Header {
+	if !it.free {
+		return it.h
+	}
+	h := *it.h
+	h.Charge = ""
+	return &h
 }
 
 // Opened tells that a core was made of what is durable. state reads the State
@@ -64,19 +81,21 @@ func (n *Node) Opened(state func(prefix string, f func(key string, value []byte)
 		items: map[spot]*item{}, counts: map[store.Queue]int{}, accounts: map[string]Used{}, written: map[string]Used{}, off: map[string]Used{},
 		blur: map[store.Queue]int64{}, why: map[spot]bundle.Reason{}, owed: -1,
 	}
-	for seq, all := range n.places { // sums: their order does not matter
-		for i := range all {
-			b.add(spot{all[i].queue, seq}, all[i].h, all[i].state)
-		}
-	}
-	err := state(usagePrefix, func(key string, value []byte) error {
-		b.written[strings.TrimPrefix(key, usagePrefix)] = parseUsed(value)
+	err := state(recountKey, func(key string, _ []byte) error {
+		b.recount = b.recount || key == recountKey
 		return nil
 	})
-	for key, most := range n.leaks { // said before; a crash may have undone some of it
-		if has, want := b.written[key], b.accounts[key]; has.Count > want.Count && has.Count-want.Count <= most.Count {
-			b.off[key] = Used{has.Bytes - want.Bytes, has.Count - want.Count}
+	for seq, all := range n.places { // sums: their order does not matter
+		for i := range all {
+			b.add(spot{all[i].queue, seq}, all[i].h, all[i].state, b.recount && n.damaged[seq])
 		}
+	}
+	err = errors.Join(err, state(usagePrefix, func(key string, value []byte) error {
+		b.written[strings.TrimPrefix(key, usagePrefix)] = parseUsed(value)
+		return nil
+	}))
+	if b.recount {
+		return err // the first batch is judged
 	}
 	keys := slices.Concat(slices.Collect(maps.Keys(b.accounts)), slices.Collect(maps.Keys(b.written)))
 	n.balance(keys)
@@ -95,7 +114,9 @@ func (n *Node) balance(keys []string) {
 	for _, k := range slices.Compact(keys) {
 		has, want := n.books.written[k], n.books.accounts[k]
 		if off := (Used{has.Bytes - want.Bytes, has.Count - want.Count}); off != n.books.off[k] {
-			n.books.off[k] = off // said once
+			if n.books.off[k] = off; off == (Used{}) {
+				continue
+			}
 			n.o.broken(Quota, n, "-", "account %s says %d messages of %d bytes, stored are %d of %d", k, has.Count, has.Bytes, want.Count, want.Bytes)
 		}
 	}
@@ -115,8 +136,9 @@ func (b *books) charge(h *store.Header, sign int) {
 	}
 }
 
-func (b *books) add(at spot, h *store.Header, state store.EntryState) {
-	b.items[at] = &item{h: h, state: state}
+func (b *books) add(at spot, h *store.Header, state store.EntryState, free bool) {
+	it := &item{h: h, state: state, free: free}
+	b.items[at] = it
 	b.counts[at.queue]++
 	b.entries++
 	if at.queue.Kind == store.ToOrder {
@@ -124,7 +146,7 @@ func (b *books) add(at spot, h *store.Header, state store.EntryState) {
 	}
 	if state != store.Ended {
 		b.bytes += int64(h.Size)
-		b.charge(h, 1)
+		b.charge(it.header(), 1)
 	}
 }
 
@@ -132,7 +154,7 @@ func (b *books) add(at spot, h *store.Header, state store.EntryState) {
 func (b *books) end(it *item) {
 	if it.state != store.Ended {
 		b.bytes -= int64(it.h.Size)
-		b.charge(it.h, -1)
+		b.charge(it.header(), -1)
 	}
 }
 
@@ -195,13 +217,16 @@ func (n *Node) enter(batch *store.Batch) {
 	for key := range claims.accounts {
 		touched = append(touched, key)
 	}
+	if len(freed.lost.accounts) > 0 && !slices.ContainsFunc(batch.Sets, func(st store.Set) bool { return st.Key == recountKey && st.Value != nil }) {
+		n.o.broken(Quota, n, "-", "records on accounts were lost, and these are not to be counted anew")
+	}
 	for key, u := range freed.lost.accounts {
-		has, want := b.written[key], b.accounts[key]
-		if off := b.off[key]; has == (Used{want.Bytes + off.Bytes + u.Bytes, want.Count + off.Count + u.Count}) {
-			n.o.broken(Quota, n, "-", "account %s still counts %d messages of %d bytes that ended as damaged", key, u.Count, u.Bytes)
-			b.off[key] = Used{off.Bytes + u.Bytes, off.Count + u.Count}
-			n.leaks[key] = Used{n.leaks[key].Bytes + u.Bytes, n.leaks[key].Count + u.Count}
-		}
+		off := b.off[key]
+		b.off[key] = Used{off.Bytes + u.Bytes, off.Count + u.Count}
+	}
+	if b.recount {
+		b.recount = false
+		touched = slices.AppendSeq(slices.AppendSeq(touched, maps.Keys(b.accounts)), maps.Keys(b.written))
 	}
 	n.balance(touched)
 	n.counted(&ended)
@@ -258,9 +283,9 @@ func (n *Node) departures(batch *store.Batch, puts map[bundle.ID]bool) (*freed, 
 		if it.state == store.Ended && it.bare && whole {
 			ended[bundle.Damaged]++ // that it was an obituary is lost too
 		}
-		out.add(it.h, it.state, whole)
+		out.add(it.header(), it.state, whole)
 		if it.bare && it.state != store.Ended {
-			out.lost.add(it.h, it.state, whole)
+			out.lost.add(it.header(), it.state, whole)
 		}
 	}
 	for i := range batch.Marks {

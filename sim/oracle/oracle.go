@@ -137,7 +137,6 @@ type Node struct {
 	books    books
 	damaged  map[uint64]bool      // by Seq: the disk changed it
 	bare     map[store.Queue]bool // a record of it was damaged
-	leaks    map[string]Used      // what accounts were said to keep of what was damaged
 }
 
 type hop struct {
@@ -166,7 +165,7 @@ func (o *Oracle) Node(cfg NodeConfig) *Node {
 	n := &Node{
 		o: o, cfg: cfg, places: map[uint64][]place{}, counts: map[store.Queue]int{}, holds: map[*custody]int{},
 		took: map[hop]bool{}, queued: map[visit]bool{}, sessions: map[string]*session{}, retained: map[string]Publication{},
-		damaged: map[uint64]bool{}, leaks: map[string]Used{}, bare: map[store.Queue]bool{},
+		damaged: map[uint64]bool{}, bare: map[store.Queue]bool{},
 	}
 	n.forget()
 	o.nodes = append(o.nodes, n)

@@ -54,7 +54,7 @@ func (n *Node) admissions(batch *store.Batch, moved map[bundle.ID]bool) claims {
 			n.o.Tally.Batches++
 		}
 		for e := range h.Entries {
-			b.add(spot{h.Entries[e].Queue, h.Seq}, h, h.Entries[e].State)
+			b.add(spot{h.Entries[e].Queue, h.Seq}, h, h.Entries[e].State, false)
 		}
 		if h.Charge != "" {
 			for key := range strings.SplitSeq(h.Charge, "\n") {

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -248,13 +249,15 @@ func (s *Store) State(prefix string, f func(key string, value []byte) error) err
 	}
 	s.mu.RUnlock()
 	slices.Sort(keys)
-	var damaged error
+	var lost store.LostState
 	for part := range slices.Chunk(keys, stateChunk) {
 		for _, key := range part {
 			value, ok, err := s.stateValue(key)
 			switch {
+			case errors.Is(err, store.ErrDamaged):
+				lost.Keys, lost.Err = append(lost.Keys, key), cmp.Or(lost.Err, err)
 			case err != nil:
-				damaged = errors.Join(damaged, err)
+				return err
 			case ok:
 				if err := f(key, value); err != nil {
 					return err
@@ -262,7 +265,10 @@ func (s *Store) State(prefix string, f func(key string, value []byte) error) err
 			}
 		}
 	}
-	return damaged
+	if lost.Err != nil {
+		return &lost
+	}
+	return nil
 }
 
 // stateValue returns a copy of the value of a key.

@@ -170,6 +170,19 @@ var (
 	ErrPoisoned = errors.New("the store refuses writes after a failed sync; restart the node to recover")
 )
 
+// LostState is the error of a Store.State that could not read some values and
+// gave back all others. It wraps ErrDamaged.
+type LostState struct {
+	Keys []string // of the values
+	Err  error    // what was wrong with them
+}
+
+// Error tells what was wrong.
+func (e *LostState) Error() string { return e.Err.Error() }
+
+// Unwrap returns it.
+func (e *LostState) Unwrap() error { return e.Err }
+
 // Store is a buffer engine. Append is called by one goroutine in LSN order
 // and does not wait; the other methods may be called by any.
 type Store interface {
@@ -181,7 +194,8 @@ type Store interface {
 	Read(seq uint64) ([]byte, error)
 	// Scan returns up to n items of a queue with Seq > after, in Seq order.
 	Scan(q Queue, after uint64, n int) ([]Item, error)
-	// State calls f for every key with the prefix, in key order.
+	// State calls f for every key with the prefix, in key order. The error is
+	// a LostState when f got all that can still be read.
 	State(prefix string, f func(key string, value []byte) error) error
 	// Summary describes the persisted queues.
 	Summary() (Summary, error)
