@@ -46,7 +46,7 @@ func blocks(text, lang string) (out []string) {
 func TestDocsListTheRoutes(t *testing.T) {
 	whole, _ := readDocs(t)
 	listed := map[string]bool{}
-	for _, row := range regexp.MustCompile("(?m)^\\| (GET|POST|PUT|PATCH|DELETE) \\|.*$").FindAllString(whole, -1) {
+	for _, row := range regexp.MustCompile(`(?m)^\| (GET|POST|PUT|PATCH|DELETE) \|.*$`).FindAllString(whole, -1) {
 		listed[row] = true
 	}
 	for _, r := range routes() {
@@ -178,12 +178,12 @@ func keys(t reflect.Type) (out []string) {
 	if t.PkgPath() != reflect.TypeFor[Status]().PkgPath() {
 		return nil // has a text form, or is explained in farhop.yaml
 	}
-	for f := range t.NumField() {
-		name, _, _ := strings.Cut(t.Field(f).Tag.Get("json"), ",")
+	for f := range t.Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		if name != "" && name != "-" {
 			out = append(out, name)
 		}
-		out = append(out, keys(t.Field(f).Type)...)
+		out = append(out, keys(f.Type)...)
 	}
 	return out
 }

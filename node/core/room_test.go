@@ -69,8 +69,10 @@ func TestRoomCountsWhatIsUnderWay(t *testing.T) {
 		{"for many", pair + crowd, "b", "publish b plant/1 m n=40", 1, "Submitted store-full"},
 		{"of a peer, for many", pair + crowd, "b", "publish a plant/1 m n=40", 1, "Refused store-full"},
 		{"in batches", pair + "\n settings batch=60000 batch-wait=5s\n stabilize", "a", "publish a plant/1 m size=300 n=10", 30, "Submitted store-full"},
-		{"of a peer, in transit", "node a\n node r\n node b\n link a r\n link r b\n subscribe b ops plant/# auto\n stabilize", "r",
-			"publish a plant/1 m size=3000 n=40", 1, "Refused store-full"},
+		{
+			"of a peer, in transit", "node a\n node r\n node b\n link a r\n link r b\n subscribe b ops plant/# auto\n stabilize", "r",
+			"publish a plant/1 m size=3000 n=40", 1, "Refused store-full",
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -297,6 +297,7 @@ func (c *chaos) fault() Fault {
 		if f.Kind == Clean { // never of the first, so that something is always due
 			f.Client, f.For = c.w.Subscribers[1+c.rng.IntN(len(c.w.Subscribers)-1)].Client, 0
 		}
+	case Damage, Purge, Retry: // drawn by the stores' own chaos
 	}
 	switch f.Kind {
 	case Cut, Reset, Duplicate, Reorder:

@@ -87,8 +87,12 @@ func TestDamagedHeads(t *testing.T) {
 		segment int
 		index   bool
 	}{
-		{"first, known", 0, true}, {"middle, known", 1, true}, {"newest, known", 2, true},
-		{"first", 0, false}, {"middle", 1, false}, {"newest", 2, false},
+		{"first, known", 0, true},
+		{"middle, known", 1, true},
+		{"newest, known", 2, true},
+		{"first", 0, false},
+		{"middle", 1, false},
+		{"newest", 2, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			u := watch(t)

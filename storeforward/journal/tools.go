@@ -90,8 +90,10 @@ func Check(dir string) (*Report, error) {
 
 // check builds the book twice, with and without the index.
 func (rep *Report) check(folder vfs.FS, ix Index) error {
-	with := &recovery{fs: folder, index: ix, damage: func(_ *segment, d Damage) { rep.damage(d) },
-		log: func(_ string, args ...any) { rep.Index = fmt.Sprint(args...) }}
+	with := &recovery{
+		fs: folder, index: ix, damage: func(_ *segment, d Damage) { rep.damage(d) },
+		log: func(_ string, args ...any) { rep.Index = fmt.Sprint(args...) },
+	}
 	if err := with.run(); err != nil {
 		return err
 	}
