@@ -23,8 +23,9 @@ const floorStep = 64 << 20
 type floor struct {
 	f    *os.File
 	done store.Done
-	at   int64 // end of what was written
-	size int64 // of the preallocated file
+	at   int64         // end of what was written
+	size int64         // of the preallocated file
+	took time.Duration // by the last sync
 
 	mu    sync.Mutex // guards what follows
 	work  *sync.Cond
@@ -74,7 +75,7 @@ func (f *floor) run() {
 	var buf []byte
 	var group []*store.Batch
 	for {
-		Gather(len(group), f.waiting)
+		Gather(len(group), f.waiting, f.took)
 		clear(group)
 		f.mu.Lock()
 		for len(f.queue) == 0 && !f.over {
@@ -104,15 +105,25 @@ func (f *floor) waiting() int {
 
 // Gather lets the producers run that were just told, so that what they bring
 // next is part of the next group: all that make groups do so, and the floor
-// would be half as high without. waiting says how many have come.
-func Gather(told int, waiting func() int) {
-	for have := 0; have < told; {
+// would be half as high without. waiting says how many have come, took how long
+// the last sync was: a sixteenth of it is waited at most for the others, once
+// some are back.
+func Gather(told int, waiting func() int, took time.Duration) {
+	have := 0
+	for have < told {
 		runtime.Gosched()
 		now := waiting()
 		if now == have {
-			return
+			break
 		}
 		have = now
+	}
+	most := took / 16
+	if have == 0 || most < 50*time.Microsecond {
+		return
+	}
+	for begin := time.Now(); have < told && time.Since(begin) < most; have = waiting() {
+		time.Sleep(most / 4)
 	}
 }
 
@@ -127,7 +138,10 @@ func (f *floor) write(b []byte) error {
 		return err
 	}
 	f.at += int64(len(b))
-	return proc.Datasync(f.f)
+	begin := time.Now()
+	err := proc.Datasync(f.f)
+	f.took = time.Since(begin)
+	return err
 }
 
 // appendFramed appends the bundles of a batch, each with length and CRC-32C.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"sync"
+	"time"
 
 	"github.com/farhop/farhop/sim/bench/durable"
 )
@@ -58,9 +59,9 @@ func (g *group) waiting() int {
 }
 
 func (g *group) run() {
-	told := 0
+	told, took := 0, time.Duration(0)
 	for {
-		durable.Gather(told, g.waiting)
+		durable.Gather(told, g.waiting, took)
 		g.mu.Lock()
 		for len(g.queue) == 0 && !g.over {
 			g.work.Wait()
@@ -71,7 +72,9 @@ func (g *group) run() {
 		if len(jobs) == 0 {
 			return
 		}
+		begin := time.Now()
 		err := g.commit(jobs)
+		took = time.Since(begin)
 		for _, j := range jobs {
 			g.waits[j.producer] <- err
 		}
