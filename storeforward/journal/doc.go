@@ -14,11 +14,13 @@
 //
 // One goroutine commits: it takes all batches that wait, encodes them into one
 // buffer, and makes one write and one sync (group). While the sync runs, the
-// next ones gather; there is no linger timer. A group of lazy batches alone is
-// written, and synced with the next one, or after a second of rest. A group is
-// all or nothing: a batch is
-// whole because its group is. Only when a group is synced does the book (what
-// RAM knows) change, so reads see nothing that a power cut could undo.
+// next ones gather; there is no linger timer, but for a small part of a slow
+// sync when others are on their way back (gather). A group of lazy batches
+// alone is written, and synced with the next one, or after a second of rest;
+// what does not fit into one group takes several, and one sync. A group is all
+// or nothing: a batch is whole because its group is. Only when a group is synced
+// does the book (what RAM knows) change, so reads see nothing that a power cut
+// could undo.
 //
 // # Layout
 //
