@@ -33,8 +33,9 @@ TOOLS        := $(CURDIR)/bin/tools
 LINT         := $(TOOLS)/golangci-lint-$(LINT_VERSION)
 
 # Ceilings of the stripped binary, in bytes. The doors to other DTN stacks, the
-# journal beside bbolt, and the commands for queues and stores took 1.8 MB.
-SIZE_amd64 := 18500000
+# journal beside bbolt, the commands for queues and stores, and moving between
+# the engines took 1.9 MB.
+SIZE_amd64 := 19000000
 SIZE_arm64 := 17000000
 SIZE_armv7 := 17500000
 

@@ -84,7 +84,7 @@ type Core struct {
 	heldDirty   bool // messages held for a region may have found a recipient
 
 	seen       seen
-	purges     map[store.Queue]purge
+	purges     map[store.Queue][]purge
 	rests      []rest
 	batches    map[store.Queue]*openBatch
 	joined     map[string]storeforward.Usage // by account: what waits in open batches
@@ -103,7 +103,7 @@ type Core struct {
 func New(cfg Config) *Core {
 	c := &Core{
 		cfg: cfg, table: routing.NewTable(cfg.Self), routes: &policy.Table{},
-		seen: seen{until: map[Key]int64{}}, purges: map[store.Queue]purge{},
+		seen: seen{until: map[Key]int64{}}, purges: map[store.Queue][]purge{},
 		batches: map[store.Queue]*openBatch{}, joined: map[string]storeforward.Usage{}, dests: map[store.Queue]*dest{}, source: addr.NodeEID(cfg.Self, ServiceMQTT), hops: map[hopKey]*storeforward.Window{},
 		messages: map[originKey]*storeforward.Window{}, legs: map[originKey]*leg{},
 		sessions: map[string]*session{}, services: map[string]*server{},
@@ -178,8 +178,8 @@ func (c *Core) Loaded(now time.Time, q store.Queue, items []store.Item) {
 		c.stats.Ended[bundle.Damaged] += uint64(n)
 		c.m.Batch.Sets = append(c.m.Batch.Sets, store.Set{Key: recountKey, Value: []byte{1}})
 	}
-	if p, ok := c.purges[q]; ok {
-		c.purgeQueue(c.m.Lookup(q), p)
+	if len(c.purges[q]) > 0 {
+		c.purgeOn(c.m.Lookup(q))
 	}
 	switch q.Kind {
 	case store.ToOrder:

@@ -24,11 +24,14 @@ type Purged struct {
 	Left  int // messages behind the windows; those that match end as they are read
 }
 
-// purge is one that goes on behind the window of a queue.
+// purge is one that goes on behind the window of a queue, until a restart.
 type purge struct {
 	Purge
 	upTo uint64 // Seq
 }
+
+// maxPurges is how many go on in one queue; the oldest gives way.
+const maxPurges = 16
 
 // Purge ends what matches, with its reason counted and told to consumers that
 // keep an order. The Reply comes when that is durable.
@@ -43,11 +46,29 @@ func (c *Core) Purge(now time.Time, token uint64, p Purge) Purged {
 		done.Ended += c.purgeQueue(q, purge{p, c.m.LastSeq()})
 		done.Left += behind
 		if behind > 0 && p.Message.IsZero() {
-			c.purges[q.Name] = purge{p, c.m.LastSeq()}
+			going := c.purges[q.Name]
+			c.purges[q.Name] = append(going[max(0, len(going)-maxPurges+1):], purge{p, c.m.LastSeq()})
 		}
 	})
 	c.reply(Reply{Token: token})
 	return done
+}
+
+// purgeOn goes on with the purges of a queue that was read on.
+func (c *Core) purgeOn(q *storeforward.Queue) {
+	going := c.purges[q.Name]
+	kept := going[:0]
+	for _, p := range going {
+		c.purgeQueue(q, p)
+		if t := q.Tail(); q.Windowed() < q.Count && (t == nil || t.Header.Seq <= p.upTo) {
+			kept = append(kept, p)
+		}
+	}
+	if len(kept) == 0 {
+		delete(c.purges, q.Name)
+	} else {
+		c.purges[q.Name] = kept
+	}
 }
 
 // purgeQueue ends what matches within the window.
@@ -55,7 +76,6 @@ func (c *Core) purgeQueue(q *storeforward.Queue, p purge) (ended int) {
 	for i := q.Head(); i != nil; {
 		next := i.Next()
 		if i.Header.Seq > p.upTo {
-			delete(c.purges, q.Name)
 			return ended
 		}
 		if p.Matches(i.Header, i.Entry.State) {

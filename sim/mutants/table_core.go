@@ -203,8 +203,8 @@ var coreMutants = []mutant{
 	},
 	{
 		name: "no obituary is sent", file: "node/core/expire.go", short: true,
-		old:   "case q.Kind == store.ToNode && i.Entry.DSeq > 0",
-		new:   "case false && i.Entry.DSeq > 0",
+		old:   "return q == store.ToNode && i.Entry.DSeq > 0",
+		new:   "return false && i.Entry.DSeq > 0",
 		tests: "node/core .",
 	},
 	{
@@ -355,8 +355,8 @@ var sessionMutants = []mutant{
 	},
 	{
 		name: "a retained message is not written", file: "node/core/submit.go", short: true,
-		old:   "	c.m.Batch.Sets = append(c.m.Batch.Sets, set)",
-		new:   "	_ = set",
+		old:   "	c.setLarge(set)\n}",
+		new:   "	_ = set\n}",
 		tests: "node/core .",
 	},
 	{

@@ -44,20 +44,38 @@ var storesMutants = []mutant{
 	},
 	{
 		name: "world law reasons: what is displaced has none", file: "node/core/quota.go", short: true,
-		old:   "	c.end(oldest, bundle.Displaced)",
-		new:   "	c.m.Release(oldest)",
+		old:   "				c.end(i, bundle.Displaced)",
+		new:   "				c.m.Release(i)",
 		tests: storesTests, law: `law (reasons|release) broken`,
 	},
 	{
 		name: "world law reasons: old messages go though no route says so", file: "node/core/quota.go",
-		old:   "full == policy.DropOldest {",
-		new:   "full <= policy.DropOldest {",
+		old:   " && i.Header.Yields &&",
+		new:   " &&",
 		tests: storesTests, law: `law (reasons|release|age) broken`,
 	},
 	{
+		name: "world law quota: a batch counts as one message", file: "node/core/quota.go", short: true,
+		old:   "units := n * max(int(h.Count), 1)",
+		new:   "units := n",
+		tests: storesTests, law: `law quota broken`,
+	},
+	{
+		name: "world law quota: what waits in a batch is on no account", file: "node/core/quota.go",
+		old:   "u.Count+open.Count-gone.Count",
+		new:   "u.Count-gone.Count",
+		tests: storesTests, law: `law quota broken`,
+	},
+	{
+		name: "world law quota: lost records stay on their accounts", file: "node/core/core.go",
+		old:   "store.Set{Key: recountKey, Value: []byte{1}}",
+		new:   "store.Set{Key: recountKey}",
+		tests: storesTests, law: `law quota broken`,
+	},
+	{
 		name: "world law reasons: what is damaged counts as delivered", file: "node/core/core.go", short: true,
-		old:   "c.stats.Ended[bundle.Damaged] += uint64(c",
-		new:   "c.stats.Delivered += uint64(c",
+		old:   "c.stats.Ended[bundle.Damaged] += uint64(n)",
+		new:   "c.stats.Delivered += uint64(n)",
 		tests: storesTests, law: `law reasons broken.*as damaged`,
 	},
 	{
@@ -79,9 +97,9 @@ var storesMutants = []mutant{
 		tests: storesTests, law: `law purge broken`,
 	},
 	{
-		name: "world law purge: what lies behind the window is forgotten", file: "node/core/core.go",
-		old:   "		c.purgeQueue(c.m.Lookup(q), p)",
-		new:   "		_ = p",
+		name: "world law purge: what lies behind the window is forgotten", file: "node/core/purge.go",
+		old:   "		c.purgeQueue(q, p)\n",
+		new:   "",
 		tests: storesTests, law: `law purge broken.*after an operator ended it`,
 	},
 	{

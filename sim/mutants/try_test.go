@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -74,6 +75,10 @@ func TestTable(t *testing.T) {
 		names = append(names, m.name)
 		if m.name == "" || m.old == "" || m.old == m.new || m.tests == "" {
 			t.Errorf("%q: name, old text, another new text and tests are needed", m.name)
+		}
+		src, err := os.ReadFile(filepath.Join("..", "..", m.file))
+		if n := strings.Count(string(src), m.old); err != nil || n != 1 {
+			t.Errorf("%q: its old text is %d times in %s: %v", m.name, n, m.file, err)
 		}
 	}
 }
