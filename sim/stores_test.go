@@ -39,6 +39,7 @@ publishers:
 - {node: a, client: one, topic: t/1, qos: 1, every: 5s, size: 600}
 - {node: a, client: two, topic: s/2, qos: 1, every: 4s, size: 300, class: bulk}
 - {node: a, client: three, topic: s/3, qos: 1, every: 40s, size: 300, class: alarm}
+- {node: a, client: five, topic: s/5, qos: 1, every: 6s, size: 300, class: telemetry}
 - {node: r, client: four, topic: s/4, qos: 1, every: 1s, size: 60, class: alarm, bursts: [{at: 9m, n: 120}]}
 crashes: [{node: a, at: 8m, for: 5s}]
 `
@@ -47,7 +48,7 @@ name: operated
 duration: 40m
 drains: true
 order_wait: 1m
-nodes: [{name: a, region: x, window: 8}, {name: r, region: x, window: 8}, {name: b, region: x, window: 8}]
+nodes: [{name: a, region: x, window: 8, quotas: [{name: devices, each: client, count: 5000}]}, {name: r, region: x, window: 8}, {name: b, region: x, window: 8}]
 links: [{between: [a, r], delay: 20ms, cuts: [{at: 3m, for: 4m}]}, {between: [r, b], delay: 20ms, cuts: [{at: 8m, for: 3m}]}]
 subscribers: [{node: b, client: sub, filter: "#", qos: 1, offline: [{at: 12m, for: 8m}]}]
 publishers:
@@ -63,6 +64,35 @@ faults:
 - {kind: purge, node: b, at: 14m, queue: session, by: 20s}
 - {kind: damage, node: b, at: 15m, nth: 5}
 - {kind: purge, node: b, at: 18m, by: 30s}
+`
+	sharedWorld = `
+name: shared
+duration: 20m
+drains: true
+order_wait: 1m
+batch: {max: 4096, wait: 20s}
+nodes:
+- {name: a, region: x, quotas: [{name: each, each: client, count: 500}, {name: all, client: "*", count: 20}]}
+- {name: r, region: x}
+- {name: b, region: x}
+links: [{between: [a, r], delay: 20ms, cuts: [{at: 2m, for: 4m}]}, {between: [r, b], delay: 20ms}]
+subscribers: [{node: b, client: sub, filter: "#", qos: 1, offline: [{at: 3m, for: 3m}]}]
+publishers:
+- {node: a, client: one, topic: t/1, qos: 1, every: 700ms, size: 60}
+- {node: a, client: two, topic: t/2, qos: 1, every: 900ms, size: 60, class: alarm}
+`
+	handedWorld = `
+name: handed
+duration: 20m
+drains: true
+order_wait: 1m
+batch: {max: 4096, wait: 20s}
+nodes: [{name: a, region: x}, {name: r, region: x, quotas: [{name: p, each: peer, count: 40}]}, {name: b, region: x}]
+links: [{between: [a, r], delay: 20ms, cuts: [{at: 2m, for: 4m}]}, {between: [r, b], delay: 20ms, cuts: [{at: 3m, for: 3m30s}]}]
+subscribers: [{node: b, client: sub, filter: "#", qos: 1, offline: [{at: 3m, for: 3m}]}]
+publishers:
+- {node: a, client: one, topic: t/1, qos: 1, every: 700ms, size: 60}
+- {node: a, client: two, topic: t/2, qos: 1, every: 900ms, size: 60, class: alarm}
 `
 	joinedWorld = `
 name: joined
@@ -95,6 +125,8 @@ func TestStores(t *testing.T) {
 		{"tight", tightWorld, []string{"refused by quota"}},
 		{"full", fullWorld, []string{"refused by a full store", "displaced", "out of turn"}},
 		{"operated", operatedWorld, []string{"purged", "damaged", "retried"}},
+		{"shared", sharedWorld, []string{"refused by quota", "batched"}},
+		{"handed", handedWorld, []string{"refused by quota", "batched"}},
 		{"joined", joinedWorld, []string{"batched", "open at a crash", "known by key"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
