@@ -11,6 +11,7 @@ import (
 	"github.com/farhop/farhop/node/config"
 	"github.com/farhop/farhop/storeforward/boltstore"
 	"github.com/farhop/farhop/storeforward/journal"
+	"github.com/farhop/farhop/storeforward/storetest"
 )
 
 // waiting is what waits in the store of a stopped node, as its export says. The
@@ -115,7 +116,7 @@ func TestStoreMigrateDamaged(t *testing.T) {
 		must(t, "", "pub", "-t", "plant/1", "-m", "a sound message", "--dir", dir)
 		must(t, "", "pub", "-t", "plant/2", "-m", large, "--dir", dir)
 	})
-	spoil(t, filepath.Join(dir, "store"), "the message to spoil")
+	storetest.Spoil(t, filepath.Join(dir, "store"), "the message to spoil")
 	code, out, stderr := call(t.Context(), "", "store", "migrate", "--to", "bbolt", "--dir", dir)
 	if code != exitBroken || strings.Count(out, "\n") != 1 || !strings.Contains(out, " cannot be read (region earth): ") || !strings.Contains(stderr, "--skip-damaged") {
 		t.Errorf("damaged: %d %q %q", code, out, stderr)

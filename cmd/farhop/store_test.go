@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bytes"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +9,7 @@ import (
 	"github.com/farhop/farhop/node"
 	"github.com/farhop/farhop/node/admin"
 	"github.com/farhop/farhop/node/config"
+	"github.com/farhop/farhop/storeforward/storetest"
 )
 
 func TestStoreOfNobody(t *testing.T) {
@@ -19,26 +18,6 @@ func TestStoreOfNobody(t *testing.T) {
 		if code != exitNoNode || out != "" || !strings.Contains(stderr, "there is no store") {
 			t.Errorf("store %s: %d %q %q", command, code, out, stderr)
 		}
-	}
-}
-
-// spoil changes a byte of a text wherever a file below dir holds it.
-func spoil(t *testing.T, dir, text string) {
-	t.Helper()
-	found := 0
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		data, err := os.ReadFile(path)
-		if n := bytes.Count(data, []byte(text)); n > 0 && err == nil {
-			found += n
-			err = os.WriteFile(path, bytes.ReplaceAll(data, []byte(text), []byte("X"+text[1:])), 0o600)
-		}
-		return err
-	})
-	if err != nil || found == 0 {
-		t.Fatalf("%q is nowhere below %s: %v", text, dir, err)
 	}
 }
 
@@ -73,7 +52,7 @@ func TestStoreWithDamage(t *testing.T) {
 			if out := must(t, "", "store", "check", "--dir", dir); !strings.HasPrefix(out, engine+": 2 messages and ") || !strings.HasSuffix(out, " were read, 0 faults\n") {
 				t.Errorf("check: %s", out)
 			}
-			spoil(t, filepath.Join(dir, "store"), "the message to spoil")
+			storetest.Spoil(t, filepath.Join(dir, "store"), "the message to spoil")
 			if code, out, stderr := call(t.Context(), "", "store", "check", "--dir", dir); code != exitBroken || !strings.Contains(out, " number ") || !strings.Contains(stderr, "damaged in") {
 				t.Errorf("check of a damaged store: %d %s %s", code, out, stderr)
 			}

@@ -53,6 +53,9 @@ func TestRun(t *testing.T) {
 func TestMosquitto(t *testing.T) {
 	program := FindMosquitto()
 	if program == "" {
+		if os.Getenv("FARHOP_E2E") == "require" {
+			t.Fatal("mosquitto is not installed: there is no peer to measure beside")
+		}
 		t.Skip("install mosquitto to run this test")
 	}
 	if mosquittoVersion(t.Context(), program) == "" {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +14,7 @@ import (
 	"github.com/farhop/farhop/storeforward/journal"
 	"github.com/farhop/farhop/storeforward/migrate"
 	"github.com/farhop/farhop/storeforward/store"
+	"github.com/farhop/farhop/storeforward/storetest"
 )
 
 // Everything is the same on the other side, and once more on the way back.
@@ -224,26 +224,6 @@ func changed(f func(*store.Batch)) func(migrate.Config, context.CancelFunc) migr
 	return func(c migrate.Config, _ context.CancelFunc) migrate.Config { return c.WithAppend(f) }
 }
 
-// spoil changes a byte of a text wherever a file below dir holds it.
-func spoil(t *testing.T, dir, text string) {
-	t.Helper()
-	found := 0
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		data, err := os.ReadFile(path)
-		if n := bytes.Count(data, []byte(text)); n > 0 && err == nil {
-			found += n
-			err = os.WriteFile(path, bytes.ReplaceAll(data, []byte(text), []byte("X"+text[1:])), 0o600)
-		}
-		return err
-	})
-	if err != nil || found == 0 {
-		t.Fatalf("%q is nowhere below %s: %v", text, dir, err)
-	}
-}
-
 // Damaged messages stop a migration, until it is told that they are lost. The
 // others are as they were.
 func TestDamaged(t *testing.T) {
@@ -263,8 +243,8 @@ func TestDamaged(t *testing.T) {
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
-			spoil(t, dir, "payload of 4")
-			spoil(t, dir, "payload of 7")
+			storetest.Spoil(t, dir, "payload of 4")
+			storetest.Spoil(t, dir, "payload of 7")
 			to := other(from)
 			if from == migrate.Journal { // a file that is no part of it any more
 				if err := os.WriteFile(filepath.Join(dir, "journal", "00000000000000ff.seg.damaged"), []byte("x"), 0o600); err != nil {
