@@ -22,16 +22,17 @@ const (
 type Broker struct {
 	cfg      Config
 	node     Node
-	engine   engine
 	auth     *authenticator
 	metrics  *metrics
 	live     directory
 	retained retainedStore
 	wills    wills
+	loops    loops
 	ids      idLocks
 	buffers  sync.Pool // of *batch
 	conns    atomic.Uint64
-	bound    chan struct{} // closed when Run listens
+	bound    chan struct{}  // closed when Run listens
+	work     sync.WaitGroup // goroutines of conn.later
 
 	mu       sync.Mutex // guards what follows
 	sessions map[string]*conn
@@ -55,12 +56,8 @@ func New(cfg Config, node Node) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	e, err := newMochi(cfg)
-	if err != nil {
-		return nil, err
-	}
 	b := &Broker{
-		cfg: cfg, node: node, engine: e, auth: a, metrics: m, bound: make(chan struct{}),
+		cfg: cfg, node: node, auth: a, metrics: m, bound: make(chan struct{}),
 		sessions: make(map[string]*conn), all: make(map[*conn]struct{}),
 		retained: retainedStore{maxCount: cfg.MaxRetained, maxBytes: cfg.MaxRetainedBytes, metrics: m},
 	}
@@ -92,8 +89,8 @@ func (b *Broker) Addr() net.Addr {
 }
 
 // Run listens and serves until ctx ends, then drains: every client gets a
-// DISCONNECT 0x8B (MQTT 5), wills are published, and what is left after
-// Config.DrainTimeout is cut. It returns nil after a drain. The node must
+// DISCONNECT 0x8B (MQTT 5) and is cut if it does not take it, and wills are
+// published. It returns nil after a drain. The node must
 // serve until Run returns. Run may be called once.
 func (b *Broker) Run(ctx context.Context) error {
 	var lc net.ListenConfig
@@ -105,12 +102,17 @@ func (b *Broker) Run(ctx context.Context) error {
 	if b.cfg.TLS != nil {
 		l = tls.NewListener(l, b.cfg.TLS)
 	}
+	return b.runOn(ctx, l)
+}
+
+// runOn is Run on a listener that is there.
+func (b *Broker) runOn(ctx context.Context, l net.Listener) error {
 	b.mu.Lock()
 	b.listener = l
 	b.mu.Unlock()
 	close(b.bound)
 	b.cfg.Log.Info("mqtt listening", "addr", l.Addr().String())
-	err = b.serve(ctx, l)
+	err := b.serve(ctx, l)
 	b.drain()
 	return err
 }
@@ -120,7 +122,9 @@ func (b *Broker) serve(ctx context.Context, l net.Listener) error {
 	accepted := make(chan struct{})
 	go func() {
 		defer close(accepted)
-		b.accept(ctx, l)
+		if err := b.acceptPolled(ctx, l); err != nil {
+			b.accept(ctx, l)
+		}
 	}()
 	sweep := time.NewTicker(sweepEvery)
 	defer sweep.Stop()
@@ -131,58 +135,85 @@ func (b *Broker) serve(ctx context.Context, l net.Listener) error {
 		case <-accepted:
 			return l.Close()
 		case <-ctx.Done():
-			_ = l.Close()
 			<-accepted
+			_ = l.Close()
 			return nil
 		}
 	}
 }
 
-// accept serves the listener until it is closed. Running out of descriptors
-// or buffers passes; it must not end the broker.
+// accept serves the listener until it is closed.
 func (b *Broker) accept(ctx context.Context, l net.Listener) {
+	defer context.AfterFunc(ctx, func() { _ = l.Close() })()
 	for {
 		raw, err := l.Accept()
 		if err == nil {
 			go b.ServeConn(raw)
 			continue
 		}
-		if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+		if errors.Is(err, net.ErrClosed) || !b.pauseAccept(ctx, err) {
 			return
 		}
-		b.cfg.Log.Warn("mqtt accept failed", "err", err)
-		select {
-		case <-time.After(acceptPause):
-		case <-ctx.Done():
-			return
-		}
+	}
+}
+
+// pauseAccept waits after a failed accept, and reports false when it is over.
+// Running out of descriptors or buffers passes; it must not end the broker.
+func (b *Broker) pauseAccept(ctx context.Context, err error) bool {
+	if ctx.Err() != nil {
+		return false
+	}
+	b.cfg.Log.Warn("mqtt accept failed", "err", err)
+	select {
+	case <-time.After(acceptPause):
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
 // ServeConn serves one connection of any transport and returns when it has
 // ended. It closes raw.
 func (b *Broker) ServeConn(raw net.Conn) {
-	c := newConn(b, raw, b.conns.Add(1))
+	c := &conn{b: b, num: b.conns.Add(1)}
+	p := newPump(c, raw)
+	c.driver = p
+	if !b.enter(c) {
+		_ = raw.Close()
+		return
+	}
+	p.serve()
+	b.leave(c)
+}
+
+// allows decides on a topic to publish to, or a filter to subscribe to.
+func (b *Broker) allows(c *conn, topic string, publish bool) bool {
+	return b.cfg.Allow == nil || b.cfg.Allow(c.client, c.user, topic, publish)
+}
+
+// enter counts a connection in, or refuses it.
+func (b *Broker) enter(c *conn) bool {
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	// A quarter more than the sessions allowed, so that those over the limit
 	// can be told so, and clients can take over their own sessions.
 	if b.draining || len(b.all) >= b.cfg.MaxClients+b.cfg.MaxClients/4+16 {
-		b.mu.Unlock()
-		c.cancel()
-		_ = raw.Close()
 		b.metrics.connects.WithLabelValues("over-limit").Inc()
-		return
+		return false
 	}
 	b.all[c] = struct{}{}
-	b.mu.Unlock()
-	c.serve()
-	b.mu.Lock()
-	delete(b.all, c)
-	b.idle.Broadcast()
-	b.mu.Unlock()
+	return true
 }
 
-// drain ends every connection.
+// leave counts a connection out.
+func (b *Broker) leave(c *conn) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.all, c)
+	b.idle.Broadcast()
+}
+
+// drain ends every connection. Each is gone in flushTimeout and lingerTimeout.
 func (b *Broker) drain() {
 	b.mu.Lock()
 	b.draining = true
@@ -194,16 +225,12 @@ func (b *Broker) drain() {
 	for _, c := range open {
 		c.disconnect(codeShuttingDown, cause(codeShuttingDown))
 	}
-	cut := time.AfterFunc(b.cfg.DrainTimeout, func() {
-		for _, c := range open {
-			_ = c.Conn.Close()
-		}
-	})
-	defer cut.Stop()
 	b.mu.Lock()
 	for len(b.all) > 0 {
 		b.idle.Wait()
 	}
 	b.mu.Unlock()
+	b.loops.stop()
+	b.work.Wait()
 	b.wills.fireAll()
 }

@@ -1,23 +1,7 @@
 package broker
 
 import (
-	"fmt"
-
 	"github.com/farhop/farhop/storeforward/bundle"
-)
-
-// Packet types in the high half of a packet's first byte (MQTT 5, 2.1.2).
-const (
-	typeConnect    = 1
-	typeConnack    = 2
-	typePublish    = 3
-	typePuback     = 4
-	typePubrec     = 5
-	typePubrel     = 6
-	typePubcomp    = 7
-	typeSuback     = 9
-	typeUnsuback   = 11
-	typeDisconnect = 14
 )
 
 // Reason codes (MQTT 5, 2.4).
@@ -29,6 +13,7 @@ const (
 	codeMalformed       = 0x81
 	codeProtocol        = 0x82
 	codeImplementation  = 0x83
+	codeVersion         = 0x84
 	codeBadClientID     = 0x85
 	codeBadUser         = 0x86
 	codeNotAuthorized   = 0x87
@@ -49,22 +34,13 @@ const (
 	noDisconnectMessage = 0xFF // close without a DISCONNECT; not on the wire
 )
 
-// fault ends a connection: the reason code for an MQTT 5 client and a text for
-// the log.
-type fault struct {
-	code byte
-	text string
-}
-
-func (f *fault) Error() string { return fmt.Sprintf("%s (0x%02X)", f.text, f.code) }
-
 // connackV3 maps a reason code to a CONNACK return code (MQTT 3.1.1, 3.2.2.3).
 // ok is false where 3.1.1 wants the connection closed without a CONNACK.
 func connackV3(code byte) (ret byte, ok bool) {
 	switch code {
 	case codeSuccess:
 		return 0, true
-	case 0x84: // unsupported protocol version
+	case codeVersion:
 		return 1, true
 	case codeBadClientID:
 		return 2, true

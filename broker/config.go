@@ -37,8 +37,8 @@ type Config struct {
 	MaxRetained       int // messages; default 100,000
 	MaxRetainedBytes  int // bytes; default 256 MiB
 	MaxSessionExpiry  uint32
+	ServerKeepAlive   uint16        // seconds: the longest keep-alive an MQTT 5 client gets; 0 = as it asks
 	ConnectTimeout    time.Duration // from accept to CONNECT; default 30 s, which is ten round trips to the Moon
-	DrainTimeout      time.Duration // how long shutdown waits for clients; default 10 s
 	ListenInstruction string        // how to choose another address, for the error; default "--mqtt HOST:PORT"
 
 	Log        *slog.Logger          // nil = silent
@@ -77,9 +77,6 @@ func (c Config) withDefaults() Config {
 	}
 	if c.ConnectTimeout == 0 {
 		c.ConnectTimeout = 30 * time.Second
-	}
-	if c.DrainTimeout == 0 {
-		c.DrainTimeout = 10 * time.Second
 	}
 	if c.ListenInstruction == "" {
 		c.ListenInstruction = "--mqtt HOST:PORT"
@@ -127,9 +124,6 @@ func (c Config) checkNumbers() []error {
 	check("max_retained_bytes", c.MaxRetainedBytes, 1, math.MaxInt)
 	if c.ConnectTimeout < 0 {
 		errs = append(errs, fmt.Errorf("mqtt.connect_timeout %v: want more than 0", c.ConnectTimeout))
-	}
-	if c.DrainTimeout < 0 {
-		errs = append(errs, fmt.Errorf("mqtt.drain_timeout %v: want more than 0", c.DrainTimeout))
 	}
 	return errs
 }

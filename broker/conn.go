@@ -3,13 +3,11 @@ package broker
 import (
 	"context"
 	"errors"
-	"io"
-	"net"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/farhop/farhop/broker/packet"
 	"github.com/farhop/farhop/routing/interest"
 )
 
@@ -17,55 +15,74 @@ const (
 	maxControlOut = 512 << 10       // bytes of acknowledgements and the like a client may leave unread
 	flushTimeout  = 2 * time.Second // for the last bytes into a local socket buffer, not for the link
 	lingerTimeout = 500 * time.Millisecond
+	lingerBytes   = 1 << 20
 	writeStall    = 10 * time.Minute // a write without keep-alive may stall this long
 )
 
 var errGone = errors.New("connection closed")
 
-// conn is one client connection. The engine reads from it and writes to it as
-// a net.Conn; everything else of the package uses its fields.
-type conn struct {
-	net.Conn // the socket
-	b        *Broker
-	num      uint64
-	frames   *frames
-	ctx      context.Context // ends when the connection is to end
-	cancel   context.CancelFunc
-	closing  atomic.Bool
-	gone     chan struct{} // closed when the session let go of the connection
+// driver moves the bytes of one connection: a polled socket, or a pump with a
+// goroutine of its own. It hands input to conn.feed, one call at a time.
+type driver interface {
+	// wake has the input handled that was held back. Any goroutine.
+	wake()
+	// kick has output written. The caller holds the connection's mu.
+	kick()
+	// stop has the connection ended: closing is set. The caller holds mu.
+	stop()
+	// remote is the client's address, for the log.
+	remote() string
+}
 
+// conn is one client connection.
+//
+// Its input belongs to its driver, or, while holds is above zero, to whoever
+// holds it: a CONNECT or SUBSCRIBE waits for the node on a goroutine of its
+// own, and nothing else of that client is read meanwhile.
+type conn struct {
+	b      *Broker
+	num    uint64
+	driver driver
+
+	holds     atomic.Int32 // reasons not to handle more input
+	closing   atomic.Bool
 	elsewhere atomic.Bool // the client is at another node now
 
-	// Set by the reader before CONNACK, constant after.
+	// Set before CONNACK, constant after.
 	client     string
 	user       string
 	version    byte // 3, 4 or 5; 0 before CONNECT
 	keepAlive  time.Duration
 	maxSend    int // bytes of a packet the client takes, 0 = any
 	noProblem  bool
+	aliasMax   uint16 // topic aliases the client takes
 	persistent bool
 	window     int
 	will       *will
 
-	// Owned by the reader.
-	engaged bool // the engine called us: a panic is ours, not its codec's
+	// Owned by the input.
 	greeted bool // the CONNECT was seen
 	present bool
-	subs    map[string]*liveSub
-	aliases map[uint16]string
-	expiry  uint32
 	polite  bool // the client said DISCONNECT 0x00: no will
 	left    bool // the client said DISCONNECT
+	expiry  uint32
+	in      []byte // what of the input is not handled yet
+	subs    map[string]*liveSub
+	aliases map[uint16]string
+
+	toldAliases map[string]uint16 // by topic; the driver's, as it writes
+	lastTopic   string            // of a PUBLISH, known to be valid
 
 	mu         sync.Mutex // guards what follows
-	room       sync.Cond  // signalled when pending shrinks, the writer ends, the connection closes
-	open       bool       // CONNACK is out, deliveries may flow
-	said       bool       // our last word, a DISCONNECT or a refusing CONNACK, is in control
-	why        string     // label of the disconnect
-	writing    bool       // a writer runs
-	sealed     bool       // no further writer may start
-	control    []byte     // encoded packets that are no PUBLISH
-	early      []byte     // the same, to follow the CONNACK
+	cancel     context.CancelFunc
+	gone       chan struct{} // closed when the session let go of the connection; made when somebody waits
+	isGone     bool
+	open       bool   // CONNACK is out, deliveries may flow
+	said       bool   // our last word, a DISCONNECT or a refusing CONNACK, is in control
+	full       bool   // too many publishes wait for the node: one of the holds
+	why        string // label of the disconnect
+	control    []byte // encoded packets that are no PUBLISH
+	early      []byte // the same, to follow the CONNACK
 	queue      ring[delivery]
 	queueBytes int
 	backlog    []delivery // retained messages for a new subscription, held by the retained store
@@ -78,67 +95,30 @@ type conn struct {
 	unacked    int // inbound QoS 1 and 2 the client may count as open
 }
 
-func newConn(b *Broker, raw net.Conn, num uint64) *conn {
-	c := &conn{Conn: raw, b: b, num: num, gone: make(chan struct{})}
-	c.ctx, c.cancel = context.WithCancel(context.Background())
-	c.room.L = &c.mu
-	c.frames = newFrames(raw, b.cfg.MaxPacket, maxControl)
-	return c
-}
-
-// Read implements net.Conn for the engine.
-func (c *conn) Read(p []byte) (int, error) {
-	if c.closing.Load() {
-		return 0, errGone
-	}
-	return c.frames.Read(p)
-}
-
-// Write implements net.Conn for the engine: CONNACK, PINGRESP, DISCONNECT. It
-// never blocks; the writer sends.
-func (c *conn) Write(p []byte) (int, error) {
-	if len(p) == 0 {
-		return 0, nil
-	}
+// later runs f, which may wait for the node, on a goroutine of its own and
+// handles no more input before it has returned. ctx ends with the connection.
+func (c *conn) later(f func(ctx context.Context)) {
+	ctx, cancel := context.WithCancel(context.Background())
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch p[0] >> 4 {
-	case typeDisconnect:
-		if c.said || c.version < 5 {
-			return len(p), nil
-		}
-		c.said = true
-	case typeConnack:
-		if len(p) == 4 && p[3] > 5 { // no return code of MQTT 3.1.1: close silently
-			return len(p), nil
-		}
-	}
-	c.control = append(c.control, p...)
-	c.kick()
-	return len(p), nil
-}
-
-// Close implements net.Conn for the engine. The socket outlives it: serve
-// closes it once the last bytes are out.
-func (c *conn) Close() error { return nil }
-
-// SetDeadline implements net.Conn for the engine, which calls it before each
-// packet. The engine's own time overflows at keep-alives over 43,690 s and
-// covers writes too, so it is not used.
-func (c *conn) SetDeadline(time.Time) error {
-	var t time.Time
-	if c.keepAlive > 0 {
-		t = time.Now().Add(c.keepAlive + c.keepAlive/2) // MQTT 5, 3.1.2.10
-	}
-	err := c.Conn.SetReadDeadline(t)
+	c.cancel = cancel
 	if c.closing.Load() {
-		c.wake()
+		cancel()
 	}
-	return err
+	c.mu.Unlock()
+	c.holds.Add(1)
+	c.b.work.Go(func() { // Run waits for it by way of the connection
+		defer cancel()
+		f(ctx)
+		c.release()
+	})
 }
 
-// wake ends a blocked read.
-func (c *conn) wake() { _ = c.Conn.SetReadDeadline(time.Unix(1, 0)) }
+// release gives the input back.
+func (c *conn) release() {
+	if c.holds.Add(-1) == 0 {
+		c.driver.wake()
+	}
+}
 
 // disconnect ends the connection from any goroutine: DISCONNECT with code
 // (MQTT 5), then close. Deliveries still queued are dropped.
@@ -158,87 +138,114 @@ func (c *conn) disconnectLocked(code byte, why string) {
 		c.said = true
 		c.control = appendDisconnect(c.control, c.version, code)
 	}
-	c.cancel()
-	c.room.Broadcast()
-	c.kick()
-	_ = c.Conn.SetWriteDeadline(time.Now().Add(flushTimeout))
-	c.wake()
-}
-
-// fail ends the connection from its reader, which returns the error.
-func (c *conn) fail(code byte, text string) error {
-	c.disconnect(code, cause(code))
-	return &fault{code, text}
-}
-
-// serve runs the connection from accept to close.
-func (c *conn) serve() {
-	_ = c.Conn.SetReadDeadline(time.Now().Add(c.b.cfg.ConnectTimeout))
-	err := c.b.engine.serve(c)
-	var f *fault
-	switch {
-	case c.left:
-		c.disconnect(noDisconnectMessage, "client")
-	case errors.As(err, &f):
-		c.disconnect(f.code, cause(f.code))
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		c.disconnect(codeKeepAlive, cause(codeKeepAlive))
-	default:
-		c.disconnect(noDisconnectMessage, "connection-lost")
+	if c.cancel != nil {
+		c.cancel()
 	}
-	c.b.endSession(c)
-	close(c.gone)
-	c.seal()
-	c.linger()
-	_ = c.Conn.Close()
-	c.b.metrics.disconnects.WithLabelValues(c.why).Inc()
-	c.b.cfg.Log.Debug("mqtt connection ended", "client", c.client, "remote", c.RemoteAddr().String(), "cause", c.why, "err", err)
+	if c.full {
+		c.full = false
+		c.holds.Add(-1)
+	}
+	c.driver.stop()
 }
 
-// seal waits for the writer's last bytes and lets none start again.
-func (c *conn) seal() {
+// fail ends the connection from its input, which returns the error.
+func (c *conn) fail(code byte, text string) error {
+	f := &packet.Fault{Code: code, Text: text}
+	c.refuse(f)
+	return f
+}
+
+// refuse ends the connection for a fault of its client. Before the CONNACK an
+// MQTT 5 client reads the code there (MQTT 5, 4.13.1), afterwards in a
+// DISCONNECT.
+func (c *conn) refuse(f *packet.Fault) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.writing {
-		c.room.Wait()
+	if !c.open && !c.said && !c.closing.Load() {
+		c.said = true
+		c.control = appendConnackError(c.control, c.version, f.Code)
 	}
-	c.sealed = true
+	c.disconnectLocked(f.Code, cause(f.Code))
+	c.b.cfg.Log.Debug("mqtt client refused", "client", c.client, "remote", c.driver.remote(), "cause", f.Text)
 }
 
-// linger lets the client read our last packet: closing a socket with unread
-// input resets it, and the reset overtakes what was written.
-func (c *conn) linger() {
+// ended lets go of the session, once, from the driver, when nothing holds the
+// input any more.
+func (c *conn) ended() {
+	c.b.endSession(c)
 	c.mu.Lock()
-	said := c.said
-	c.mu.Unlock()
-	half, ok := c.Conn.(interface{ CloseWrite() error })
-	if !said || !ok || half.CloseWrite() != nil {
-		return
+	c.isGone = true
+	if c.gone != nil {
+		close(c.gone)
 	}
-	_ = c.Conn.SetReadDeadline(time.Now().Add(lingerTimeout))
-	_, _ = io.CopyN(io.Discard, c.Conn, 1<<20)
+	why := c.why
+	c.mu.Unlock()
+	c.in = nil
+	c.b.metrics.disconnects.WithLabelValues(why).Inc()
+	c.b.cfg.Log.Debug("mqtt connection ended", "client", c.client, "remote", c.driver.remote(), "cause", why)
+}
+
+// awaitGone returns when the session let go of the connection.
+func (c *conn) awaitGone(ctx context.Context) error {
+	c.mu.Lock()
+	if c.isGone {
+		c.mu.Unlock()
+		return nil
+	}
+	if c.gone == nil {
+		c.gone = make(chan struct{})
+	}
+	gone := c.gone
+	c.mu.Unlock()
+	select {
+	case <-gone:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// patience is how long the client may stay silent before it counts as lost
+// (MQTT 5, 3.1.2.10), 0 for ever.
+func (c *conn) patience() time.Duration {
+	if !c.greeted {
+		return c.b.cfg.ConnectTimeout
+	}
+	return c.keepAlive + c.keepAlive/2
+}
+
+// stall is how long one write may wait for the client to read.
+func (c *conn) stall() time.Duration {
+	switch {
+	case c.closing.Load():
+		return flushTimeout
+	case c.keepAlive > 0:
+		return 3 * c.keepAlive
+	}
+	return writeStall
 }
 
 // topicOf resolves a topic alias (MQTT 5, 3.3.2.3.4).
-func (c *conn) topicOf(topic string, alias uint16, has bool) (string, error) {
-	if has {
-		if alias == 0 || alias > maxAliases {
-			return "", c.fail(codeBadAlias, "topic alias out of range")
-		}
+func (c *conn) topicOf(name []byte, alias uint16) (string, error) {
+	if alias > maxAliases {
+		return "", c.fail(codeBadAlias, "topic alias out of range")
+	}
+	if len(name) == 0 {
+		topic := c.aliases[alias]
 		if topic == "" {
-			if topic = c.aliases[alias]; topic == "" {
-				return "", c.fail(codeProtocol, "unknown topic alias")
-			}
-			return topic, nil
+			return "", c.fail(codeProtocol, "unknown topic alias")
 		}
+		return topic, nil
 	}
-	if topic == "" {
-		return "", c.fail(codeProtocol, "PUBLISH without topic")
+	topic := c.lastTopic
+	if string(name) != topic { // devices repeat themselves
+		topic = string(name)
+		if err := interest.ValidTopic(topic); err != nil {
+			return "", c.fail(codeBadTopic, err.Error())
+		}
+		c.lastTopic = topic
 	}
-	if err := interest.ValidTopic(topic); err != nil {
-		return "", c.fail(codeBadTopic, err.Error())
-	}
-	if has {
+	if alias > 0 {
 		if c.aliases == nil {
 			c.aliases = make(map[uint16]string, maxAliases)
 		}

@@ -1,5 +1,7 @@
 package broker
 
+import "github.com/farhop/farhop/broker/packet"
+
 // outbound is a persistent delivery the client has not finished.
 type outbound struct {
 	seq uint64
@@ -37,10 +39,10 @@ func (b *Broker) Deliver(d Delivery) {
 	if d.Release {
 		c.out[d.PacketID] = outbound{seq: d.Seq, qos: 2}
 		if !c.open {
-			c.early = appendAck(c.early, c.version, typePubrel, d.PacketID, codeSuccess, "", "")
+			c.early = appendAck(c.early, c.version, packet.TypePubrel, d.PacketID, codeSuccess, "", "")
 			return
 		}
-		c.control = appendAck(c.control, c.version, typePubrel, d.PacketID, codeSuccess, "", "")
+		c.control = appendAck(c.control, c.version, packet.TypePubrel, d.PacketID, codeSuccess, "", "")
 		c.kick()
 		return
 	}
@@ -75,7 +77,7 @@ func (b *Broker) TakenOver(client string, conn uint64) {
 
 // onAck handles a PUBACK, PUBREC, PUBREL or PUBCOMP.
 func (c *conn) onAck(typ byte, id uint16, code byte) error {
-	if typ == typePubrel {
+	if typ == packet.TypePubrel {
 		return c.onPubrel(id)
 	}
 	if c.persistent {
@@ -85,15 +87,15 @@ func (c *conn) onAck(typ byte, id uint16, code byte) error {
 	defer c.mu.Unlock()
 	state := c.live.used[id]
 	switch {
-	case typ == typePuback && state == awaitsPuback,
-		typ == typePubcomp && state == awaitsPubcomp,
-		typ == typePubrec && state == awaitsPubrec && code >= codeUnspecified:
+	case typ == packet.TypePuback && state == awaitsPuback,
+		typ == packet.TypePubcomp && state == awaitsPubcomp,
+		typ == packet.TypePubrec && state == awaitsPubrec && code >= codeUnspecified:
 		c.live.release(id)
-	case typ == typePubrec && (state == awaitsPubrec || state == awaitsPubcomp):
+	case typ == packet.TypePubrec && (state == awaitsPubrec || state == awaitsPubcomp):
 		c.live.used[id] = awaitsPubcomp
-		c.control = appendAck(c.control, c.version, typePubrel, id, codeSuccess, "", "")
-	case typ == typePubrec && code < codeUnspecified:
-		c.control = appendAck(c.control, c.version, typePubrel, id, codeIDNotFound, "", "")
+		c.control = appendAck(c.control, c.version, packet.TypePubrel, id, codeSuccess, "", "")
+	case typ == packet.TypePubrec && code < codeUnspecified:
+		c.control = appendAck(c.control, c.version, packet.TypePubrel, id, codeIDNotFound, "", "")
 	default:
 		return nil // an acknowledgement of nothing: harmless
 	}
@@ -110,18 +112,18 @@ func (c *conn) settle(typ byte, id uint16, code byte) error {
 	o, known := c.out[id]
 	s.Seq = o.seq
 	switch {
-	case typ == typePuback && known && o.qos == 1:
+	case typ == packet.TypePuback && known && o.qos == 1:
 		s.What = Acked
 		delete(c.out, id)
-	case typ == typePubcomp && known && o.qos == 2,
-		typ == typePubrec && known && o.qos == 2 && code >= codeUnspecified:
+	case typ == packet.TypePubcomp && known && o.qos == 2,
+		typ == packet.TypePubrec && known && o.qos == 2 && code >= codeUnspecified:
 		s.What = Completed
 		delete(c.out, id)
-	case typ == typePubrec && known && o.qos == 2:
+	case typ == packet.TypePubrec && known && o.qos == 2:
 		s.What = Received
 	default:
-		if typ == typePubrec && code < codeUnspecified {
-			c.control = appendAck(c.control, c.version, typePubrel, id, codeIDNotFound, "", "")
+		if typ == packet.TypePubrec && code < codeUnspecified {
+			c.control = appendAck(c.control, c.version, packet.TypePubrel, id, codeIDNotFound, "", "")
 			c.kick()
 		}
 		c.mu.Unlock()

@@ -8,20 +8,19 @@
 // durable, and never lets one client's slow socket, malformed bytes or size
 // cost another client anything. Package node calls it and implements Node.
 //
-// The way of a PUBLISH: socket -> frames (sizes checked before anything is
-// allocated) -> engine (packet codec) -> conn.onPublish -> Node.Publish ->
-// done, on any goroutine -> conn.drain, in the order the client published ->
-// live subscribers and PUBACK/PUBREC, as many as wait in one write.
+// The way of a PUBLISH: socket -> driver (a poller's loop, or a pump) ->
+// conn.feed, which cuts and checks packets (package packet) -> conn.onPublish
+// -> Node.Publish -> done, on any goroutine -> conn.complete, in the order the
+// client published -> live subscribers and PUBACK/PUBREC -> driver, one write
+// for all that waits. A publish that only live sessions here want takes a
+// shortcut: there is no fact to wait for.
 //
-// Three kinds of goroutine exist: one reader per connection, one writer per
-// connection that has something to write (an idle connection has none), and
-// the acceptor; Run and ServeConn end all of theirs before they return.
-//
-// The MQTT engine (package github.com/mochi-mqtt/server/v2) is held in
-// engine.go behind the one-method interface engine. It sees CONNECT, PINGREQ,
-// DISCONNECT and AUTH; every other packet is taken from it before it acts, so
-// its in-flight map, topic index, retained store and will machinery stay
-// empty.
+// On Linux plain sockets are served by pollers, one goroutine for each
+// processor; an idle client costs no goroutine and no buffer. Other transports
+// have a pump: one goroutine that reads, and one that writes while there is
+// something to write. CONNECT, SUBSCRIBE and UNSUBSCRIBE wait for the node on
+// a goroutine of their own, which holds the client's input. Run and ServeConn
+// end all of theirs before they return.
 //
 //	b, err := broker.New(broker.Config{Listen: "127.0.0.1:1883"}, node)
 //	...

@@ -3,6 +3,8 @@ package broker
 import (
 	"encoding/binary"
 	"time"
+
+	"github.com/farhop/farhop/broker/packet"
 )
 
 // The broker writes packets into one buffer per flush, so the encoders append.
@@ -39,7 +41,7 @@ func lengthSize(n int) int {
 // reason string is left out when it is "" and the code when it is success.
 func appendAck(b []byte, version, typ byte, id uint16, code byte, reason, identity string) []byte {
 	first := typ << 4
-	if typ == typePubrel {
+	if typ == packet.TypePubrel {
 		first |= 2
 	}
 	if version < 5 || code == codeSuccess && identity == "" {
@@ -74,7 +76,7 @@ func appendSuback(b []byte, version, typ byte, id uint16, codes []byte) []byte {
 	n := 2 + len(codes)
 	if version >= 5 {
 		n++
-	} else if typ == typeUnsuback {
+	} else if typ == packet.TypeUnsuback {
 		n, codes = 2, nil
 	}
 	b = append(b, typ<<4)
@@ -97,36 +99,89 @@ func appendDisconnect(b []byte, version, code byte) []byte {
 	if version < 5 {
 		return b
 	}
-	return append(b, typeDisconnect<<4, 2, code, 0)
+	return append(b, packet.TypeDisconnect<<4, 2, code, 0)
+}
+
+// connack is what a client is told of its session (MQTT 5, 3.2.2.3).
+type connack struct {
+	present    bool
+	assigned   string // the client id it got, "" if it brought one
+	expiry     uint32 // of the session, when not as asked
+	hasExpiry  bool
+	receiveMax int
+	maxPacket  int    // bytes
+	keepAlive  uint16 // seconds, when not as asked
+	hasKeep    bool
+}
+
+// appendConnack appends the CONNACK of a session that is open.
+func appendConnack(b []byte, version byte, a connack) []byte {
+	present := byte(0)
+	if a.present {
+		present = 1
+	}
+	if version < 5 {
+		if version < 4 {
+			present = 0 // MQTT 3.1 knows none
+		}
+		return append(b, packet.TypeConnack<<4, 2, present, codeSuccess)
+	}
+	p := make([]byte, 0, 64)
+	if a.hasExpiry {
+		p = binary.BigEndian.AppendUint32(append(p, 0x11), a.expiry)
+	}
+	p = binary.BigEndian.AppendUint16(append(p, 0x21), uint16(a.receiveMax))
+	p = binary.BigEndian.AppendUint32(append(p, 0x27), uint32(a.maxPacket))
+	p = binary.BigEndian.AppendUint16(append(p, 0x22), maxAliases)
+	if a.hasKeep {
+		p = binary.BigEndian.AppendUint16(append(p, 0x13), a.keepAlive)
+	}
+	if a.assigned != "" {
+		p = appendString(append(p, 0x12), a.assigned)
+	}
+	b = append(b, packet.TypeConnack<<4)
+	b = appendLength(b, 2+lengthSize(len(p))+len(p))
+	b = append(b, present, codeSuccess)
+	b = appendLength(b, len(p))
+	return append(b, p...)
 }
 
 // appendConnackError appends a CONNACK that refuses, if the version has one.
 func appendConnackError(b []byte, version, code byte) []byte {
 	if version >= 5 {
-		return append(b, typeConnack<<4, 3, 0, code, 0)
+		return append(b, packet.TypeConnack<<4, 3, 0, code, 0)
 	}
 	if ret, ok := connackV3(code); ok {
-		return append(b, typeConnack<<4, 2, 0, ret)
+		return append(b, packet.TypeConnack<<4, 2, 0, ret)
 	}
 	return b
 }
 
 // appendPublish appends the PUBLISH of one delivery. now ages its expiry; a
 // message that expired keeps one second, whoever queues it decides on drops.
-func appendPublish(b []byte, version byte, d *delivery, now time.Time) []byte {
+// alias stands for the topic unless it is 0; known says that the client has
+// seen both together before.
+func appendPublish(b []byte, version byte, d *delivery, now time.Time, alias uint16, known bool) []byte {
 	m := d.m
 	props := 0
 	if version >= 5 {
 		props = publishProps(d)
 	}
-	n := 2 + len(m.Topic) + len(m.Payload)
+	topic := m.Topic
+	if alias > 0 {
+		props += 3
+		if known {
+			topic = ""
+		}
+	}
+	n := 2 + len(topic) + len(m.Payload)
 	if d.qos > 0 {
 		n += 2
 	}
 	if version >= 5 {
 		n += lengthSize(props) + props
 	}
-	first := byte(typePublish<<4) | d.qos<<1
+	first := byte(packet.TypePublish<<4) | d.qos<<1
 	if d.retain {
 		first |= 1
 	}
@@ -135,12 +190,15 @@ func appendPublish(b []byte, version byte, d *delivery, now time.Time) []byte {
 	}
 	b = append(b, first)
 	b = appendLength(b, n)
-	b = appendString(b, m.Topic)
+	b = appendString(b, topic)
 	if d.qos > 0 {
 		b = binary.BigEndian.AppendUint16(b, d.id)
 	}
 	if version >= 5 {
 		b = appendLength(b, props)
+		if alias > 0 {
+			b = binary.BigEndian.AppendUint16(append(b, 0x23), alias)
+		}
 		b = appendPublishProps(b, d, now)
 	}
 	return append(b, m.Payload...)

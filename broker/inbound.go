@@ -1,9 +1,11 @@
 package broker
 
 import (
+	"bytes"
 	"slices"
 	"time"
 
+	"github.com/farhop/farhop/broker/packet"
 	"github.com/farhop/farhop/routing/interest"
 	"github.com/farhop/farhop/storeforward/bundle"
 )
@@ -14,7 +16,7 @@ import (
 type pending struct {
 	m       *Message
 	id      uint16
-	ack     byte // typePuback, typePubrec, or 0 for none
+	ack     byte // packet.TypePuback, packet.TypePubrec, or 0 for none
 	local   bool // the node was not asked
 	kept    bool // room in the retained store is reserved
 	done    bool
@@ -29,29 +31,32 @@ type inboundID struct {
 	identity  string // asked for with IDProperty: clients read it off the PUBCOMP
 }
 
-// onPublish takes a PUBLISH from the reader. It blocks only while this client
-// has too many publishes open already.
-func (c *conn) onPublish(m *Message, id uint16, alias uint16, hasAlias bool) error {
-	if m.QoS > 0 && id == 0 {
-		return c.fail(codeProtocol, "PUBLISH without packet id")
-	}
-	topic, err := c.topicOf(m.Topic, alias, hasAlias)
+// onPublish takes a PUBLISH.
+func (c *conn) onPublish(in *packet.Publish, now time.Time) error {
+	topic, err := c.topicOf(in.Topic, in.Alias)
 	if err != nil {
 		return err
 	}
-	if m.ResponseTopic != "" && interest.ValidTopic(m.ResponseTopic) != nil {
-		return c.fail(codeProtocol, "bad response topic")
+	m := &Message{
+		Topic: topic, Payload: bytes.Clone(in.Payload), QoS: in.QoS, Retain: in.Retain, Client: c.client, Received: now,
+	}
+	if in.HasProps {
+		if err := c.properties(m, in); err != nil {
+			return err
+		}
 	}
 	c.b.metrics.byQoSIn[m.QoS].Inc()
-	m.Topic, m.Client, m.Received = topic, c.client, time.Now()
-	p := &pending{m: m, id: id}
+	if m.QoS < 2 && !m.Retain && in.Users == 0 && c.shortcut(m, in.ID) {
+		return nil
+	}
+	p := &pending{m: m, id: in.ID}
 	switch m.QoS {
 	case 1:
-		p.ack = typePuback
+		p.ack = packet.TypePuback
 	case 2:
-		p.ack = typePubrec
+		p.ack = packet.TypePubrec
 		if c.persistent {
-			m.PacketID = id
+			m.PacketID = in.ID
 		}
 	}
 	fresh, err := c.admit(p)
@@ -62,8 +67,53 @@ func (c *conn) onPublish(m *Message, id uint16, alias uint16, hasAlias bool) err
 	return nil
 }
 
-// admit waits for room and queues p. fresh is false for a QoS 2 PUBLISH that
-// was here before.
+// shortcut passes a publish on at once when nobody but live sessions here
+// wants it and none of the client's waits before it: there is no fact to wait
+// for. It reports false when the publish must take the long way.
+func (c *conn) shortcut(m *Message, id uint16) bool {
+	if m.Topic[0] == '$' || !c.b.allows(c, m.Topic, true) || c.b.node.Wanted(m.Topic) {
+		return false
+	}
+	c.mu.Lock()
+	waits := c.pending.len() > 0 || c.draining
+	c.mu.Unlock()
+	if waits {
+		return false
+	}
+	n := c.b.routeLive(m)
+	if m.QoS == 0 {
+		return true
+	}
+	r := bundle.OK
+	if n == 0 {
+		r = bundle.NoSubscriber
+	}
+	c.b.node.Kept(r)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.control = appendAck(c.control, c.version, packet.TypePuback, id, answer(r, c.version).code, "", "")
+	c.kick()
+	return true
+}
+
+// properties copies those of a PUBLISH (MQTT 5, 3.3.2.3).
+func (c *conn) properties(m *Message, in *packet.Publish) error {
+	m.PayloadFormat, m.ContentType, m.Expiry = in.PayloadFormat, string(in.ContentType), in.Expiry
+	m.CorrelationData = bytes.Clone(in.CorrelationData)
+	if m.ResponseTopic = string(in.ResponseTopic); m.ResponseTopic != "" && interest.ValidTopic(m.ResponseTopic) != nil {
+		return c.fail(codeProtocol, "bad response topic") // MQTT 5, [MQTT-3.3.2-14]
+	}
+	if in.Users > 0 {
+		m.UserProperties = make([]KV, 0, in.Users)
+		in.EachUser(func(key, value []byte) {
+			m.UserProperties = append(m.UserProperties, KV{string(key), string(value)})
+		})
+	}
+	return nil
+}
+
+// admit queues p. fresh is false for a QoS 2 PUBLISH that was here before. A
+// client with too many publishes open is read no further until some are done.
 func (c *conn) admit(p *pending) (fresh bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -73,7 +123,7 @@ func (c *conn) admit(p *pending) (fresh bool, err error) {
 			c.unacked++
 		}
 		if !in.pending && !in.releasing { // MQTT 5, 4.3.3: answer again, do not publish again
-			c.control = appendAck(c.control, c.version, typePubrec, p.id, codeSuccess, "", "")
+			c.control = appendAck(c.control, c.version, packet.TypePubrec, p.id, codeSuccess, "", "")
 			c.kick()
 		}
 		return false, nil
@@ -81,15 +131,9 @@ func (c *conn) admit(p *pending) (fresh bool, err error) {
 	if p.m.QoS > 0 {
 		if c.version >= 5 && c.unacked >= c.b.cfg.ReceiveMax {
 			c.disconnectLocked(codeReceiveMax, cause(codeReceiveMax))
-			return false, &fault{codeReceiveMax, "more publishes open than Receive Maximum"}
+			return false, errGone
 		}
 		c.unacked++
-	}
-	for !c.closing.Load() && (c.pending.len() >= c.b.cfg.MaxPending || c.pendBytes > c.b.cfg.MaxPendingBytes) {
-		c.room.Wait()
-	}
-	if c.closing.Load() {
-		return false, errGone
 	}
 	if p.m.QoS == 2 {
 		if c.inbound == nil {
@@ -99,13 +143,23 @@ func (c *conn) admit(p *pending) (fresh bool, err error) {
 	}
 	c.pending.push(p)
 	c.pendBytes += p.m.Size()
+	if !c.full && c.crowded() {
+		c.full = true
+		c.holds.Add(1)
+	}
 	return true, nil
+}
+
+// crowded reports whether as many publishes wait for the node as may. The
+// caller holds mu.
+func (c *conn) crowded() bool {
+	return c.pending.len() >= c.b.cfg.MaxPending || c.pendBytes > c.b.cfg.MaxPendingBytes
 }
 
 // submit decides where a queued publish goes.
 func (c *conn) submit(p *pending) {
 	m, b := p.m, c.b
-	if m.Topic[0] == '$' || b.cfg.Allow != nil && !b.cfg.Allow(c.client, c.user, m.Topic, true) {
+	if m.Topic[0] == '$' || !b.allows(c, m.Topic, true) {
 		c.complete(p, Verdict{Reason: bundle.NotAllowed})
 		return
 	}
@@ -143,7 +197,10 @@ func (c *conn) complete(p *pending, v Verdict) {
 		c.mu.Lock()
 	}
 	c.draining = false
-	c.room.Broadcast()
+	if c.full && !c.crowded() {
+		c.full = false
+		c.release()
+	}
 }
 
 // finish delivers an accepted publish to live sessions and answers the client.
@@ -176,9 +233,9 @@ func (c *conn) finish(p *pending) {
 		c.disconnectLocked(v.code, "publish-"+r.String())
 		return
 	}
-	if refused := v.code >= codeUnspecified; p.ack == typePuback || refused {
+	if refused := v.code >= codeUnspecified; p.ack == packet.TypePuback || refused {
 		c.unacked--
-		if p.ack == typePubrec {
+		if p.ack == packet.TypePubrec {
 			delete(c.inbound, p.id)
 		}
 	} else if in := c.inbound[p.id]; in != nil {
@@ -207,7 +264,7 @@ func (c *conn) onPubrel(id uint16) error {
 	in := c.inbound[id]
 	switch {
 	case in == nil || in.pending:
-		c.control = appendAck(c.control, c.version, typePubcomp, id, codeIDNotFound, "", "")
+		c.control = appendAck(c.control, c.version, packet.TypePubcomp, id, codeIDNotFound, "", "")
 		c.kick()
 	case !c.persistent:
 		c.released(id)
@@ -238,6 +295,6 @@ func (c *conn) released(id uint16) {
 	if c.closing.Load() {
 		return
 	}
-	c.control = appendAck(c.control, c.version, typePubcomp, id, codeSuccess, "", in.identity)
+	c.control = appendAck(c.control, c.version, packet.TypePubcomp, id, codeSuccess, "", in.identity)
 	c.kick()
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/farhop/farhop/routing/interest"
 )
@@ -29,6 +30,17 @@ type directory struct {
 	shared interest.Trie[*group]
 	groups map[[2]string]*group
 	turn   sync.Mutex // guards group.next: a match holds mu for reading only
+	known  atomic.Pointer[matches]
+}
+
+// maxKnown bounds the topics whose subscribers are remembered.
+const maxKnown = 8192
+
+// matches remembers who subscribed to a topic with plain filters. Every change
+// of the directory starts a new one.
+type matches struct {
+	byTopic sync.Map // string -> []*liveSub, sorted by connection, never changed
+	count   atomic.Int32
 }
 
 // add subscribes and replaces an older subscription given as old.
@@ -36,6 +48,7 @@ func (d *directory) add(s, old *liveSub) {
 	name, _ := s.opt.Share()
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.known.Store(nil)
 	if old != nil {
 		d.removeLocked(old)
 	}
@@ -59,6 +72,7 @@ func (d *directory) add(s, old *liveSub) {
 func (d *directory) remove(s *liveSub) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.known.Store(nil)
 	d.removeLocked(s)
 }
 
@@ -83,37 +97,66 @@ func (d *directory) removeLocked(s *liveSub) {
 }
 
 // hits returns who gets a message on topic: every matching plain filter, and
-// one member of each matching group, sorted by connection.
-func (d *directory) hits(topic string, into []*liveSub) []*liveSub {
+// one member of each matching group, sorted by connection. The slice is not
+// the caller's to change.
+func (d *directory) hits(topic string) []*liveSub {
+	known := d.known.Load()
+	if known != nil {
+		if v, ok := known.byTopic.Load(topic); ok {
+			return v.([]*liveSub)
+		}
+	}
 	d.mu.RLock()
+	defer d.mu.RUnlock()
+	var into []*liveSub
 	d.subs.Match(topic, func(s *liveSub) { into = append(into, s) })
 	if len(d.groups) > 0 {
-		d.turn.Lock()
-		d.shared.Match(topic, func(g *group) {
-			for range g.members { // a member whose connection ends is passed over
-				s := g.members[g.next%len(g.members)]
-				g.next++
-				if !s.c.closing.Load() {
-					into = append(into, s)
-					break
-				}
-			}
-		})
-		d.turn.Unlock()
+		into = d.members(topic, into)
 	}
-	d.mu.RUnlock()
 	if len(into) > 1 {
 		slices.SortStableFunc(into, func(a, b *liveSub) int { return cmp.Compare(a.c.num, b.c.num) })
 	}
+	if len(d.groups) == 0 {
+		d.remember(topic, into)
+	}
 	return into
+}
+
+// members adds one member of each matching group. One whose connection ends
+// is passed over.
+func (d *directory) members(topic string, into []*liveSub) []*liveSub {
+	d.turn.Lock()
+	defer d.turn.Unlock()
+	d.shared.Match(topic, func(g *group) {
+		for range g.members {
+			s := g.members[g.next%len(g.members)]
+			g.next++
+			if !s.c.closing.Load() {
+				into = append(into, s)
+				return
+			}
+		}
+	})
+	return into
+}
+
+// remember notes a match. The caller holds mu for reading, so the directory
+// is still what was matched.
+func (d *directory) remember(topic string, subs []*liveSub) {
+	known := d.known.Load()
+	if known == nil || known.count.Load() >= maxKnown {
+		known = new(matches)
+		d.known.Store(known)
+	}
+	known.count.Add(1)
+	known.byTopic.Store(topic, subs)
 }
 
 // routeLive delivers a message to this broker's live sessions and returns how
 // many took it. A client with several matching filters gets it once, with the
 // highest QoS and all subscription identifiers (MQTT 5, 3.3.4).
 func (b *Broker) routeLive(m *Message) int {
-	var few [16]*liveSub
-	hits := b.live.hits(m.Topic, few[:0])
+	hits := b.live.hits(m.Topic)
 	n := 0
 	for len(hits) > 0 {
 		c := hits[0].c
@@ -217,5 +260,7 @@ func (w *liveWindow) take(window int, qos byte) (uint16, bool) {
 	}
 	return w.last, true
 }
+
+func (w *liveWindow) full(window int) bool { return len(w.used) >= window }
 
 func (w *liveWindow) release(id uint16) { delete(w.used, id) }

@@ -325,3 +325,38 @@ func TestSubscribeRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestOutboundAliases: a client that takes topic aliases gets the first topics
+// with one, and only the alias from the second message on.
+func TestOutboundAliases(t *testing.T) {
+	t.Parallel()
+	w := start(t, nil)
+	sub := w.connect("sub", 5, func(pk *packets.Packet) {
+		pk.Properties.TopicAliasMaximum = 2
+		pk.Properties.MaximumPacketSize = 100
+	})
+	sub.subscribe(0, "alias/#")
+	pub := w.connect("pub", 5, nil)
+	for _, c := range []struct {
+		topic, payload string
+		wantTopic      string // what the PUBLISH says
+		wantAlias      uint16
+	}{
+		{"alias/one", strings.Repeat("x", 200), "", 0}, // too large for the client: it never hears of the alias
+		{"alias/one", "1", "alias/one", 1},
+		{"alias/one", "2", "", 1},
+		{"alias/two", "3", "alias/two", 2},
+		{"alias/three", "4", "alias/three", 0},
+		{"alias/two", "5", "", 2},
+		{"alias/one", "6", "", 1},
+	} {
+		pub.send(publish(c.topic, c.payload, 0, 0))
+		if len(c.payload) > 100 {
+			continue
+		}
+		pk := sub.next(packets.Publish)
+		if pk.TopicName != c.wantTopic || pk.Properties.TopicAlias != c.wantAlias || string(pk.Payload) != c.payload {
+			t.Fatalf("%s %s: topic %q, alias %d, payload %q", c.topic, c.payload, pk.TopicName, pk.Properties.TopicAlias, pk.Payload)
+		}
+	}
+}

@@ -2,65 +2,66 @@ package broker
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"sync"
 	"time"
 
+	"github.com/farhop/farhop/broker/packet"
 	"github.com/farhop/farhop/routing/interest"
 )
 
-// hello is a CONNECT packet.
-type hello struct {
-	client     string // never empty: the engine assigns one
-	user       string
-	password   []byte
-	hasUser    bool
-	clean      bool
-	keepAlive  uint16 // seconds
-	expiry     uint32
-	receiveMax uint16 // 0 = not said
-	maxPacket  uint32 // 0 = not said
-	noProblem  bool
-	authMethod string
-}
+// assignedPrefix begins the client ids that the broker gives to those who come
+// without (MQTT 5, 3.1.3.1).
+const assignedPrefix = "auto-"
 
-// onConnect opens the session of a CONNECT and returns its reason code.
-func (c *conn) onConnect(h hello) byte {
-	code := c.vet(h)
+// onConnect opens the session of a CONNECT and answers it.
+func (c *conn) onConnect(ctx context.Context, h *packet.Connect) {
+	assigned, asked := h.Client == "", *h
+	code := c.vet(ctx, h)
 	if code == codeSuccess {
-		code = c.openSession(h)
+		code = c.openSession(ctx, h)
 	}
 	result := "ok"
 	if code != codeSuccess {
 		result = "refused"
 	}
 	c.b.metrics.connects.WithLabelValues(result).Inc()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if code != codeSuccess {
-		c.mu.Lock()
 		c.said = true
 		c.control = appendConnackError(c.control, c.version, code)
-		c.kick()
-		c.mu.Unlock()
-		c.disconnect(noDisconnectMessage, "connect-refused")
+		c.disconnectLocked(noDisconnectMessage, "connect-refused")
+		return
 	}
-	return code
+	a := connack{present: c.present, receiveMax: c.b.cfg.ReceiveMax, maxPacket: c.b.cfg.MaxPacket}
+	if assigned {
+		a.assigned = c.client
+	}
+	a.expiry, a.hasExpiry = c.expiry, c.expiry != asked.SessionExpiry
+	a.keepAlive, a.hasKeep = h.KeepAlive, h.KeepAlive != asked.KeepAlive
+	c.control = appendConnack(c.control, c.version, a)
+	c.control = append(c.control, c.early...)
+	c.open, c.early = true, nil
+	c.kick()
 }
 
 // vet decides whether the client may come in at all.
-func (c *conn) vet(h hello) byte {
+func (c *conn) vet(ctx context.Context, h *packet.Connect) byte {
 	switch {
-	case len(h.client) > maxClientID:
+	case len(h.Client) > maxClientID, h.Client == "" && (c.version == 3 || c.version == 4 && !h.Clean): // MQTT 3.1.1, [MQTT-3.1.3-8]
 		return codeBadClientID
-	case h.authMethod != "":
+	case h.AuthMethod != "":
 		return codeBadAuthMethod
 	case c.will != nil && interest.ValidTopic(c.will.m.Topic) != nil:
 		return codeBadTopic
 	}
-	if len(c.b.cfg.Users) > 0 && (h.hasUser || !c.b.cfg.Anonymous) {
-		if !h.hasUser {
+	if len(c.b.cfg.Users) > 0 && (h.HasUser || !c.b.cfg.Anonymous) {
+		if !h.HasUser {
 			return codeNotAuthorized
 		}
-		if !c.b.auth.check(c.ctx, h.user, h.password) {
+		if !c.b.auth.check(ctx, h.User, h.Password) {
 			return codeBadUser
 		}
 	}
@@ -69,29 +70,39 @@ func (c *conn) vet(h hello) byte {
 
 // openSession takes the client id over and opens its session, one connection
 // of an id at a time.
-func (c *conn) openSession(h hello) byte {
-	unlock, err := c.b.ids.lock(c.ctx, h.client)
+func (c *conn) openSession(ctx context.Context, h *packet.Connect) byte {
+	if h.Client == "" {
+		h.Client = assignedPrefix + rand.Text()
+	}
+	unlock, err := c.b.ids.lock(ctx, h.Client)
 	if err != nil {
 		return codeUnavailable
 	}
 	defer unlock()
-	c.user = h.user
-	c.noProblem = h.noProblem
-	c.keepAlive = time.Duration(h.keepAlive) * time.Second
-	c.maxSend = int(h.maxPacket)
-	c.expiry = min(h.expiry, c.b.cfg.MaxSessionExpiry)
-	c.window = c.b.cfg.Window
-	if h.receiveMax > 0 {
-		c.window = min(c.window, int(h.receiveMax))
+	if c.version < 5 && !h.Clean {
+		h.SessionExpiry = NeverExpires
 	}
-	if code := c.b.takeOver(c, h); code != codeSuccess {
+	c.user = h.User
+	c.noProblem = h.NoProblemInfo
+	c.aliasMax = min(h.AliasMax, mostAliases)
+	if limit := c.b.cfg.ServerKeepAlive; limit > 0 && c.version >= 5 && (h.KeepAlive == 0 || h.KeepAlive > limit) {
+		h.KeepAlive = limit // MQTT 5, 3.2.2.3.14; MQTT 3 clients cannot be told
+	}
+	c.keepAlive = time.Duration(h.KeepAlive) * time.Second
+	c.maxSend = int(h.MaxPacket)
+	c.expiry = min(h.SessionExpiry, c.b.cfg.MaxSessionExpiry)
+	c.window = c.b.cfg.Window
+	if h.ReceiveMax > 0 {
+		c.window = min(c.window, int(h.ReceiveMax))
+	}
+	if code := c.b.takeOver(ctx, c, h); code != codeSuccess {
 		return code
 	}
-	st, err := c.b.node.OpenSession(c.ctx, SessionOpen{
-		Client: h.client, Conn: c.num, Clean: h.clean, Expiry: c.expiry, ReceiveMax: uint16(c.window),
+	st, err := c.b.node.OpenSession(ctx, SessionOpen{
+		Client: h.Client, Conn: c.num, Clean: h.Clean, Expiry: c.expiry, ReceiveMax: uint16(c.window),
 	})
 	if err != nil {
-		c.b.cfg.Log.Warn("open session failed", "client", h.client, "err", err)
+		c.b.cfg.Log.Warn("open session failed", "client", h.Client, "err", err)
 		if errors.Is(err, ErrQuota) {
 			return codeQuota
 		}
@@ -99,7 +110,7 @@ func (c *conn) openSession(h hello) byte {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.present = st.Present && !h.clean
+	c.present = st.Present && !h.Clean
 	c.persistent = c.expiry > 0 || c.present
 	if !c.present {
 		return codeSuccess
@@ -116,37 +127,10 @@ func (c *conn) openSession(h hello) byte {
 	return codeSuccess
 }
 
-// start lets deliveries flow; the CONNACK is queued.
-func (c *conn) start() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.open = true
-	c.control = append(c.control, c.early...)
-	c.early = nil
-	if c.closing.Load() { // between OpenSession and CONNACK
-		c.wake()
-	}
-	c.kick()
-}
-
-// onDisconnect notes what the client's DISCONNECT says. A session that ends
-// with its connection cannot be prolonged (MQTT 5, 3.14.2.2.2).
-func (c *conn) onDisconnect(code byte, expiry uint32, hasExpiry bool) error {
-	if hasExpiry {
-		if expiry > 0 && c.expiry == 0 {
-			return c.fail(codeProtocol, "DISCONNECT prolongs a session without expiry")
-		}
-		c.expiry = min(expiry, c.b.cfg.MaxSessionExpiry)
-	}
-	c.left = true
-	c.polite = code == codeSuccess
-	return nil
-}
-
 // takeOver makes c the connection of its client id and ends the older one.
-func (b *Broker) takeOver(c *conn, h hello) byte {
+func (b *Broker) takeOver(ctx context.Context, c *conn, h *packet.Connect) byte {
 	b.mu.Lock()
-	old := b.sessions[h.client]
+	old := b.sessions[h.Client]
 	if old == nil && len(b.sessions) >= b.cfg.MaxClients {
 		b.mu.Unlock()
 		return codeBusy
@@ -154,24 +138,22 @@ func (b *Broker) takeOver(c *conn, h hello) byte {
 	b.mu.Unlock()
 	if old != nil {
 		old.disconnect(codeTakenOver, cause(codeTakenOver))
-		select {
-		case <-old.gone:
-		case <-c.ctx.Done():
+		if old.awaitGone(ctx) != nil {
 			return codeUnavailable
 		}
 	}
-	if h.clean {
-		b.wills.fire(h.client, nil) // its session ends now
+	if h.Clean {
+		b.wills.fire(h.Client, nil) // its session ends now
 	} else {
-		b.wills.cancel(h.client)
+		b.wills.cancel(h.Client)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.draining {
 		return codeShuttingDown
 	}
-	c.client = h.client
-	b.sessions[h.client] = c // before OpenSession: the node may deliver at once
+	c.client = h.Client
+	b.sessions[h.Client] = c // before OpenSession: the node may deliver at once
 	b.metrics.clients.Set(float64(len(b.sessions)))
 	return codeSuccess
 }

@@ -1,28 +1,32 @@
 package broker
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"time"
 
+	"github.com/farhop/farhop/broker/packet"
 	"github.com/farhop/farhop/routing/interest"
 )
 
 // onSubscribe handles a SUBSCRIBE. The SUBACK leaves when the node has the
 // filters durable and advertised; meanwhile only this client waits.
-func (c *conn) onSubscribe(id uint16, subs []Subscription) error {
-	if id == 0 || len(subs) == 0 {
-		return c.fail(codeProtocol, "SUBSCRIBE without packet id or filters")
+func (c *conn) onSubscribe(ctx context.Context, in *packet.Subscribe) {
+	subs := make([]Subscription, len(in.Filters))
+	for i, f := range in.Filters {
+		subs[i] = Subscription{
+			Filter: f.Filter, QoS: f.QoS, NoLocal: f.NoLocal, RetainAsPublished: f.RetainAsPublished,
+			RetainHandling: f.RetainHandling, ID: in.SubscriptionID,
+		}
 	}
 	codes := make([]byte, len(subs))
 	var accepted []Subscription
 	fresh := make(map[string]bool, len(subs))
 	for i, s := range subs {
-		if s.RetainHandling > 2 {
-			return c.fail(codeProtocol, "retain handling 3")
-		}
 		if group, _ := s.Share(); group != "" && s.NoLocal {
-			return c.fail(codeProtocol, "no local on a shared subscription") // MQTT 5, 3.8.3.1
+			_ = c.fail(codeProtocol, "no local on a shared subscription") // MQTT 5, [MQTT-3.8.3-4]
+			return
 		}
 		_, had := c.subs[s.Filter]
 		if codes[i] = c.judge(s, len(fresh)); codes[i] >= codeUnspecified {
@@ -34,9 +38,9 @@ func (c *conn) onSubscribe(id uint16, subs []Subscription) error {
 		accepted = append(accepted, s)
 	}
 	if len(accepted) > 0 {
-		if err := c.b.node.Subscribe(c.ctx, c.client, accepted); err != nil {
+		if err := c.b.node.Subscribe(ctx, c.client, accepted); err != nil {
 			if c.closing.Load() {
-				return errGone
+				return
 			}
 			c.b.cfg.Log.Warn("subscribe failed", "client", c.client, "err", err)
 			refuse(codes, err)
@@ -47,13 +51,12 @@ func (c *conn) onSubscribe(id uint16, subs []Subscription) error {
 		c.hold(s)
 	}
 	c.mu.Lock()
-	c.control = appendSuback(c.control, c.version, typeSuback, id, codes)
+	c.control = appendSuback(c.control, c.version, packet.TypeSuback, in.ID, codes)
 	c.kick()
 	c.mu.Unlock()
 	for _, s := range accepted {
 		c.sendRetained(s, fresh[s.Filter])
 	}
-	return nil
 }
 
 // refuse turns grants into the failure of err.
@@ -77,7 +80,7 @@ func (c *conn) judge(s Subscription, more int) byte {
 		return codeBadFilter
 	case group != "" && c.persistent:
 		return codeNoSharedSubs // a group's member that sleeps would hold back the group's messages
-	case c.b.cfg.Allow != nil && !c.b.cfg.Allow(c.client, c.user, filter, false):
+	case !c.b.allows(c, filter, false):
 		return codeNotAuthorized
 	case !had && len(c.subs)+more >= c.b.cfg.MaxSubscriptions:
 		return codeQuota
@@ -138,10 +141,7 @@ func (c *conn) sendRetained(s Subscription, fresh bool) {
 }
 
 // onUnsubscribe handles an UNSUBSCRIBE.
-func (c *conn) onUnsubscribe(id uint16, filters []string) error {
-	if id == 0 || len(filters) == 0 {
-		return c.fail(codeProtocol, "UNSUBSCRIBE without packet id or filters")
-	}
+func (c *conn) onUnsubscribe(ctx context.Context, id uint16, filters []string) {
 	codes := make([]byte, len(filters))
 	var known []string
 	for i, f := range filters {
@@ -156,9 +156,9 @@ func (c *conn) onUnsubscribe(id uint16, filters []string) error {
 		}
 	}
 	if len(known) > 0 {
-		if err := c.b.node.Unsubscribe(c.ctx, c.client, known); err != nil {
+		if err := c.b.node.Unsubscribe(ctx, c.client, known); err != nil {
 			if c.closing.Load() {
-				return errGone
+				return
 			}
 			c.b.cfg.Log.Warn("unsubscribe failed", "client", c.client, "err", err)
 			for i := range codes {
@@ -167,10 +167,9 @@ func (c *conn) onUnsubscribe(id uint16, filters []string) error {
 		}
 	}
 	c.mu.Lock()
-	c.control = appendSuback(c.control, c.version, typeUnsuback, id, codes)
+	c.control = appendSuback(c.control, c.version, packet.TypeUnsuback, id, codes)
 	c.kick()
 	c.mu.Unlock()
-	return nil
 }
 
 // drop forgets a subscription.

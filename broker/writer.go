@@ -5,8 +5,10 @@ import (
 )
 
 const (
-	flushBytes = 64 << 10 // one write gathers up to this, and one message more
-	flushItems = 256
+	flushBytes  = 64 << 10 // one write gathers up to this, and one message more
+	flushItems  = 256
+	minAliased  = 4  // bytes of a topic for which an alias, three bytes, is worth while
+	mostAliases = 64 // a client gets, whatever it can take
 )
 
 // delivery is one PUBLISH on its way to one client.
@@ -20,18 +22,13 @@ type delivery struct {
 	subIDs []int
 }
 
-// kick starts the writer if there is none. The caller holds mu. A writer lives
-// as long as it finds something to write, so an idle client costs no stack.
+// kick has the driver write what waits. The caller holds mu.
 func (c *conn) kick() {
 	if len(c.control) > maxControlOut && !c.closing.Load() {
 		c.disconnectLocked(noDisconnectMessage, "unread-acknowledgements")
 		return
 	}
-	if c.writing || c.sealed {
-		return
-	}
-	c.writing = true
-	go c.writeLoop() // seal waits for its end
+	c.driver.kick()
 }
 
 // push queues a delivery; the caller holds mu and has checked the limits.
@@ -43,31 +40,30 @@ func (c *conn) push(d delivery) {
 	}
 }
 
-// writeLoop writes until nothing is left, one socket write per batch.
-func (c *conn) writeLoop() {
-	box := c.b.buffers.Get().(*batch)
-	defer c.b.buffers.Put(box)
-	for {
-		c.mu.Lock()
-		box.reset()
-		box.buf = append(box.buf, c.control...)
-		if c.control = c.control[:0]; cap(c.control) > 4<<10 {
-			c.control = nil
-		}
-		now := time.Now()
-		c.take(box, now)
-		if len(box.buf) == 0 && len(box.items) == 0 {
-			c.writing = false
-			c.room.Broadcast()
-			c.mu.Unlock()
-			return
-		}
-		c.mu.Unlock()
-		c.encode(box, now)
-		if !c.flush(box.buf) {
-			return
-		}
+// gather moves what may be written now into the batch, as far as one write
+// takes it, and encodes it. It reports false when there is nothing.
+func (c *conn) gather(box *batch, now time.Time) bool {
+	c.mu.Lock()
+	box.reset()
+	box.buf = append(box.buf, c.control...)
+	if c.control = c.control[:0]; cap(c.control) > 512 {
+		c.control = nil
 	}
+	c.take(box, now)
+	c.mu.Unlock()
+	c.encode(box, now)
+	return len(box.buf) > 0
+}
+
+// idleLocked reports whether gather would find nothing. The caller holds mu.
+func (c *conn) idleLocked() bool {
+	if len(c.control) > 0 {
+		return false
+	}
+	if !c.open || c.closing.Load() || c.queue.len() == 0 && len(c.backlog) == 0 {
+		return true
+	}
+	return !c.persistent && c.queue.len() > 0 && c.queue.front().qos > 0 && c.live.full(c.window)
 }
 
 // batch is what one socket write carries.
@@ -121,8 +117,12 @@ func (c *conn) encode(box *batch, now time.Time) {
 	for i := range box.items {
 		d := &box.items[i]
 		start := len(box.buf)
-		box.buf = appendPublish(box.buf, c.version, d, now)
+		alias, known := c.aliasOf(d.m.Topic)
+		box.buf = appendPublish(box.buf, c.version, d, now, alias, known)
 		if c.maxSend == 0 || len(box.buf)-start <= c.maxSend {
+			if alias > 0 && !known {
+				c.toldAliases[d.m.Topic] = alias
+			}
 			c.b.metrics.byQoSOut[d.qos].Inc()
 			continue
 		}
@@ -130,6 +130,25 @@ func (c *conn) encode(box *batch, now time.Time) {
 		c.b.metrics.dropped.WithLabelValues("client-maximum-packet-size").Inc()
 		c.skip(d)
 	}
+}
+
+// aliasOf returns the alias that stands for topic on this connection, and
+// whether the client knows it already (MQTT 5, 3.3.2.3.4). The first topics get
+// one, the others none: 0.
+func (c *conn) aliasOf(topic string) (alias uint16, known bool) {
+	if c.aliasMax == 0 {
+		return 0, false
+	}
+	if alias, known = c.toldAliases[topic]; known {
+		return alias, true
+	}
+	if len(c.toldAliases) >= int(c.aliasMax) || len(topic) < minAliased {
+		return 0, false
+	}
+	if c.toldAliases == nil {
+		c.toldAliases = make(map[string]uint16)
+	}
+	return uint16(len(c.toldAliases) + 1), false
 }
 
 // skip ends a delivery that will never be written.
@@ -148,30 +167,4 @@ func (c *conn) skip(d *delivery) {
 		}
 		c.b.node.Settle(Settlement{Client: c.client, Conn: c.num, Seq: d.seq, PacketID: d.id, What: what})
 	}
-}
-
-// flush writes and reports whether the connection still lives.
-func (c *conn) flush(p []byte) bool {
-	if len(p) == 0 {
-		return true
-	}
-	stall := writeStall
-	if c.keepAlive > 0 {
-		stall = 3 * c.keepAlive
-	}
-	c.mu.Lock()
-	if c.closing.Load() {
-		stall = flushTimeout
-	}
-	_ = c.Conn.SetWriteDeadline(time.Now().Add(stall))
-	c.mu.Unlock()
-	if _, err := c.Conn.Write(p); err != nil {
-		c.disconnect(noDisconnectMessage, "connection-lost")
-		c.mu.Lock()
-		c.control, c.said, c.writing, c.sealed = nil, false, false, true
-		c.room.Broadcast()
-		c.mu.Unlock()
-		return false
-	}
-	return true
 }

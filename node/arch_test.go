@@ -67,7 +67,8 @@ var table = []row{
 	{"crypto/pki", "crypto/identity routing/addr", "who belongs to a mesh does not depend on what it carries"},
 
 	// Neighbours that do not know each other; package node translates.
-	{"broker", "routing/interest storeforward/bundle", "MQTT must stay readable and replaceable alone"},
+	{"broker/packet", "", "bytes of MQTT, not what they mean"},
+	{"broker", "broker/packet routing/interest storeforward/bundle", "MQTT must stay readable and replaceable alone"},
 	{"node/link", "node/wire routing/addr routing/contact storeforward/bundle", "a link moves frames and decides nothing"},
 	{"node/dtn", "routing/addr routing/interest storeforward/bundle storeforward/bundle/bpa storeforward/cbor", "a door moves bundles of other stacks; what waits and where it goes is the node's"},
 	{"node/stream", "node/wire routing/addr storeforward/bundle", "TCP services must stay readable and replaceable alone"},
@@ -157,7 +158,7 @@ var heavy = map[string]string{
 // a new user, is a decision and belongs into a record in docs/adr.
 var modules = []struct{ prefix, users, why string }{
 	{"github.com/quic-go/quic-go", "node/link", "one package adapts QUIC"},
-	{"github.com/mochi-mqtt/server/v2", "broker", "one file adapts the MQTT codec"},
+	{"github.com/mochi-mqtt/server/v2", "broker/packet", "packets are checked before its codec reads them"},
 	{"go.etcd.io/bbolt", "storeforward/boltstore storeforward/journal/index", "two packages adapt bbolt: one keeps messages in it, one a cache"},
 	{"github.com/cloudflare/circl", "crypto/identity", "one package adapts ML-DSA"},
 	{"golang.org/x/crypto", "crypto/pki broker cmd/farhop", "cryptography is gathered where it is reviewed"},
@@ -167,7 +168,7 @@ var modules = []struct{ prefix, users, why string }{
 	{"github.com/eclipse/paho.golang", "cmd/farhop sim/crash sim/demo", "the node serves MQTT; clients are the command, the demo and the campaign"},
 	{"golang.org/x/net", "node/admin", "limits connections"},
 	{"golang.org/x/sync", "node node/admin node/dtn node/link node/stream broker sim/demo sim/emulator cmd/farhop", "goroutines are the I/O side's"},
-	{"golang.org/x/sys", "node node/link node/stream sim/bench/proc sim/emulator storeforward/boltstore storeforward/vfs cmd/farhop", "system calls are the I/O side's"},
+	{"golang.org/x/sys", "broker node node/link node/stream sim/bench/proc sim/emulator storeforward/boltstore storeforward/vfs cmd/farhop", "system calls are the I/O side's"},
 	{"pgregory.net/rapid", "storeforward/storetest", "a test library"},
 }
 

@@ -1,0 +1,326 @@
+package broker
+
+import (
+	"errors"
+	"math"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// phase is how far the end of a polled connection has come.
+type phase uint8
+
+const (
+	phaseNew    phase = iota // not in the loop yet
+	phaseOpen                // reading and writing
+	phaseLast                // the session is over, the last bytes go out
+	phaseLinger              // our side is closed, the client reads
+	phaseClosed
+)
+
+// polled is the driver of a socket in a poller's loop. All of it but queued
+// belongs to the loop.
+type polled struct {
+	c        *conn
+	l        *poller
+	fd       int
+	gen      int32 // tells a descriptor's users apart within one turn
+	interest uint32
+	phase    phase
+	blocked  bool // the socket takes no more: unsent waits for EPOLLOUT
+	muted    bool // not read: something holds the input
+	timed    bool // the client's own patience counts
+	deaf     bool // out of epoll: nothing more comes
+	unsent   []byte
+	heard    time.Time // when something was read last
+	blockAt  time.Time // when it blocked, or entered its phase
+	linger   int       // bytes read in phaseLinger
+	timer    wheelEntry
+
+	queued atomic.Bool // in the loop's work
+}
+
+// serveFD takes a connected, non-blocking socket.
+func (b *Broker) serveFD(fd int, l *poller) {
+	c := &conn{b: b, num: b.conns.Add(1)}
+	p := &polled{c: c, l: l, fd: fd, gen: int32(c.num & math.MaxInt32)}
+	p.timer.p = p
+	c.driver = p
+	if !b.enter(c) {
+		_ = unix.Close(fd)
+		return
+	}
+	p.mark()
+}
+
+// mark puts the connection into the loop's work, once.
+func (p *polled) mark() {
+	if !p.queued.Swap(true) {
+		p.l.add(p)
+	}
+}
+
+func (p *polled) wake() { p.mark() }
+func (p *polled) kick() { p.mark() }
+func (p *polled) stop() { p.mark() }
+
+func (p *polled) remote() string {
+	sa, err := unix.Getpeername(p.fd)
+	if err != nil {
+		return "unknown"
+	}
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return (&net.TCPAddr{IP: sa.Addr[:], Port: sa.Port}).String()
+	case *unix.SockaddrInet6:
+		return (&net.TCPAddr{IP: sa.Addr[:], Port: sa.Port}).String()
+	}
+	return "unix"
+}
+
+// serve does what was asked for: enter the loop, go on with input that was
+// held, write, end.
+func (p *polled) serve() {
+	switch p.phase {
+	case phaseNew:
+		p.phase, p.heard = phaseOpen, p.l.now
+		if err := p.l.register(p); err != nil {
+			p.c.b.cfg.Log.Warn("mqtt accept failed", "err", err)
+			p.c.disconnect(noDisconnectMessage, "connection-lost")
+		}
+		p.schedule()
+		return
+	case phaseClosed:
+		return
+	case phaseOpen:
+		if p.c.holds.Load() == 0 {
+			if len(p.c.in) > 0 && !p.c.closing.Load() {
+				p.c.feed(nil, p.l.now)
+			}
+			if p.muted && p.c.holds.Load() == 0 {
+				p.muted = false
+				p.arm()
+			}
+			if p.c.holds.Load() == 0 && !p.timed && p.c.greeted {
+				p.timed = true // from the time for a CONNECT to the client's keep-alive
+				p.schedule()
+			}
+		}
+	case phaseLast, phaseLinger:
+	}
+	p.flush()
+	if p.c.closing.Load() {
+		p.wind()
+	}
+}
+
+// readable reads once and has it handled.
+func (p *polled) readable(broken bool) {
+	switch {
+	case p.phase == phaseLinger:
+		p.drain()
+		return
+	case p.phase != phaseOpen || p.c.closing.Load():
+		p.forget()
+		return
+	case p.c.holds.Load() > 0 && !broken:
+		p.muted = true
+		p.arm()
+		return
+	}
+	n, err := unix.Read(p.fd, p.l.buf)
+	switch {
+	case n > 0 && p.c.holds.Load() > 0: // it broke with input unread
+		p.lost()
+	case n > 0:
+		p.heard = p.l.now
+		p.c.feed(p.l.buf[:n], p.l.now)
+	case errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR):
+	default:
+		p.lost()
+	}
+}
+
+// lost ends a connection whose client is gone.
+func (p *polled) lost() {
+	p.forget()
+	p.c.disconnect(noDisconnectMessage, "connection-lost")
+}
+
+// forget takes the socket out of epoll: level-triggered, its end would be
+// reported for ever.
+func (p *polled) forget() {
+	if !p.deaf {
+		p.deaf = true
+		_ = unix.EpollCtl(p.l.fd, unix.EPOLL_CTL_DEL, p.fd, nil)
+	}
+}
+
+// arm tells epoll what is waited for.
+func (p *polled) arm() {
+	want := uint32(0)
+	if !p.muted {
+		want |= unix.EPOLLIN
+	}
+	if p.blocked {
+		want |= unix.EPOLLOUT
+	}
+	if want == p.interest || p.deaf {
+		return
+	}
+	p.interest = want
+	e := unix.EpollEvent{Events: want, Fd: int32(p.fd), Pad: p.gen}
+	_ = unix.EpollCtl(p.l.fd, unix.EPOLL_CTL_MOD, p.fd, &e)
+}
+
+// flush writes what waits, as far as the socket takes it.
+func (p *polled) flush() {
+	for !p.blocked && p.phase < phaseLinger {
+		if len(p.unsent) > 0 {
+			if !p.send(p.unsent, true) {
+				return
+			}
+			p.unsent = nil
+		}
+		if p.c.gather(&p.l.box, p.l.now) {
+			if !p.send(p.l.box.buf, false) {
+				return
+			}
+			continue
+		}
+		p.c.mu.Lock()
+		idle := p.c.idleLocked()
+		p.c.mu.Unlock()
+		if idle {
+			return
+		}
+	}
+}
+
+// send writes b and reports whether all of it went. What did not waits in
+// unsent; kept says that b is there already.
+func (p *polled) send(b []byte, kept bool) bool {
+	for len(b) > 0 {
+		n, err := unix.Write(p.fd, b)
+		if n > 0 {
+			b = b[n:]
+			continue
+		}
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if errors.Is(err, unix.EAGAIN) && !p.deaf {
+			if !kept {
+				b = append([]byte(nil), b...)
+			}
+			p.unsent, p.blocked, p.blockAt = b, true, p.l.now
+			p.arm()
+			p.schedule()
+			return false
+		}
+		p.unsent = nil
+		p.c.mu.Lock()
+		p.c.control, p.c.said = nil, false
+		p.c.mu.Unlock()
+		p.lost()
+		return false
+	}
+	return true
+}
+
+// wind ends the connection, step by step.
+func (p *polled) wind() {
+	if p.phase == phaseOpen {
+		if p.c.holds.Load() > 0 {
+			return // release wakes us
+		}
+		p.phase, p.blockAt = phaseLast, p.l.now
+		p.c.ended()
+		p.flush()
+		p.schedule()
+	}
+	if p.phase == phaseLast && !p.blocked {
+		p.c.mu.Lock()
+		said := p.c.said
+		p.c.mu.Unlock()
+		if !said || p.deaf || unix.Shutdown(p.fd, unix.SHUT_WR) != nil {
+			p.shut()
+			return
+		}
+		p.phase, p.blockAt, p.muted = phaseLinger, p.l.now, false
+		p.arm()
+		p.schedule()
+	}
+}
+
+// drain lets the client read our last packet: closing a socket with unread
+// input resets it, and the reset overtakes what was written.
+func (p *polled) drain() {
+	n, err := unix.Read(p.fd, p.l.buf)
+	if p.linger += max(n, 0); n > 0 && p.linger < lingerBytes || errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
+		return
+	}
+	p.shut()
+}
+
+// shut closes the socket.
+func (p *polled) shut() {
+	p.phase = phaseClosed
+	p.l.wheel.remove(&p.timer)
+	p.l.byFD[p.fd] = nil
+	_ = unix.Close(p.fd)
+	p.unsent = nil
+	p.c.b.leave(p.c)
+}
+
+// schedule sets the time at which onTime is due.
+func (p *polled) schedule() { p.l.wheel.set(&p.timer, p.due()) }
+
+// due is when the client's patience, or ours, ends; zero is never.
+func (p *polled) due() time.Time {
+	switch p.phase {
+	case phaseLast:
+		return p.blockAt.Add(flushTimeout)
+	case phaseLinger:
+		return p.blockAt.Add(lingerTimeout)
+	case phaseNew, phaseOpen, phaseClosed:
+	}
+	var t time.Time
+	if p.c.holds.Load() == 0 {
+		if d := p.c.patience(); d > 0 {
+			t = p.heard.Add(d)
+		}
+	} else {
+		t = p.l.now.Add(tickEvery) // ask again when the input is ours
+	}
+	if p.blocked {
+		if s := p.blockAt.Add(p.c.stall()); t.IsZero() || s.Before(t) {
+			t = s
+		}
+	}
+	return t
+}
+
+// onTime ends what took too long, or looks again later.
+func (p *polled) onTime() {
+	due := p.due()
+	if due.IsZero() || due.After(p.l.now) {
+		p.schedule()
+		return
+	}
+	switch {
+	case p.phase >= phaseLast:
+		p.shut()
+	case p.blocked && !p.blockAt.Add(p.c.stall()).After(p.l.now):
+		p.blocked, p.unsent = false, nil
+		p.c.mu.Lock()
+		p.c.control = nil
+		p.c.mu.Unlock()
+		p.lost()
+	default:
+		p.c.disconnect(codeKeepAlive, cause(codeKeepAlive))
+	}
+}

@@ -1,0 +1,171 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/farhop/farhop/broker/packet"
+)
+
+const readBuffer = 64 << 10 // bytes that one read takes at most
+
+// feed handles the packets of input that begins where the last call's ended.
+// It stops at a packet that is not whole yet, when something holds the input,
+// and when the connection is to end. The driver calls it, one call at a time;
+// p is the driver's again when it returns.
+func (c *conn) feed(p []byte, now time.Time) {
+	own := len(c.in) > 0
+	if own {
+		c.in = append(c.in, p...)
+		p = c.in
+	}
+	limits := packet.Limits{Publish: c.b.cfg.MaxPacket, Other: min(c.b.cfg.MaxPacket, maxControl)}
+	for len(p) > 0 && c.holds.Load() == 0 && !c.closing.Load() {
+		f, size, whole, err := packet.Cut(p, limits)
+		if err == nil && !c.greeted && p[0]>>4 != packet.TypeConnect {
+			err = &packet.Fault{Code: codeProtocol, Text: "the first packet is no CONNECT"}
+		}
+		if err == nil && whole {
+			p = p[size:]
+			err = c.handle(f, now)
+		}
+		if err != nil {
+			if fault, ok := errors.AsType[*packet.Fault](err); ok {
+				c.refuse(fault)
+			}
+			break
+		}
+		if !whole {
+			break
+		}
+	}
+	c.keep(p, own)
+}
+
+// keep holds on to input that was not handled. A long packet costs memory as
+// its bytes arrive, not as its length promises.
+func (c *conn) keep(p []byte, own bool) {
+	switch {
+	case len(p) == 0 || c.closing.Load():
+		c.in = nil
+	case !own:
+		c.in = slices.Clone(p)
+	case len(p) < len(c.in):
+		if cap(c.in) > 4<<10 && len(p) < cap(c.in)/4 {
+			c.in = slices.Clone(p)
+			return
+		}
+		c.in = c.in[:copy(c.in, p)]
+	}
+}
+
+// handle takes one packet.
+func (c *conn) handle(f packet.Frame, now time.Time) error {
+	if f.Type == packet.TypeConnect {
+		return c.readConnect(f)
+	}
+	switch f.Type {
+	case packet.TypePublish:
+		var p packet.Publish
+		if err := packet.ParsePublish(&p, f, c.version); err != nil {
+			return err
+		}
+		return c.onPublish(&p, now)
+	case packet.TypePuback, packet.TypePubrec, packet.TypePubrel, packet.TypePubcomp:
+		a, err := packet.ParseAck(f, c.version)
+		if err != nil {
+			return err
+		}
+		return c.onAck(f.Type, a.ID, a.Code)
+	case packet.TypePingreq:
+		if len(f.Body) > 0 {
+			return &packet.Fault{Code: codeMalformed, Text: "PINGREQ with a body"}
+		}
+		c.say(packet.TypePingresp<<4, 0)
+		return nil
+	}
+	return c.handleRare(f)
+}
+
+// say queues a packet.
+func (c *conn) say(b ...byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.control = append(c.control, b...)
+	c.kick()
+}
+
+func (c *conn) handleRare(f packet.Frame) error {
+	switch f.Type {
+	case packet.TypeSubscribe:
+		s, err := packet.ParseSubscribe(f, c.version)
+		if err != nil {
+			return err
+		}
+		c.later(func(ctx context.Context) { c.onSubscribe(ctx, s) })
+	case packet.TypeUnsubscribe:
+		u, err := packet.ParseUnsubscribe(f, c.version)
+		if err != nil {
+			return err
+		}
+		c.later(func(ctx context.Context) { c.onUnsubscribe(ctx, u.ID, u.Filters) })
+	case packet.TypeDisconnect:
+		d, err := packet.ParseDisconnect(f, c.version)
+		if err != nil {
+			return err
+		}
+		return c.onDisconnect(d)
+	case packet.TypeAuth:
+		if _, err := packet.ParseAuth(f, c.version); err != nil {
+			return err
+		}
+		return &packet.Fault{Code: codeProtocol, Text: "AUTH without enhanced authentication"}
+	default:
+		return &packet.Fault{Code: codeProtocol, Text: "a packet that only servers send"}
+	}
+	return nil
+}
+
+// readConnect takes the CONNECT and has the session opened.
+func (c *conn) readConnect(f packet.Frame) error {
+	if c.greeted {
+		return &packet.Fault{Code: codeProtocol, Text: "second CONNECT"}
+	}
+	c.greeted = true
+	c.version = packet.VersionOf(f)
+	h, err := packet.ParseConnect(f)
+	if err != nil {
+		if c.version == 0 || c.version&0x80 != 0 { // bridges of older brokers mark themselves with the high bit
+			c.version = 4
+		}
+		return err
+	}
+	if w := h.Will; w != nil {
+		m := &Message{
+			Topic: w.Topic, Payload: w.Payload, QoS: w.QoS, Retain: w.Retain, PayloadFormat: w.PayloadFormat,
+			ContentType: w.ContentType, ResponseTopic: w.ResponseTopic, CorrelationData: w.CorrelationData, Expiry: w.Expiry,
+		}
+		for _, u := range w.User {
+			m.UserProperties = append(m.UserProperties, KV(u))
+		}
+		c.will = &will{m: m, delay: w.Delay}
+	}
+	c.later(func(ctx context.Context) { c.onConnect(ctx, h) })
+	return nil
+}
+
+// onDisconnect takes the client's leave. A session that ends with its
+// connection cannot be prolonged (MQTT 5, 3.14.2.2.2).
+func (c *conn) onDisconnect(d packet.Disconnect) error {
+	if d.HasExpiry {
+		if d.Expiry > 0 && c.expiry == 0 {
+			return c.fail(codeProtocol, "DISCONNECT prolongs a session without expiry")
+		}
+		c.expiry = min(d.Expiry, c.b.cfg.MaxSessionExpiry)
+	}
+	c.left, c.polite = true, d.Code == codeSuccess
+	c.disconnect(noDisconnectMessage, "client")
+	return nil
+}
