@@ -28,15 +28,14 @@ type door struct {
 	l     *poller
 	fd    int
 	isTCP bool
-	loops []*poller
-	next  int
+	loops func() *poller
 	shut  bool // accepting failed: not before the next tick
 }
 
 // acceptRaw accepts on a socket without the runtime's poller, which would keep
 // a goroutine and buffers for each. It returns when ctx ends; the listener may
 // be closed then, not before.
-func (b *Broker) acceptRaw(ctx context.Context, listener net.Listener, loops []*poller) error {
+func (b *Broker) acceptRaw(ctx context.Context, listener net.Listener, loops func() *poller) error {
 	sc, ok := listener.(syscall.Conn)
 	if !ok {
 		return errors.ErrUnsupported
@@ -46,7 +45,7 @@ func (b *Broker) acceptRaw(ctx context.Context, listener net.Listener, loops []*
 		return fmt.Errorf("poll %s: %w", listener.Addr(), err)
 	}
 	_, isTCP := listener.(*net.TCPListener)
-	d := &door{b: b, l: loops[0], isTCP: isTCP, loops: loops}
+	d := &door{b: b, l: loops(), isTCP: isTCP, loops: loops}
 	if err := raw.Control(func(fd uintptr) { d.fd = int(fd) }); err != nil {
 		return fmt.Errorf("poll %s: %w", listener.Addr(), err)
 	}
@@ -114,8 +113,7 @@ func (d *door) accept() {
 				_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 				_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
 			}
-			d.next++
-			d.b.serveFD(fd, d.loops[d.next%len(d.loops)])
+			d.b.serveSocket(d.loops(), newDescriptor(fd))
 		case errors.Is(err, unix.ECONNABORTED) || errors.Is(err, unix.EINTR):
 		case errors.Is(err, unix.EAGAIN):
 			return

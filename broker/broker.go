@@ -107,6 +107,9 @@ func (b *Broker) Run(ctx context.Context) error {
 
 // runOn is Run on a listener that is there.
 func (b *Broker) runOn(ctx context.Context, l net.Listener) error {
+	if err := b.loops.start(b); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		b.cfg.Log.Warn("sockets cannot be polled, each client costs a goroutine", "err", err)
+	}
 	b.mu.Lock()
 	b.listener = l
 	b.mu.Unlock()

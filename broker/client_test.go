@@ -101,12 +101,22 @@ func (c *client) pushBack(pks []packets.Packet) { c.kept = append(pks, c.kept...
 
 func (w *world) raw() *client {
 	w.t.Helper()
-	conn, err := net.Dial("tcp", w.b.Addr().String())
+	conn, err := w.dial()
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(func() { _ = conn.Close() })
 	return &client{t: w.t, conn: conn, r: bufio.NewReader(conn), version: 4}
+}
+
+// inMemory begins the names of tests whose clients are in this process.
+const inMemory = "TestInMemory/"
+
+func (w *world) dial() (net.Conn, error) {
+	if strings.HasPrefix(w.t.Name(), inMemory) {
+		return w.b.Connect()
+	}
+	return net.Dial("tcp", w.b.Addr().String())
 }
 
 // connect opens a clean session; change may alter the CONNECT.

@@ -10,29 +10,54 @@ import (
 
 // loops are the pollers of a broker.
 type loops struct {
-	all []*poller
 	run sync.WaitGroup
+
+	mu   sync.Mutex // guards what follows
+	all  []*poller
+	next int
 }
 
 // start makes one poller for each processor.
 func (s *loops) start(b *Broker) error {
+	var all []*poller
 	for range runtime.GOMAXPROCS(0) {
 		l, err := newPoller(b)
 		if err != nil {
-			s.stop()
+			for _, l := range all {
+				l.close()
+			}
 			return err
 		}
-		s.all = append(s.all, l)
+		all = append(all, l)
+	}
+	for _, l := range all {
 		s.run.Go(l.run)
 	}
+	s.mu.Lock()
+	s.all = all
+	s.mu.Unlock()
 	return nil
+}
+
+// any returns a loop for one more connection, nil when there is none.
+func (s *loops) any() *poller {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.all) == 0 {
+		return nil
+	}
+	s.next++
+	return s.all[s.next%len(s.all)]
 }
 
 // stop returns when the last connection of every poller has ended.
 func (s *loops) stop() {
+	s.mu.Lock()
 	for _, l := range s.all {
 		l.end()
 	}
+	s.all = nil
+	s.mu.Unlock()
 	s.run.Wait()
 }
 
@@ -44,11 +69,8 @@ func (b *Broker) acceptPolled(ctx context.Context, l net.Listener) error {
 	default:
 		return errors.ErrUnsupported
 	}
-	if err := b.loops.start(b); err != nil {
-		if !errors.Is(err, errors.ErrUnsupported) {
-			b.cfg.Log.Warn("sockets cannot be polled, each client costs a goroutine", "err", err)
-		}
-		return err
+	if b.loops.any() == nil {
+		return errors.ErrUnsupported
 	}
-	return b.acceptRaw(ctx, l, b.loops.all)
+	return b.acceptRaw(ctx, l, b.loops.any)
 }

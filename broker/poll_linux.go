@@ -35,7 +35,7 @@ type poller struct {
 	look   func(uintptr) bool // for raw.Read, made once
 	buf    []byte
 	box    batch
-	byFD   []*polled
+	byFD   []*descriptor
 	wheel  wheel
 	doors  doors
 	now    time.Time
@@ -178,32 +178,9 @@ func (l *poller) onEvent(e *unix.EpollEvent) {
 		l.doors.open(e.Fd)
 		return
 	}
-	p := l.byFD[e.Fd]
-	if p == nil || p.gen != e.Pad {
-		return // closed in this very turn
-	}
-	if e.Events&unix.EPOLLOUT != 0 && p.blocked {
-		p.blocked = false
-		p.arm()
-		p.mark()
-	}
-	if e.Events&(unix.EPOLLIN|unix.EPOLLHUP|unix.EPOLLRDHUP|unix.EPOLLERR) != 0 {
-		p.readable(e.Events&(unix.EPOLLHUP|unix.EPOLLERR) != 0)
+	if d := l.byFD[e.Fd]; d != nil && d.gen == e.Pad { // else it was closed in this very turn
+		d.p.onEvents(e.Events)
 	}
 }
 
 func (l *poller) onTime(p *polled) { p.onTime() }
-
-// register takes a socket into the loop, on its goroutine.
-func (l *poller) register(p *polled) error {
-	for len(l.byFD) <= p.fd {
-		l.byFD = append(l.byFD, make([]*polled, max(64, len(l.byFD)))...)
-	}
-	l.byFD[p.fd] = p
-	p.interest = unix.EPOLLIN
-	e := unix.EpollEvent{Events: p.interest, Fd: int32(p.fd), Pad: p.gen}
-	if err := unix.EpollCtl(l.fd, unix.EPOLL_CTL_ADD, p.fd, &e); err != nil {
-		return fmt.Errorf("epoll: %w", err)
-	}
-	return nil
-}

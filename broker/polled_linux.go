@@ -2,8 +2,6 @@ package broker
 
 import (
 	"errors"
-	"math"
-	"net"
 	"sync/atomic"
 	"time"
 
@@ -21,13 +19,29 @@ const (
 	phaseClosed
 )
 
+// socket is what a polled connection reads and writes. Nothing of it blocks:
+// what cannot be done now fails with EAGAIN, and the loop hears when it can.
+type socket interface {
+	read(p []byte) (int, error)
+	write(p []byte) (int, error)
+	// watch says what the loop waits for, instead of what it did before.
+	watch(l *poller, events uint32) error
+	// unwatch takes the socket out of the loop.
+	unwatch(l *poller)
+	// shut says that nothing more will be written.
+	shut() error
+	close()
+	remote() string
+	// again reports what of the events is there already and will not be told.
+	again(events uint32) uint32
+}
+
 // polled is the driver of a socket in a poller's loop. All of it but queued
 // belongs to the loop.
 type polled struct {
 	c        *conn
 	l        *poller
-	fd       int
-	gen      int32 // tells a descriptor's users apart within one turn
+	sock     socket
 	interest uint32
 	phase    phase
 	blocked  bool // the socket takes no more: unsent waits for EPOLLOUT
@@ -43,17 +57,18 @@ type polled struct {
 	queued atomic.Bool // in the loop's work
 }
 
-// serveFD takes a connected, non-blocking socket.
-func (b *Broker) serveFD(fd int, l *poller) {
+// serveSocket takes a connected socket. It reports false when there are too
+// many; the socket is closed then.
+func (b *Broker) serveSocket(l *poller, make func(p *polled) socket) bool {
 	c := &conn{b: b, num: b.conns.Add(1)}
-	p := &polled{c: c, l: l, fd: fd, gen: int32(c.num & math.MaxInt32)}
-	p.timer.p = p
-	c.driver = p
+	p := &polled{c: c, l: l}
+	p.sock, p.timer.p, c.driver = make(p), p, p
 	if !b.enter(c) {
-		_ = unix.Close(fd)
-		return
+		p.sock.close()
+		return false
 	}
 	p.mark()
+	return true
 }
 
 // mark puts the connection into the loop's work, once.
@@ -67,19 +82,7 @@ func (p *polled) wake() { p.mark() }
 func (p *polled) kick() { p.mark() }
 func (p *polled) stop() { p.mark() }
 
-func (p *polled) remote() string {
-	sa, err := unix.Getpeername(p.fd)
-	if err != nil {
-		return "unknown"
-	}
-	switch sa := sa.(type) {
-	case *unix.SockaddrInet4:
-		return (&net.TCPAddr{IP: sa.Addr[:], Port: sa.Port}).String()
-	case *unix.SockaddrInet6:
-		return (&net.TCPAddr{IP: sa.Addr[:], Port: sa.Port}).String()
-	}
-	return "unix"
-}
+func (p *polled) remote() string { return p.sock.remote() }
 
 // serve does what was asked for: enter the loop, go on with input that was
 // held, write, end.
@@ -87,11 +90,13 @@ func (p *polled) serve() {
 	switch p.phase {
 	case phaseNew:
 		p.phase, p.heard = phaseOpen, p.l.now
-		if err := p.l.register(p); err != nil {
+		p.interest = unix.EPOLLIN
+		if err := p.sock.watch(p.l, p.interest); err != nil {
 			p.c.b.cfg.Log.Warn("mqtt accept failed", "err", err)
 			p.c.disconnect(noDisconnectMessage, "connection-lost")
 		}
 		p.schedule()
+		p.onEvents(p.sock.again(p.interest))
 		return
 	case phaseClosed:
 		return
@@ -115,6 +120,21 @@ func (p *polled) serve() {
 	if p.c.closing.Load() {
 		p.wind()
 	}
+	if p.phase != phaseClosed {
+		p.onEvents(p.sock.again(p.interest))
+	}
+}
+
+// onEvents handles what the socket is ready for.
+func (p *polled) onEvents(events uint32) {
+	if events&unix.EPOLLOUT != 0 && p.blocked {
+		p.blocked = false
+		p.arm()
+		p.mark()
+	}
+	if events&(unix.EPOLLIN|unix.EPOLLHUP|unix.EPOLLRDHUP|unix.EPOLLERR) != 0 {
+		p.readable(events&(unix.EPOLLHUP|unix.EPOLLERR) != 0)
+	}
 }
 
 // readable reads once and has it handled.
@@ -131,13 +151,16 @@ func (p *polled) readable(broken bool) {
 		p.arm()
 		return
 	}
-	n, err := unix.Read(p.fd, p.l.buf)
+	n, err := p.sock.read(p.l.buf)
 	switch {
 	case n > 0 && p.c.holds.Load() > 0: // it broke with input unread
 		p.lost()
 	case n > 0:
 		p.heard = p.l.now
 		p.c.feed(p.l.buf[:n], p.l.now)
+		if p.sock.again(unix.EPOLLIN) != 0 {
+			p.mark() // after the others
+		}
 	case errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR):
 	default:
 		p.lost()
@@ -155,7 +178,7 @@ func (p *polled) lost() {
 func (p *polled) forget() {
 	if !p.deaf {
 		p.deaf = true
-		_ = unix.EpollCtl(p.l.fd, unix.EPOLL_CTL_DEL, p.fd, nil)
+		p.sock.unwatch(p.l)
 	}
 }
 
@@ -172,8 +195,7 @@ func (p *polled) arm() {
 		return
 	}
 	p.interest = want
-	e := unix.EpollEvent{Events: want, Fd: int32(p.fd), Pad: p.gen}
-	_ = unix.EpollCtl(p.l.fd, unix.EPOLL_CTL_MOD, p.fd, &e)
+	_ = p.sock.watch(p.l, want)
 }
 
 // flush writes what waits, as far as the socket takes it.
@@ -204,7 +226,7 @@ func (p *polled) flush() {
 // unsent; kept says that b is there already.
 func (p *polled) send(b []byte, kept bool) bool {
 	for len(b) > 0 {
-		n, err := unix.Write(p.fd, b)
+		n, err := p.sock.write(b)
 		if n > 0 {
 			b = b[n:]
 			continue
@@ -246,7 +268,7 @@ func (p *polled) wind() {
 		p.c.mu.Lock()
 		said := p.c.said
 		p.c.mu.Unlock()
-		if !said || p.deaf || unix.Shutdown(p.fd, unix.SHUT_WR) != nil {
+		if !said || p.deaf || p.sock.shut() != nil {
 			p.shut()
 			return
 		}
@@ -259,7 +281,7 @@ func (p *polled) wind() {
 // drain lets the client read our last packet: closing a socket with unread
 // input resets it, and the reset overtakes what was written.
 func (p *polled) drain() {
-	n, err := unix.Read(p.fd, p.l.buf)
+	n, err := p.sock.read(p.l.buf)
 	if p.linger += max(n, 0); n > 0 && p.linger < lingerBytes || errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
 		return
 	}
@@ -270,8 +292,8 @@ func (p *polled) drain() {
 func (p *polled) shut() {
 	p.phase = phaseClosed
 	p.l.wheel.remove(&p.timer)
-	p.l.byFD[p.fd] = nil
-	_ = unix.Close(p.fd)
+	p.forget()
+	p.sock.close()
 	p.unsent = nil
 	p.c.b.leave(p.c)
 }

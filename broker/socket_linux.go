@@ -1,0 +1,64 @@
+package broker
+
+import (
+	"fmt"
+	"math"
+	"net"
+
+	"golang.org/x/sys/unix"
+)
+
+// descriptor is a socket of the kernel, non-blocking.
+type descriptor struct {
+	fd  int
+	p   *polled
+	gen int32 // tells a descriptor's users apart within one turn; 0: not watched yet
+}
+
+func newDescriptor(fd int) func(*polled) socket {
+	return func(p *polled) socket { return &descriptor{fd: fd, p: p} }
+}
+
+func (d *descriptor) read(p []byte) (int, error)  { return unix.Read(d.fd, p) }
+func (d *descriptor) write(p []byte) (int, error) { return unix.Write(d.fd, p) }
+func (d *descriptor) shut() error                 { return unix.Shutdown(d.fd, unix.SHUT_WR) }
+func (d *descriptor) close()                      { _ = unix.Close(d.fd) }
+func (d *descriptor) again(uint32) uint32         { return 0 } // epoll is level-triggered
+
+func (d *descriptor) watch(l *poller, events uint32) error {
+	op := unix.EPOLL_CTL_MOD
+	if d.gen == 0 {
+		op, d.gen = unix.EPOLL_CTL_ADD, int32(d.p.c.num&math.MaxInt32)|1
+		for len(l.byFD) <= d.fd {
+			l.byFD = append(l.byFD, make([]*descriptor, max(64, len(l.byFD)))...)
+		}
+		l.byFD[d.fd] = d
+	}
+	e := unix.EpollEvent{Events: events, Fd: int32(d.fd), Pad: d.gen}
+	if err := unix.EpollCtl(l.fd, op, d.fd, &e); err != nil {
+		return fmt.Errorf("epoll: %w", err)
+	}
+	return nil
+}
+
+func (d *descriptor) unwatch(l *poller) {
+	if d.gen == 0 {
+		return
+	}
+	l.byFD[d.fd] = nil
+	_ = unix.EpollCtl(l.fd, unix.EPOLL_CTL_DEL, d.fd, nil)
+}
+
+func (d *descriptor) remote() string {
+	sa, err := unix.Getpeername(d.fd)
+	if err != nil {
+		return "unknown"
+	}
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return (&net.TCPAddr{IP: sa.Addr[:], Port: sa.Port}).String()
+	case *unix.SockaddrInet6:
+		return (&net.TCPAddr{IP: sa.Addr[:], Port: sa.Port}).String()
+	}
+	return "unix"
+}
