@@ -34,6 +34,9 @@ import (
 type Options struct {
 	Log     *slog.Logger
 	Version string
+	// Standalone makes the node a broker and nothing else, nil: as the
+	// configuration has it.
+	Standalone *Standalone
 }
 
 // Node is one running farhop.
@@ -66,10 +69,14 @@ const floorKey = "floor"
 // Open reads a data directory and builds the node in it. It takes the
 // directory's lock; it binds no address.
 func Open(dir string, opt Options) (*Node, error) {
+	if err := opt.Standalone.prepare(dir); err != nil {
+		return nil, err
+	}
 	cfg, err := config.Load(filepath.Join(dir, config.FileName))
 	if err != nil {
 		return nil, err
 	}
+	opt.Standalone.override(&cfg)
 	if cfg.Dir, err = filepath.Abs(dir); err != nil {
 		return nil, err
 	}
@@ -202,6 +209,9 @@ func (n *Node) build() error {
 		n.streams.PathsChanged()
 	}
 	n.registry.MustRegister(newCoreMetrics(n))
+	if n.cfg.Admin.Listen == "" {
+		return nil
+	}
 	n.admin, err = admin.New(admin.Config{
 		Listen: string(n.cfg.Admin.Listen), Dir: n.cfg.Dir, Backend: backend{n}, Gatherer: n.registry, Log: n.log,
 	})
@@ -215,6 +225,9 @@ func (n *Node) buildBroker() error {
 		// this node was killed; 32 keep any local network busy.
 		Window: 32, MaxPacket: int(n.cfg.MQTT.MaxPacket), MaxClients: n.cfg.MQTT.MaxClients,
 		ListenInstruction: "mqtt.listen in " + config.FileName, Log: n.log, Registerer: n.registry,
+	}
+	if o := n.opt.Standalone; o != nil {
+		c.ServerKeepAlive, c.ListenInstruction = o.ServerKeepAlive, "--mqtt HOST:PORT"
 	}
 	if n.cfg.MQTT.Users != "" {
 		path := n.cfg.Path(n.cfg.MQTT.Users)
@@ -320,8 +333,10 @@ func quicKeys(path string) ([]byte, error) {
 // Run serves until ctx ends, drains, and closes the store.
 func (n *Node) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, n.store.Close()) }()
-	if _, err := n.admin.Listen(); err != nil {
-		return err
+	if n.cfg.Admin.Listen != "" {
+		if _, err := n.admin.Listen(); err != nil {
+			return err
+		}
 	}
 	// The inner parts outlive the outer ones, so that what drains is stored.
 	inner, stopInner := context.WithCancel(context.WithoutCancel(ctx))
@@ -340,7 +355,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	outer.Go(func() error { return firstOf(octx, inner) }) // a failed store ends the outer parts too
 	if err := n.begin(octx); err != nil {
 		stopInner()
-		return errors.Join(err, n.admin.Close(), heart.Wait())
+		return errors.Join(err, n.closeAdmin(), heart.Wait())
 	}
 	if n.cfg.MQTT.Listen != "" {
 		outer.Go(func() error { return n.broker.Run(octx) })
@@ -348,9 +363,13 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	if n.doors != nil {
 		outer.Go(func() error { return n.doors.door.Run(octx) })
 	}
-	outer.Go(func() error { return n.manager.Run(octx) })
-	outer.Go(func() error { return n.streams.Run(octx) })
-	outer.Go(func() error { return n.admin.Run(octx) })
+	if n.opt.Standalone == nil {
+		outer.Go(func() error { return n.manager.Run(octx) })
+		outer.Go(func() error { return n.streams.Run(octx) })
+	}
+	if n.cfg.Admin.Listen != "" {
+		outer.Go(func() error { return n.admin.Run(octx) })
+	}
 	outer.Go(func() error { return n.announce(octx) })
 	outer.Go(func() error { return n.keepTime(octx) })
 	err = outer.Wait()
@@ -364,6 +383,13 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	}
 	n.log.Info("stopped")
 	return err
+}
+
+func (n *Node) closeAdmin() error {
+	if n.cfg.Admin.Listen == "" {
+		return nil
+	}
+	return n.admin.Close()
 }
 
 // firstOf waits for the end of ctx, or for the inner parts to fail.
@@ -405,20 +431,26 @@ func (n *Node) begin(ctx context.Context) error {
 
 // announce says where the node listens once it does.
 func (n *Node) announce(ctx context.Context) error {
-	mesh, err := n.manager.Addr(ctx)
-	if err != nil {
-		return nil //nolint:nilerr // the manager itself reports why it does not listen
-	}
+	var where []any
 	if n.cfg.MQTT.Listen != "" {
 		select {
 		case <-n.broker.Listening():
 		case <-ctx.Done():
 			return nil
 		}
-		n.log.Info("ready", "mqtt", n.broker.Addr(), "mesh", mesh, "admin", n.cfg.Admin.Listen)
-	} else {
-		n.log.Info("ready", "mesh", mesh, "admin", n.cfg.Admin.Listen)
+		where = append(where, "mqtt", n.broker.Addr())
 	}
+	if n.opt.Standalone == nil {
+		mesh, err := n.manager.Addr(ctx)
+		if err != nil {
+			return nil //nolint:nilerr // the manager itself reports why it does not listen
+		}
+		where = append(where, "mesh", mesh)
+	}
+	if n.cfg.Admin.Listen != "" {
+		where = append(where, "admin", n.cfg.Admin.Listen)
+	}
+	n.log.Info("ready", where...)
 	close(n.ready)
 	return nil
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"log/slog"
 
 	"github.com/farhop/farhop/node"
 )
@@ -18,8 +17,8 @@ func joinMesh(ctx context.Context, o node.JoinOptions) (node.Created, error) {
 }
 
 // runNode serves until ctx ends.
-func runNode(ctx context.Context, dir string, log *slog.Logger, version string) error {
-	n, err := node.Open(dir, node.Options{Log: log, Version: version})
+func runNode(ctx context.Context, dir string, o node.Options) error {
+	n, err := node.Open(dir, o)
 	if err != nil {
 		return err
 	}

@@ -6,11 +6,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/farhop/farhop/node"
 	"github.com/farhop/farhop/node/config"
 )
 
 func (a *app) runCmd() *cobra.Command {
 	var level, format string
+	var alone standaloneFlags
 	c := &cobra.Command{
 		Use:     "run",
 		GroupID: groupSetUp,
@@ -21,16 +23,27 @@ to, at the addresses in farhop.yaml. Only one farhop runs in a data directory.
 
 The log goes to standard error. When it is stopped, the node stops taking
 messages, ends what it began and closes its store; a second signal ends it at
-once, which costs nothing but repeated work: what was acknowledged is on disk.`,
-		Args: args(0, 0, ""),
+once, which costs nothing but repeated work: what was acknowledged is on disk.
+
+With --standalone it is an MQTT broker and nothing else: it needs no file, only a
+data directory in which it makes what it needs, listens for no other node, and
+serves no API without --admin. Without users it listens on loopback only.`,
+		Example: "  farhop run\n  farhop run --standalone --dir broker --mqtt 127.0.0.1:1883",
+		Args:    args(0, 0, ""),
 		RunE: func(c *cobra.Command, _ []string) error {
 			dir, err := a.dataDir()
 			if err != nil {
 				return err
 			}
-			cfg, err := config.Load(filepath.Join(dir, config.FileName))
-			if err != nil {
-				return a.noNode(dir, err)
+			opt := node.Options{Version: versionOf().Version}
+			cfg := config.Default()
+			if opt.Standalone, err = alone.options(c); err != nil {
+				return err
+			}
+			if opt.Standalone == nil {
+				if cfg, err = config.Load(filepath.Join(dir, config.FileName)); err != nil {
+					return a.noNode(dir, err)
+				}
 			}
 			if level != "" {
 				cfg.Log.Level = level
@@ -38,15 +51,57 @@ once, which costs nothing but repeated work: what was acknowledged is on disk.`,
 			if format != "" {
 				cfg.Log.Format = format
 			}
-			if err := cfg.Validate(); err != nil {
+			if err := cfg.Log.Validate(); err != nil {
 				return usage(c, "%v", err)
 			}
-			return a.noNode(dir, runNode(c.Context(), dir, a.logger(cfg.Log), versionOf().Version))
+			opt.Log = a.logger(cfg.Log)
+			return a.noNode(dir, runNode(c.Context(), dir, opt))
 		},
 	}
 	c.Flags().StringVar(&level, "log-level", "", "debug, info, warn or error, instead of log.level")
 	c.Flags().StringVar(&format, "log-format", "", "text or json, instead of log.format")
+	alone.add(c)
 	return c
+}
+
+// standaloneFlags are those of a node that is only a broker.
+type standaloneFlags struct {
+	on          bool
+	mqtt, admin string
+	keepAlive   uint16
+}
+
+func (s *standaloneFlags) add(c *cobra.Command) {
+	f := c.Flags()
+	f.BoolVar(&s.on, "standalone", false, "be an MQTT broker and nothing else")
+	f.StringVar(&s.mqtt, "mqtt", "", "with --standalone: HOST:PORT for MQTT clients (default 127.0.0.1:1883)")
+	f.StringVar(&s.admin, "admin", "", "with --standalone: HOST:PORT for the API and the page (default: none)")
+	f.Uint16Var(&s.keepAlive, "server-keepalive", 0, "with --standalone: longest keep-alive of an MQTT 5 client, in seconds (default: as it asks)")
+}
+
+// options returns nil without --standalone.
+func (s *standaloneFlags) options(c *cobra.Command) (*node.Standalone, error) {
+	o := &node.Standalone{ServerKeepAlive: s.keepAlive}
+	for _, f := range []struct {
+		name, value string
+		to          *config.HostPort
+	}{{"mqtt", s.mqtt, &o.MQTT}, {"admin", s.admin, &o.Admin}} {
+		if f.value == "" {
+			continue
+		}
+		if err := f.to.UnmarshalText([]byte(f.value)); err != nil {
+			return nil, usage(c, "--%s: %v", f.name, err)
+		}
+	}
+	if s.on {
+		return o, nil
+	}
+	for _, name := range []string{"mqtt", "admin", "server-keepalive"} {
+		if c.Flags().Changed(name) {
+			return nil, usage(c, "--%s needs --standalone; otherwise the addresses are in %s", name, config.FileName)
+		}
+	}
+	return nil, nil
 }
 
 // logger makes the daemon's log.

@@ -13,7 +13,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/farhop/farhop/node/config"
 	"github.com/farhop/farhop/storeforward/bundle"
@@ -68,8 +67,15 @@ func Dial(dir string) (*Client, error) {
 	return cl, nil
 }
 
-// target is where a client on this machine reaches a listener.
+// target is where a client on this machine reaches the API: where the daemon
+// that was started last listened, which flags may have changed.
 func target(dir string, listen config.HostPort) string {
+	if data, err := os.ReadFile(filepath.Join(dir, AddrFile)); err == nil {
+		var h config.HostPort
+		if h.UnmarshalText(bytes.TrimSpace(data)) == nil && h.Port() != 0 {
+			listen = h
+		}
+	}
 	host, port, _ := net.SplitHostPort(string(listen))
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1"
@@ -77,14 +83,6 @@ func target(dir string, listen config.HostPort) string {
 			host = "::1"
 		}
 	}
-	if listen.Port() != 0 {
-		return net.JoinHostPort(host, port)
-	}
-	data, err := os.ReadFile(filepath.Join(dir, AddrFile))
-	if err != nil {
-		return net.JoinHostPort(host, port)
-	}
-	_, port, _ = net.SplitHostPort(strings.TrimSpace(string(data)))
 	return net.JoinHostPort(host, port)
 }
 

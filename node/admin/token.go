@@ -16,8 +16,8 @@ const (
 	// TokenFile holds the bearer token, in the data directory: 32 random bytes
 	// in hex, for the eyes of the directory's owner alone.
 	TokenFile = "admin.token"
-	// AddrFile holds the bound address, in the data directory. It matters to
-	// clients when the port in admin.listen is 0.
+	// AddrFile holds the address bound last, in the data directory, which is where
+	// clients go: port 0 and flags make it another one than admin.listen.
 	AddrFile = "admin.addr"
 
 	tokenBytes = 32

@@ -27,6 +27,18 @@ func (c Config) Validate() error {
 	return f.err()
 }
 
+// Validate says what is wrong with l.
+func (l Log) Validate() error {
+	var f faults
+	l.validate(&f)
+	return f.err()
+}
+
+func (l Log) validate(f *faults) {
+	oneOf(f, "log.level", l.Level, LogLevels())
+	oneOf(f, "log.format", l.Format, LogFormats())
+}
+
 func (c Config) validate(f *faults) {
 	if c.Node.Name.IsZero() {
 		f.add("node.name", "is missing; run farhop init or farhop join, which write it")
@@ -163,8 +175,7 @@ func (c Config) validateLimits(f *faults) {
 	inRange(f, "delivery.batch.wait.interactive", batch.Wait.Interactive, 0, Duration(maxBatchWait))
 	inRange(f, "delivery.batch.wait.telemetry", batch.Wait.Telemetry, 0, Duration(maxBatchWait))
 	inRange(f, "delivery.batch.wait.bulk", batch.Wait.Bulk, 0, Duration(maxBatchWait))
-	oneOf(f, "log.level", c.Log.Level, LogLevels())
-	oneOf(f, "log.format", c.Log.Format, LogFormats())
+	c.Log.validate(f)
 }
 
 func inRange[T interface {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -28,6 +29,7 @@ type daemon struct {
 	mqtt, mesh, admin string   // HOST:PORT
 	prefix            []string // what runs the binary: the binary alone, or an emulator before it
 	logs              string   // file that all its processes write to
+	runArgs           []string // flags of farhop run
 
 	cmd   *exec.Cmd
 	ended chan struct{} // closed when the process has ended
@@ -163,7 +165,7 @@ func (d *daemon) launch() {
 		d.t.Fatal(err)
 	}
 	defer f.Close()
-	d.cmd = exec.Command(d.prefix[0], append(append([]string{}, d.prefix[1:]...), "run", "--dir", d.dir)...)
+	d.cmd = exec.Command(d.prefix[0], slices.Concat(d.prefix[1:], []string{"run", "--dir", d.dir}, d.runArgs)...)
 	d.cmd.Stdout, d.cmd.Stderr = f, f
 	if err := start(d.cmd); err != nil {
 		d.t.Fatal(err)
@@ -246,13 +248,17 @@ func (d *daemon) linked(up bool, peers ...*daemon) {
 // knows waits until the node has heard that somebody at peer wants filter.
 func (d *daemon) knows(peer *daemon, filter string) {
 	d.t.Helper()
-	until(d.t, text(d.name+" to know the interest of "+peer.name+" in "+filter), func() bool {
+	d.knowsBy(func(node string) bool { return node == peer.name }, filter)
+}
+
+// knowsBy is knows for any node that is meant.
+func (d *daemon) knowsBy(meant func(node string) bool, filter string) {
+	d.t.Helper()
+	until(d.t, text(d.name+" to know of interest in "+filter), func() bool {
 		nodes, _ := ask(d, (*admin.Client).Nodes)
 		for _, n := range nodes {
-			for _, f := range n.Interest {
-				if n.Node.String() == peer.name && f == filter {
-					return true
-				}
+			if meant(n.Node.String()) && slices.Contains(n.Interest, filter) {
+				return true
 			}
 		}
 		return false
