@@ -20,6 +20,16 @@ var ErrQuota = errors.New("quota exceeded")
 // KV is a user property (MQTT 5, 3.3.2.3.7).
 type KV struct{ Key, Value string }
 
+// Format is the payload format indicator of a publication (MQTT 5, 3.3.2.3.2).
+type Format uint8
+
+// The formats.
+const (
+	FormatAbsent Format = iota // the publisher did not say
+	FormatBytes                // said: unspecified bytes (indicator 0)
+	FormatText                 // said: UTF-8 (indicator 1)
+)
+
 // Message is one PUBLISH. It is shared by every queue it is in and must not be
 // changed after it was handed over.
 type Message struct {
@@ -28,10 +38,11 @@ type Message struct {
 	QoS     byte
 	Retain  bool
 
-	PayloadFormat   byte // 1 = UTF-8 text
+	PayloadFormat   Format
+	HasContentType  bool // it may be empty
 	ContentType     string
 	ResponseTopic   string
-	CorrelationData []byte
+	CorrelationData []byte // nil = none; it may be empty
 	UserProperties  []KV
 	Expiry          uint32 // seconds after Received, 0 = none
 

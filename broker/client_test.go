@@ -226,6 +226,10 @@ func decode(version, first byte, body []byte) (packets.Packet, error) {
 	case packets.Unsuback:
 		err = pk.UnsubackDecode(body)
 	case packets.Disconnect:
+		if len(body) == 1 { // the codec reads no code without properties (MQTT 5, 3.14.2.2.1)
+			pk.ReasonCode = body[0]
+			break
+		}
 		err = pk.DisconnectDecode(body)
 	case packets.Pingresp:
 	default:

@@ -25,7 +25,6 @@ const (
 	codeTakenOver       = 0x8E
 	codeBadFilter       = 0x8F
 	codeBadTopic        = 0x90
-	codeIDNotFound      = 0x92
 	codeReceiveMax      = 0x93
 	codeBadAlias        = 0x94
 	codeTooLarge        = 0x95

@@ -49,7 +49,7 @@ const (
 	defaultListen = "127.0.0.1:1883"
 	maxControl    = 256 << 10 // bytes of a packet that is no PUBLISH
 	maxClientID   = 1024      // bytes
-	maxAliases    = 8         // topic aliases a client may set (MQTT 5, 3.2.2.3.8)
+	maxAliases    = 10        // topic aliases a client may set (MQTT 5, 3.2.2.3.8)
 )
 
 func (c Config) withDefaults() Config {

@@ -55,6 +55,7 @@ type conn struct {
 	keepAlive  time.Duration
 	maxSend    int // bytes of a packet the client takes, 0 = any
 	noProblem  bool
+	bridge     bool   // an MQTT 3 broker: it keeps retain flags and wants nothing back that is its own
 	aliasMax   uint16 // topic aliases the client takes
 	persistent bool
 	window     int
@@ -156,12 +157,12 @@ func (c *conn) fail(code byte, text string) error {
 }
 
 // refuse ends the connection for a fault of its client. Before the CONNACK an
-// MQTT 5 client reads the code there (MQTT 5, 4.13.1), afterwards in a
-// DISCONNECT.
+// MQTT 5 client reads the code there (MQTT 5, 4.13.1), unless what it sent was
+// no CONNECT by any reading; afterwards in a DISCONNECT.
 func (c *conn) refuse(f *packet.Fault) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.open && !c.said && !c.closing.Load() {
+	if !c.open && !c.said && !c.closing.Load() && f.Code != codeMalformed {
 		c.said = true
 		c.control = appendConnackError(c.control, c.version, f.Code)
 	}

@@ -94,10 +94,13 @@ func (c *conn) onAck(typ byte, id uint16, code byte) error {
 	case typ == packet.TypePubrec && (state == awaitsPubrec || state == awaitsPubcomp):
 		c.live.used[id] = awaitsPubcomp
 		c.control = appendAck(c.control, c.version, packet.TypePubrel, id, codeSuccess, "", "")
-	case typ == packet.TypePubrec && code < codeUnspecified:
-		c.control = appendAck(c.control, c.version, packet.TypePubrel, id, codeIDNotFound, "", "")
+	case typ == packet.TypePubrec && state == 0 && code < codeUnspecified:
+		c.control = appendAck(c.control, c.version, packet.TypePubrel, id, codeSuccess, "", "")
+	case state != 0:
+		c.disconnectLocked(codeProtocol, cause(codeProtocol)) // of the wrong kind: its memory is not ours
+		return errGone
 	default:
-		return nil // an acknowledgement of nothing: harmless
+		return nil // of an earlier connection, or of nothing: harmless
 	}
 	if len(c.control) > 0 || c.queue.len() > 0 || len(c.backlog) > 0 {
 		c.kick()
@@ -122,11 +125,15 @@ func (c *conn) settle(typ byte, id uint16, code byte) error {
 	case typ == packet.TypePubrec && known && o.qos == 2:
 		s.What = Received
 	default:
+		defer c.mu.Unlock()
+		if known {
+			c.disconnectLocked(codeProtocol, cause(codeProtocol)) // of the wrong kind: its memory is not ours
+			return errGone
+		}
 		if typ == packet.TypePubrec && code < codeUnspecified {
-			c.control = appendAck(c.control, c.version, packet.TypePubrel, id, codeIDNotFound, "", "")
+			c.control = appendAck(c.control, c.version, packet.TypePubrel, id, codeSuccess, "", "")
 			c.kick()
 		}
-		c.mu.Unlock()
 		return nil
 	}
 	c.mu.Unlock()

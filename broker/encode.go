@@ -99,7 +99,7 @@ func appendDisconnect(b []byte, version, code byte) []byte {
 	if version < 5 {
 		return b
 	}
-	return append(b, packet.TypeDisconnect<<4, 2, code, 0)
+	return append(b, packet.TypeDisconnect<<4, 1, code) // no properties: MQTT 5, 3.14.2.2.1
 }
 
 // connack is what a client is told of its session (MQTT 5, 3.2.2.3).
@@ -127,18 +127,18 @@ func appendConnack(b []byte, version byte, a connack) []byte {
 		return append(b, packet.TypeConnack<<4, 2, present, codeSuccess)
 	}
 	p := make([]byte, 0, 64)
+	p = binary.BigEndian.AppendUint16(append(p, 0x22), maxAliases)
 	if a.hasExpiry {
 		p = binary.BigEndian.AppendUint32(append(p, 0x11), a.expiry)
-	}
-	p = binary.BigEndian.AppendUint16(append(p, 0x21), uint16(a.receiveMax))
-	p = binary.BigEndian.AppendUint32(append(p, 0x27), uint32(a.maxPacket))
-	p = binary.BigEndian.AppendUint16(append(p, 0x22), maxAliases)
-	if a.hasKeep {
-		p = binary.BigEndian.AppendUint16(append(p, 0x13), a.keepAlive)
 	}
 	if a.assigned != "" {
 		p = appendString(append(p, 0x12), a.assigned)
 	}
+	if a.hasKeep {
+		p = binary.BigEndian.AppendUint16(append(p, 0x13), a.keepAlive)
+	}
+	p = binary.BigEndian.AppendUint32(append(p, 0x27), uint32(a.maxPacket))
+	p = binary.BigEndian.AppendUint16(append(p, 0x21), uint16(a.receiveMax))
 	b = append(b, packet.TypeConnack<<4)
 	b = appendLength(b, 2+lengthSize(len(p))+len(p))
 	b = append(b, present, codeSuccess)
@@ -207,19 +207,19 @@ func appendPublish(b []byte, version byte, d *delivery, now time.Time, alias uin
 // publishProps counts the bytes appendPublishProps will append.
 func publishProps(d *delivery) int {
 	m, n := d.m, 0
-	if m.PayloadFormat != 0 {
+	if m.PayloadFormat != FormatAbsent {
 		n += 2
 	}
 	if m.Expiry != 0 {
 		n += 5
 	}
-	if m.ContentType != "" {
+	if m.HasContentType {
 		n += 3 + len(m.ContentType)
 	}
 	if m.ResponseTopic != "" {
 		n += 3 + len(m.ResponseTopic)
 	}
-	if len(m.CorrelationData) > 0 {
+	if m.CorrelationData != nil {
 		n += 3 + len(m.CorrelationData)
 	}
 	for _, p := range m.UserProperties {
@@ -233,21 +233,21 @@ func publishProps(d *delivery) int {
 
 func appendPublishProps(b []byte, d *delivery, now time.Time) []byte {
 	m := d.m
-	if m.PayloadFormat != 0 {
-		b = append(b, 0x01, m.PayloadFormat)
+	if m.PayloadFormat != FormatAbsent {
+		b = append(b, 0x01, byte(m.PayloadFormat-FormatBytes))
 	}
 	if m.Expiry != 0 {
 		left, _ := m.remaining(now)
 		b = append(b, 0x02)
 		b = binary.BigEndian.AppendUint32(b, max(left, 1))
 	}
-	if m.ContentType != "" {
+	if m.HasContentType {
 		b = appendString(append(b, 0x03), m.ContentType)
 	}
 	if m.ResponseTopic != "" {
 		b = appendString(append(b, 0x08), m.ResponseTopic)
 	}
-	if len(m.CorrelationData) > 0 {
+	if m.CorrelationData != nil {
 		b = appendString(append(b, 0x09), m.CorrelationData)
 	}
 	for _, id := range d.subIDs {

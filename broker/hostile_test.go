@@ -40,7 +40,7 @@ func TestHostileBytes(t *testing.T) {
 		{"huge SUBSCRIBE", 5, []byte{0x82, 0xFF, 0xFF, 0x3F}, 0x95},
 		{"endless length v5", 5, []byte{0x30, 0x80, 0x80, 0x80, 0x80, 0x80}, 0x81},
 		{"topic beyond the packet", 5, []byte{0x30, 4, 0xFF, 0xFF, 'a', 'b'}, 0x81},
-		{"wildcard topic", 5, []byte{0x30, 4, 0, 1, '#', 0}, 0x90},
+		{"wildcard topic", 5, []byte{0x30, 4, 0, 1, '#', 0}, 0x81},
 		{"empty topic", 5, []byte{0x30, 3, 0, 0, 0}, 0x82},
 		{"qos 3", 5, []byte{0x36, 6, 0, 1, 'a', 0, 1, 0}, 0x81},
 		{"no packet id", 5, []byte{0x32, 6, 0, 1, 'a', 0, 0, 0}, 0x82},
@@ -224,8 +224,8 @@ func FuzzPublish(f *testing.F) {
 		}
 		now := time.Now()
 		m := &Message{
-			Topic: topic, Payload: payload, ContentType: content, ResponseTopic: response, CorrelationData: corr,
-			UserProperties: []KV{{k, v}}, Expiry: expiry, Received: now, PayloadFormat: qos & 1,
+			Topic: topic, Payload: payload, HasContentType: true, ContentType: content, ResponseTopic: response, CorrelationData: corr,
+			UserProperties: []KV{{k, v}}, Expiry: expiry, Received: now, PayloadFormat: Format(qos % 3),
 		}
 		d := delivery{m: m, id: 77, qos: qos % 3, retain: retain, subIDs: []int{1, 268435455}}
 		for _, version := range []byte{4, 5} {

@@ -3,6 +3,7 @@ package broker
 import (
 	"bytes"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/farhop/farhop/broker/packet"
@@ -71,7 +72,7 @@ func (c *conn) onPublish(in *packet.Publish, now time.Time) error {
 // wants it and none of the client's waits before it: there is no fact to wait
 // for. It reports false when the publish must take the long way.
 func (c *conn) shortcut(m *Message, id uint16) bool {
-	if m.Topic[0] == '$' || !c.b.allows(c, m.Topic, true) || c.b.node.Wanted(m.Topic) {
+	if reserved(m.Topic) || !c.b.allows(c, m.Topic, true) || c.b.node.Wanted(m.Topic) {
 		return false
 	}
 	c.mu.Lock()
@@ -98,8 +99,13 @@ func (c *conn) shortcut(m *Message, id uint16) bool {
 
 // properties copies those of a PUBLISH (MQTT 5, 3.3.2.3).
 func (c *conn) properties(m *Message, in *packet.Publish) error {
-	m.PayloadFormat, m.ContentType, m.Expiry = in.PayloadFormat, string(in.ContentType), in.Expiry
-	m.CorrelationData = bytes.Clone(in.CorrelationData)
+	if in.HasFormat {
+		m.PayloadFormat = FormatBytes + Format(in.PayloadFormat)
+	}
+	m.HasContentType, m.ContentType, m.Expiry = in.HasContentType, string(in.ContentType), in.Expiry
+	if in.HasCorrelation {
+		m.CorrelationData = append([]byte{}, in.CorrelationData...)
+	}
 	if m.ResponseTopic = string(in.ResponseTopic); m.ResponseTopic != "" && interest.ValidTopic(m.ResponseTopic) != nil {
 		return c.fail(codeProtocol, "bad response topic") // MQTT 5, [MQTT-3.3.2-14]
 	}
@@ -159,7 +165,7 @@ func (c *conn) crowded() bool {
 // submit decides where a queued publish goes.
 func (c *conn) submit(p *pending) {
 	m, b := p.m, c.b
-	if m.Topic[0] == '$' || !b.allows(c, m.Topic, true) {
+	if reserved(m.Topic) || !b.allows(c, m.Topic, true) {
 		c.complete(p, Verdict{Reason: bundle.NotAllowed})
 		return
 	}
@@ -175,6 +181,17 @@ func (c *conn) submit(p *pending) {
 	}
 	p.local = true
 	c.complete(p, Verdict{Reason: bundle.OK})
+}
+
+// reserved reports whether clients may not publish to a topic: what begins
+// with $ and is the node's to say. Other such topics are ordinary, but stay at
+// this node.
+func reserved(topic string) bool {
+	if topic[0] != '$' {
+		return false
+	}
+	first, _, _ := strings.Cut(topic, "/")
+	return first == "$SYS" || first == "$share" || first == "$mesh"
 }
 
 // complete records the node's answer and sends what is ready. Any goroutine.
@@ -241,9 +258,12 @@ func (c *conn) finish(p *pending) {
 	} else if in := c.inbound[p.id]; in != nil {
 		in.pending, in.identity = false, p.identity()
 	}
+	if p.ack == packet.TypePubrec && v.code == codeNoSubscribers && p.identity() == "" {
+		v.code = codeSuccess // 0x10 may be said (MQTT 5, 3.5.2.1), and is where more than an answer is asked for
+	}
 	reason := ""
-	if v.code >= codeUnspecified && !c.noProblem {
-		reason = r.String()
+	if v.code >= codeUnspecified && v.code != codeNotAuthorized && !c.noProblem {
+		reason = r.String() // several reasons share a code
 	}
 	c.control = appendAck(c.control, c.version, p.ack, p.id, v.code, reason, p.identity())
 	c.kick()
@@ -264,7 +284,7 @@ func (c *conn) onPubrel(id uint16) error {
 	in := c.inbound[id]
 	switch {
 	case in == nil || in.pending:
-		c.control = appendAck(c.control, c.version, packet.TypePubcomp, id, codeIDNotFound, "", "")
+		c.control = appendAck(c.control, c.version, packet.TypePubcomp, id, codeSuccess, "", "") // of an earlier connection, or of nothing
 		c.kick()
 	case !c.persistent:
 		c.released(id)

@@ -114,7 +114,7 @@ func (d *directory) hits(topic string) []*liveSub {
 		into = d.members(topic, into)
 	}
 	if len(into) > 1 {
-		slices.SortStableFunc(into, func(a, b *liveSub) int { return cmp.Compare(a.c.num, b.c.num) })
+		slices.SortStableFunc(into, func(a, b *liveSub) int { return cmp.Compare(a.c.num, b.c.num) }) // members of groups come last
 	}
 	if len(d.groups) == 0 {
 		d.remember(topic, into)
@@ -152,6 +152,10 @@ func (d *directory) remember(topic string, subs []*liveSub) {
 	known.byTopic.Store(topic, subs)
 }
 
+// shared reports whether it is a member of a group. What a client gets as one
+// is apart from what it gets otherwise (MQTT 5, 4.8.2).
+func (s *liveSub) shared() bool { return len(s.filter) != len(s.opt.Filter) }
+
 // routeLive delivers a message to this broker's live sessions and returns how
 // many took it. A client with several matching filters gets it once, with the
 // highest QoS and all subscription identifiers (MQTT 5, 3.3.4).
@@ -162,8 +166,9 @@ func (b *Broker) routeLive(m *Message) int {
 		c := hits[0].c
 		d := delivery{m: m}
 		wanted := false
-		for len(hits) > 0 && hits[0].c == c {
+		for first := true; len(hits) > 0 && hits[0].c == c && (first || !d.shared && !hits[0].shared()); first = false {
 			o := &hits[0].opt
+			d.shared = hits[0].shared()
 			hits = hits[1:]
 			if o.NoLocal && m.Client == c.client {
 				continue

@@ -360,3 +360,33 @@ func TestOutboundAliases(t *testing.T) {
 		}
 	}
 }
+
+// TestNoLocal: a client that asks for it does not get back what it published,
+// others do (MQTT 5, 3.8.3.1).
+func TestNoLocal(t *testing.T) {
+	t.Parallel()
+	w := start(t, nil)
+	sub := func(c *client) {
+		c.send(packets.Packet{
+			FixedHeader: packets.FixedHeader{Type: packets.Subscribe}, PacketID: 1,
+			Filters: packets.Subscriptions{{Filter: "a", Qos: 2, NoLocal: true}},
+		})
+		c.next(packets.Suback)
+	}
+	a, b := w.connect("a", 5, nil), w.connect("b", 5, nil)
+	sub(a)
+	sub(b)
+	for i := range 3 {
+		a.send(publish("a", "x", 1, uint16(i+1)))
+		a.next(packets.Puback)
+		pk := b.next(packets.Publish)
+		b.send(ack(packets.Puback, pk.PacketID))
+		b.send(publish("a", "y", 1, uint16(i+1)))
+		b.next(packets.Puback)
+		pk = a.next(packets.Publish)
+		if string(pk.Payload) != "y" {
+			t.Fatalf("a got %q", pk.Payload)
+		}
+		a.send(ack(packets.Puback, pk.PacketID))
+	}
+}

@@ -68,7 +68,7 @@ func TestAcknowledgedPublish(t *testing.T) {
 	}{
 		{"v4 nobody", 4, 1, false, false, 0},
 		{"v5 nobody", 5, 1, false, false, 0x10},
-		{"v5 nobody qos2", 5, 2, false, false, 0x10},
+		{"v5 nobody qos2, does not ask", 5, 2, false, false, 0},
 		{"v5 local", 5, 1, false, true, 0},
 		{"v5 remote", 5, 2, true, false, 0},
 		{"v5 both", 5, 1, true, true, 0},

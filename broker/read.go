@@ -104,7 +104,7 @@ func (c *conn) handleRare(f packet.Frame) error {
 		if err != nil {
 			return err
 		}
-		c.later(func(ctx context.Context) { c.onSubscribe(ctx, s) })
+		return c.onSubscribe(s)
 	case packet.TypeUnsubscribe:
 		u, err := packet.ParseUnsubscribe(f, c.version)
 		if err != nil {
@@ -134,18 +134,21 @@ func (c *conn) readConnect(f packet.Frame) error {
 		return &packet.Fault{Code: codeProtocol, Text: "second CONNECT"}
 	}
 	c.greeted = true
-	c.version = packet.VersionOf(f)
 	h, err := packet.ParseConnect(f)
 	if err != nil {
-		if c.version == 0 || c.version&0x80 != 0 { // bridges of older brokers mark themselves with the high bit
-			c.version = 4
+		if c.version = packet.VersionOf(f); c.version != 5 {
+			c.version = 4 // whoever it is, it knows that CONNACK
 		}
 		return err
 	}
+	c.version, c.bridge = h.Version, h.Bridge
 	if w := h.Will; w != nil {
 		m := &Message{
-			Topic: w.Topic, Payload: w.Payload, QoS: w.QoS, Retain: w.Retain, PayloadFormat: w.PayloadFormat,
+			Topic: w.Topic, Payload: w.Payload, QoS: w.QoS, Retain: w.Retain, HasContentType: w.HasContentType,
 			ContentType: w.ContentType, ResponseTopic: w.ResponseTopic, CorrelationData: w.CorrelationData, Expiry: w.Expiry,
+		}
+		if w.HasFormat {
+			m.PayloadFormat = FormatBytes + Format(w.PayloadFormat)
 		}
 		for _, u := range w.User {
 			m.UserProperties = append(m.UserProperties, KV(u))
@@ -164,6 +167,10 @@ func (c *conn) onDisconnect(d packet.Disconnect) error {
 			return c.fail(codeProtocol, "DISCONNECT prolongs a session without expiry")
 		}
 		c.expiry = min(d.Expiry, c.b.cfg.MaxSessionExpiry)
+	}
+	if d.Strange { // it leaves in any case, but not in a way we understand
+		c.disconnect(noDisconnectMessage, cause(codeProtocol))
+		return nil
 	}
 	c.left, c.polite = true, d.Code == codeSuccess
 	c.disconnect(noDisconnectMessage, "client")

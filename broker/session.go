@@ -41,7 +41,13 @@ func (c *conn) onConnect(ctx context.Context, h *packet.Connect) {
 	}
 	a.expiry, a.hasExpiry = c.expiry, c.expiry != asked.SessionExpiry
 	a.keepAlive, a.hasKeep = h.KeepAlive, h.KeepAlive != asked.KeepAlive
+	before := len(c.control)
 	c.control = appendConnack(c.control, c.version, a)
+	if c.maxSend > 0 && len(c.control)-before > c.maxSend { // MQTT 5, [MQTT-3.1.2-24]
+		c.control = c.control[:before]
+		c.disconnectLocked(noDisconnectMessage, cause(codeTooLarge))
+		return
+	}
 	c.control = append(c.control, c.early...)
 	c.open, c.early = true, nil
 	c.kick()

@@ -10,52 +10,67 @@ import (
 	"github.com/farhop/farhop/routing/interest"
 )
 
-// onSubscribe handles a SUBSCRIBE. The SUBACK leaves when the node has the
-// filters durable and advertised; meanwhile only this client waits.
-func (c *conn) onSubscribe(ctx context.Context, in *packet.Subscribe) {
-	subs := make([]Subscription, len(in.Filters))
+// grant is a filter of a SUBSCRIBE that the client gets.
+type grant struct {
+	sub Subscription
+	old *liveSub // what it replaces, nil for none
+}
+
+// onSubscribe handles a SUBSCRIBE. Live sessions match its filters at once, so
+// that they get what others publish from now on; the SUBACK leaves when the
+// node has the filters durable and advertised. Meanwhile only this client
+// waits.
+func (c *conn) onSubscribe(in *packet.Subscribe) error {
+	codes := make([]byte, len(in.Filters))
+	var grants []grant
 	for i, f := range in.Filters {
-		subs[i] = Subscription{
+		s := Subscription{
 			Filter: f.Filter, QoS: f.QoS, NoLocal: f.NoLocal, RetainAsPublished: f.RetainAsPublished,
 			RetainHandling: f.RetainHandling, ID: in.SubscriptionID,
 		}
+		if c.bridge {
+			s.NoLocal, s.RetainAsPublished = true, true
+		}
+		if group, _ := s.Share(); group != "" && f.NoLocal {
+			return c.fail(codeProtocol, "no local on a shared subscription") // MQTT 5, [MQTT-3.8.3-4]
+		}
+		if codes[i] = c.judge(s); codes[i] < codeUnspecified {
+			grants = append(grants, grant{s, c.subs[s.Filter]})
+			c.hold(s)
+		}
 	}
-	codes := make([]byte, len(subs))
-	var accepted []Subscription
-	fresh := make(map[string]bool, len(subs))
-	for i, s := range subs {
-		if group, _ := s.Share(); group != "" && s.NoLocal {
-			_ = c.fail(codeProtocol, "no local on a shared subscription") // MQTT 5, [MQTT-3.8.3-4]
-			return
+	c.later(func(ctx context.Context) { c.subscribe(ctx, in.ID, codes, grants) })
+	return nil
+}
+
+// subscribe has the node take what was granted, and answers.
+func (c *conn) subscribe(ctx context.Context, id uint16, codes []byte, grants []grant) {
+	if len(grants) > 0 {
+		subs := make([]Subscription, len(grants))
+		for i, g := range grants {
+			subs[i] = g.sub
 		}
-		_, had := c.subs[s.Filter]
-		if codes[i] = c.judge(s, len(fresh)); codes[i] >= codeUnspecified {
-			continue
-		}
-		if _, twice := fresh[s.Filter]; !twice {
-			fresh[s.Filter] = !had
-		}
-		accepted = append(accepted, s)
-	}
-	if len(accepted) > 0 {
-		if err := c.b.node.Subscribe(ctx, c.client, accepted); err != nil {
+		if err := c.b.node.Subscribe(ctx, c.client, subs); err != nil {
 			if c.closing.Load() {
 				return
 			}
 			c.b.cfg.Log.Warn("subscribe failed", "client", c.client, "err", err)
 			refuse(codes, err)
-			accepted = nil
+			for _, g := range slices.Backward(grants) {
+				c.drop(g.sub.Filter)
+				if g.old != nil {
+					c.hold(g.old.opt)
+				}
+			}
+			grants = nil
 		}
 	}
-	for _, s := range accepted {
-		c.hold(s)
-	}
 	c.mu.Lock()
-	c.control = appendSuback(c.control, c.version, packet.TypeSuback, in.ID, codes)
+	c.control = appendSuback(c.control, c.version, packet.TypeSuback, id, codes)
 	c.kick()
 	c.mu.Unlock()
-	for _, s := range accepted {
-		c.sendRetained(s, fresh[s.Filter])
+	for _, g := range grants {
+		c.sendRetained(g.sub, g.old == nil)
 	}
 }
 
@@ -70,9 +85,8 @@ func refuse(codes []byte, err error) {
 	}
 }
 
-// judge returns the granted QoS of a subscription or why it is refused. more
-// counts filters of the same packet that were granted before it.
-func (c *conn) judge(s Subscription, more int) byte {
+// judge returns the granted QoS of a subscription or why it is refused.
+func (c *conn) judge(s Subscription) byte {
 	group, filter := s.Share()
 	_, had := c.subs[s.Filter]
 	switch {
@@ -82,7 +96,7 @@ func (c *conn) judge(s Subscription, more int) byte {
 		return codeNoSharedSubs // a group's member that sleeps would hold back the group's messages
 	case !c.b.allows(c, filter, false):
 		return codeNotAuthorized
-	case !had && len(c.subs)+more >= c.b.cfg.MaxSubscriptions:
+	case !had && len(c.subs) >= c.b.cfg.MaxSubscriptions:
 		return codeQuota
 	}
 	return s.QoS

@@ -19,6 +19,7 @@ type delivery struct {
 	qos    byte
 	dup    bool
 	retain bool
+	shared bool
 	subIDs []int
 }
 

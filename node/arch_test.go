@@ -68,7 +68,11 @@ var table = []row{
 
 	// Neighbours that do not know each other; package node translates.
 	{"broker/packet", "", "bytes of MQTT, not what they mean"},
-	{"broker", "broker/packet routing/interest storeforward/bundle", "MQTT must stay readable and replaceable alone"},
+	{"broker/listen", "", "ways to connect, not what is said"},
+	{"broker/auth", "routing/policy", "who comes in, not what a broker does with them"},
+	{"broker/bridge", "routing/interest", "a client of two brokers: neither is known to it"},
+	{"broker/conformance", "", "cases hold any server against the standards and must not know ours"},
+	{"broker", "broker/auth broker/listen broker/packet routing/interest storeforward/bundle", "MQTT must stay readable and replaceable alone"},
 	{"node/link", "node/wire routing/addr routing/contact storeforward/bundle", "a link moves frames and decides nothing"},
 	{"node/dtn", "routing/addr routing/interest storeforward/bundle storeforward/bundle/bpa storeforward/cbor", "a door moves bundles of other stacks; what waits and where it goes is the node's"},
 	{"node/stream", "node/wire routing/addr storeforward/bundle", "TCP services must stay readable and replaceable alone"},
@@ -157,13 +161,14 @@ var heavy = map[string]string{
 // modules says which packages may use a module from elsewhere. A new one, or
 // a new user, is a decision and belongs into a record in docs/adr.
 var modules = []struct{ prefix, users, why string }{
-	{"github.com/quic-go/quic-go", "node/link", "one package adapts QUIC"},
-	{"github.com/mochi-mqtt/server/v2", "broker/packet", "packets are checked before its codec reads them"},
+	{"github.com/quic-go/quic-go", "broker/listen node/link", "one package adapts QUIC for nodes, one for devices"},
+	{"github.com/mochi-mqtt/server/v2", "broker/bridge broker/packet", "packets are checked before its codec reads them; the bridge is a client on it"},
 	{"go.etcd.io/bbolt", "storeforward/boltstore storeforward/journal/index", "two packages adapt bbolt: one keeps messages in it, one a cache"},
 	{"github.com/cloudflare/circl", "crypto/identity", "one package adapts ML-DSA"},
-	{"golang.org/x/crypto", "crypto/pki broker cmd/farhop", "cryptography is gathered where it is reviewed"},
+	{"golang.org/x/crypto", "crypto/pki broker broker/auth cmd/farhop", "cryptography is gathered where it is reviewed"},
 	{"go.yaml.in/yaml/v3", "node/config sim/scenario", "one parser of configuration, one of scenarios"},
-	{"github.com/prometheus", "broker node node/admin node/link node/stream", "the registry is injected into the I/O side"},
+	{"github.com/gorilla/websocket", "broker/bridge broker/listen", "one package serves WebSockets, one dials them"},
+	{"github.com/prometheus", "broker broker/auth broker/bridge broker/listen node node/admin node/link node/stream", "the registry is injected into the I/O side"},
 	{"github.com/spf13", "cmd/farhop", "flags are the command's"},
 	{"github.com/eclipse/paho.golang", "cmd/farhop sim/crash sim/demo", "the node serves MQTT; clients are the command, the demo and the campaign"},
 	{"golang.org/x/net", "node/admin", "limits connections"},

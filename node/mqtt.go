@@ -176,14 +176,19 @@ func (m *mqtt) local() (out [bundle.NumReasons]uint64) {
 	return out
 }
 
+// flagEmptyType is a flag of ours in a message: its content type is there, and
+// empty, which MQTT 5 tells from none.
+const flagEmptyType = 1
+
 // submission encodes a publication once; all its recipients share the bytes.
 func submission(msg *broker.Message) core.Submission {
 	w := wire.Message{
 		Topic: msg.Topic, Payload: msg.Payload, QoS: msg.QoS, Retain: msg.Retain, Expiry: msg.Expiry > 0, Client: msg.Client,
+		PayloadFormat: wire.PayloadFormat(msg.PayloadFormat), // the same values
 		ContentType: msg.ContentType, ResponseTopic: msg.ResponseTopic, CorrelationData: msg.CorrelationData,
 	}
-	if msg.PayloadFormat != 0 {
-		w.PayloadFormat = wire.FormatText
+	if msg.HasContentType && msg.ContentType == "" {
+		w.Flags |= flagEmptyType
 	}
 	for _, p := range msg.UserProperties {
 		if p.Key != broker.IDProperty {
@@ -216,10 +221,9 @@ func message(block []byte, life int64) (*broker.Message, error) {
 	m := &broker.Message{
 		Topic: w.Topic, Payload: w.Payload, QoS: w.QoS, Retain: w.Retain, Client: w.Client,
 		ContentType: w.ContentType, ResponseTopic: w.ResponseTopic, CorrelationData: w.CorrelationData, Received: time.Now(),
+		PayloadFormat: broker.Format(w.PayloadFormat),
 	}
-	if w.PayloadFormat == wire.FormatText {
-		m.PayloadFormat = 1
-	}
+	m.HasContentType = w.ContentType != "" || w.Flags&flagEmptyType != 0
 	if w.Expiry {
 		m.Expiry = uint32(max((life+999)/1000, 1))
 	}

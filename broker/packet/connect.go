@@ -16,8 +16,10 @@ type Will struct {
 	QoS             byte
 	Retain          bool
 	Delay           uint32 // seconds
+	HasFormat       bool
 	PayloadFormat   byte
 	Expiry          uint32 // seconds, 0 = none
+	HasContentType  bool
 	ContentType     string
 	ResponseTopic   string
 	CorrelationData []byte
@@ -27,6 +29,7 @@ type Will struct {
 // Connect is a CONNECT. Nothing of it aliases the frame.
 type Connect struct {
 	Version         byte // 3, 4 or 5
+	Bridge          bool // a broker of MQTT 3, by a bit that Mosquitto and others set
 	Client          string
 	Clean           bool
 	KeepAlive       uint16 // seconds
@@ -57,6 +60,9 @@ const (
 	flagUser
 )
 
+// bridgeBit is set in the protocol version by the bridges of MQTT 3 brokers.
+const bridgeBit = 0x80
+
 // VersionOf reads the protocol version of a CONNECT, however damaged the rest
 // of it is: it says which CONNACK the client can read. 0 means none.
 func VersionOf(f Frame) byte {
@@ -72,7 +78,8 @@ func VersionOf(f Frame) byte {
 // ParseConnect reads a CONNECT. A protocol name that is none of MQTT's is
 // malformed, a version that is not spoken here a Fault with CodeVersion.
 func ParseConnect(f Frame) (*Connect, error) {
-	if err := checkConnect(f.Body); err != nil {
+	typed := false
+	if err := checkConnect(f.Body, func(v property) { typed = typed || v.id == propContentType }); err != nil {
 		return nil, err
 	}
 	pk := packets.Packet{FixedHeader: header(f)}
@@ -81,7 +88,7 @@ func ParseConnect(f Frame) (*Connect, error) {
 	}
 	p, props := &pk.Connect, &pk.Properties
 	c := &Connect{
-		Version: pk.ProtocolVersion, Client: p.ClientIdentifier, Clean: p.Clean, KeepAlive: p.Keepalive,
+		Version: pk.ProtocolVersion &^ bridgeBit, Bridge: pk.ProtocolVersion&bridgeBit != 0, Client: p.ClientIdentifier, Clean: p.Clean, KeepAlive: p.Keepalive,
 		HasUser: p.UsernameFlag, User: string(p.Username), HasPassword: p.PasswordFlag, Password: p.Password,
 		SessionExpiry: props.SessionExpiryInterval, ReceiveMax: props.ReceiveMaximum, MaxPacket: props.MaximumPacketSize,
 		AliasMax: props.TopicAliasMaximum, NoProblemInfo: props.RequestProblemInfoFlag && props.RequestProblemInfo == 0,
@@ -91,7 +98,8 @@ func ParseConnect(f Frame) (*Connect, error) {
 		w := &p.WillProperties
 		c.Will = &Will{
 			Topic: p.WillTopic, Payload: p.WillPayload, QoS: p.WillQos, Retain: p.WillRetain, Delay: w.WillDelayInterval,
-			PayloadFormat: w.PayloadFormat, Expiry: w.MessageExpiryInterval, ContentType: w.ContentType,
+			HasFormat: w.PayloadFormatFlag, PayloadFormat: w.PayloadFormat, Expiry: w.MessageExpiryInterval,
+			HasContentType: typed, ContentType: w.ContentType,
 			ResponseTopic: w.ResponseTopic, CorrelationData: w.CorrelationData,
 		}
 		for _, u := range w.User {
@@ -105,10 +113,14 @@ func header(f Frame) packets.FixedHeader {
 	return packets.FixedHeader{Type: f.Type, Remaining: len(f.Body), Qos: f.Flags >> 1 & 3}
 }
 
-func checkConnect(body []byte) error {
+// checkConnect calls each with every property of the will.
+func checkConnect(body []byte, each func(property)) error {
 	r := reader{b: body}
 	name := string(r.binary("protocol name"))
 	version := r.byte("protocol version")
+	if version == 3|bridgeBit || version == 4|bridgeBit {
+		version &^= bridgeBit
+	}
 	switch {
 	case r.err != nil:
 		return r.err
@@ -127,7 +139,7 @@ func checkConnect(body []byte) error {
 	}
 	r.text("client identifier")
 	if flags&flagWill != 0 {
-		r.will(version)
+		r.will(version, each)
 	}
 	if flags&flagUser != 0 {
 		r.text("user name")
@@ -142,7 +154,7 @@ func checkConnect(body []byte) error {
 func checkConnectFlags(flags, version byte) error {
 	willQoS := flags / flagWillQoS & 3
 	switch {
-	case flags&flagReserved != 0: // MQTT 5, [MQTT-3.1.2-3]
+	case flags&flagReserved != 0 && version > 3: // MQTT 5, [MQTT-3.1.2-3]; MQTT 3.1 does not use it
 		return malformed("the reserved connect flag is set")
 	case willQoS == 3: // MQTT 5, [MQTT-3.1.2-12]
 		return malformed("will QoS 3")
@@ -154,9 +166,9 @@ func checkConnectFlags(flags, version byte) error {
 	return nil
 }
 
-func (r *reader) will(version byte) {
+func (r *reader) will(version byte, each func(property)) {
 	if version >= maxVersion5 {
-		r.properties(will, nil)
+		r.properties(will, each)
 	}
 	topic := r.text("will topic")
 	if r.err == nil && len(topic) == 0 {

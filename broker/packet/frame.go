@@ -130,8 +130,11 @@ func checkFlags(typ, flags byte) error {
 		return nil
 	case TypePubrel, TypeSubscribe, TypeUnsubscribe:
 		want = 2
-	case 0:
-		return malformed("packet type 0")
+	case 0, TypeConnack, TypePingresp:
+		return protocol("packet type %d, which clients do not send", typ)
+	}
+	if flags != want && typ == TypeAuth {
+		return protocol("AUTH with flags %d", flags)
 	}
 	if flags != want {
 		return malformed("packet type %d with flags %d", typ, flags)

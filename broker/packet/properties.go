@@ -1,5 +1,7 @@
 package packet
 
+import "bytes"
+
 // Property identifiers (MQTT 5, 2.2.2.2).
 const (
 	propPayloadFormat   = 0x01
@@ -57,7 +59,7 @@ type rule struct {
 	name string
 }
 
-// rules has the properties a client may send.
+// rules has the properties and the packets of a client that may carry them.
 var rules = [highestProperty + 1]rule{
 	propPayloadFormat:   {kindByte, on(TypePublish, will), "payload format indicator"},
 	propMessageExpiry:   {kindUint32, on(TypePublish, will), "message expiry interval"},
@@ -78,6 +80,17 @@ var rules = [highestProperty + 1]rule{
 	propUser: {kindPair, on(TypeConnect, TypePublish, TypePuback, TypePubrec, TypePubrel, TypePubcomp,
 		TypeSubscribe, TypeUnsubscribe, TypeDisconnect, TypeAuth, will), "user property"},
 	propMaxPacket: {kindUint32, on(TypeConnect), "maximum packet size"},
+
+	// Of servers.
+	0x12: {kindText, 0, "assigned client identifier"},
+	0x13: {kindUint16, 0, "server keep alive"},
+	0x1A: {kindText, 0, "response information"},
+	0x1C: {kindText, 0, "server reference"},
+	0x24: {kindByte, 0, "maximum QoS"},
+	0x25: {kindByte, 0, "retain available"},
+	0x28: {kindByte, 0, "wildcard subscription available"},
+	0x29: {kindByte, 0, "subscription identifiers available"},
+	0x2A: {kindByte, 0, "shared subscription available"},
 }
 
 // property is one value: num for numbers, text for strings and binary data,
@@ -89,8 +102,10 @@ type property struct {
 }
 
 // properties reads the property block at the front of r and calls each, which
-// may be nil. A property that the packet may not carry is malformed (2.2.2.2),
-// one that is there twice a protocol error, as each of them says.
+// may be nil. A property that does not exist is malformed, one that is there
+// twice a protocol error. Of one that the packet may not carry 2.2.2.2 says
+// malformed and 1.2 protocol error; brokers answer the one for SUBSCRIBE and
+// UNSUBSCRIBE and the other for the rest, and so do we.
 func (r *reader) properties(of uint, each func(property)) {
 	n := r.varint("property length")
 	body := r.take(n, "properties")
@@ -99,24 +114,26 @@ func (r *reader) properties(of uint, each func(property)) {
 	}
 	p := reader{b: body}
 	seen := uint64(0)
+	var first *Fault // protocol errors: what is malformed goes before them
 	for len(p.b) > 0 {
-		v := p.property(of)
+		v, f := p.property(of)
 		if p.err != nil {
-			break
+			r.fail(malformed("%v", p.err))
+			return
 		}
-		if v.id != propUser {
-			if seen&(1<<v.id) != 0 {
-				p.fail(protocol("the %s is there twice", rules[v.id].name))
-				break
-			}
-			seen |= 1 << v.id
+		if v.id != propUser && seen&(1<<v.id) != 0 && f == nil {
+			f = protocol("the %s is there twice", rules[v.id].name)
 		}
-		if each != nil {
+		seen |= 1 << v.id
+		if first == nil {
+			first = f
+		}
+		if f == nil && each != nil {
 			each(v)
 		}
 	}
-	if p.err != nil {
-		r.b, r.err = nil, p.err
+	if first != nil {
+		r.fail(first)
 		return
 	}
 	if seen&(1<<propAuthData) != 0 && seen&(1<<propAuthMethod) == 0 {
@@ -124,23 +141,19 @@ func (r *reader) properties(of uint, each func(property)) {
 	}
 }
 
-func (r *reader) property(of uint) property {
+// property reads one. A value that is there but not allowed is the Fault; what
+// is malformed fails the reader.
+func (r *reader) property(of uint) (property, *Fault) {
 	v := property{id: r.byte("property identifier")}
-	if r.err != nil {
-		return v
+	rule := rule{}
+	if v.id <= highestProperty {
+		rule = rules[v.id]
 	}
-	if v.id > highestProperty || rules[v.id].in&(1<<of) == 0 {
-		r.fail(malformed("property 0x%02X does not belong here", v.id))
-		return v
-	}
-	rule := rules[v.id]
 	switch rule.kind {
 	case kindNone: // not in rules
+		r.fail(malformed("property 0x%02X is none", v.id))
 	case kindByte:
 		v.num = uint32(r.byte(rule.name))
-		if v.num > 1 {
-			r.fail(protocol("%s %d: 0 or 1", rule.name, v.num))
-		}
 	case kindUint16:
 		v.num = uint32(r.uint16(rule.name))
 	case kindUint32:
@@ -154,22 +167,30 @@ func (r *reader) property(of uint) property {
 	case kindPair:
 		v.text, v.value = r.text(rule.name), r.text(rule.name)
 	}
-	if r.err == nil {
-		r.checkValue(v)
+	switch {
+	case r.err != nil:
+		return v, nil
+	case rule.in&(1<<of) != 0:
+		return v, checkValue(v, rule)
 	}
-	return v
+	f := protocol("the %s does not belong here", rule.name)
+	if of == TypeSubscribe || of == TypeUnsubscribe {
+		f.Code = CodeMalformed
+	}
+	return v, f
 }
 
 // checkValue refuses values that the standard calls an error by themselves.
-func (r *reader) checkValue(v property) {
-	switch v.id {
-	case propReceiveMax, propMaxPacket, propSubscriptionID: // MQTT 5, 3.1.2.11.3, 3.1.2.11.4, 3.8.2.1.2
-		if v.num == 0 {
-			r.fail(protocol("%s 0", rules[v.id].name))
-		}
-	case propTopicAlias: // MQTT 5, [MQTT-3.3.2-8]
-		if v.num == 0 {
-			r.fail(&Fault{CodeBadAlias, "topic alias 0"})
-		}
+func checkValue(v property, rule rule) *Fault {
+	switch {
+	case rule.kind == kindByte && v.num > 1:
+		return protocol("%s %d: 0 or 1", rule.name, v.num)
+	case v.num == 0 && (v.id == propReceiveMax || v.id == propMaxPacket || v.id == propSubscriptionID):
+		return protocol("%s 0", rule.name) // MQTT 5, 3.1.2.11.3, 3.1.2.11.4, 3.8.2.1.2
+	case v.num == 0 && v.id == propTopicAlias: // MQTT 5, [MQTT-3.3.2-8]
+		return &Fault{CodeBadAlias, "topic alias 0"}
+	case v.id == propResponseTopic && (len(v.text) == 0 || bytes.ContainsAny(v.text, "+#")): // MQTT 5, [MQTT-3.3.2-14]
+		return protocol("response topic %.20q", v.text)
 	}
+	return nil
 }

@@ -1,5 +1,7 @@
 package packet
 
+import "bytes"
+
 // Publish is a PUBLISH of a client. Its slices alias the frame.
 type Publish struct {
 	Topic    []byte // empty: the alias stands for it
@@ -12,7 +14,10 @@ type Publish struct {
 	HasProps bool   // some property but the alias is there
 
 	// Properties (MQTT 5, 3.3.2.3).
+	HasFormat       bool
 	PayloadFormat   byte
+	HasContentType  bool
+	HasCorrelation  bool
 	HasExpiry       bool
 	Expiry          uint32 // seconds
 	ContentType     []byte
@@ -45,6 +50,9 @@ func ParsePublish(p *Publish, f Frame, version byte) error {
 	if len(p.Topic) == 0 && p.Alias == 0 {
 		return protocol("PUBLISH without a topic") // MQTT 5, 3.3.2.1; MQTT 3.1.1, [MQTT-4.7.3-1]
 	}
+	if bytes.ContainsAny(p.Topic, "+#") { // MQTT 5, [MQTT-3.3.2-2]
+		return malformed("a topic with a wildcard")
+	}
 	p.Payload = r.b
 	return nil
 }
@@ -57,15 +65,15 @@ func (p *Publish) readProps(r *reader) {
 		}
 		switch v.id {
 		case propPayloadFormat:
-			p.PayloadFormat = byte(v.num)
+			p.HasFormat, p.PayloadFormat = true, byte(v.num)
 		case propMessageExpiry:
 			p.HasExpiry, p.Expiry = true, v.num
 		case propContentType:
-			p.ContentType = v.text
+			p.HasContentType, p.ContentType = true, v.text
 		case propResponseTopic:
 			p.ResponseTopic = v.text
 		case propCorrelationData:
-			p.CorrelationData = v.text
+			p.HasCorrelation, p.CorrelationData = true, v.text
 		case propTopicAlias:
 			p.Alias = uint16(v.num)
 		case propUser:

@@ -31,6 +31,7 @@ type Unsubscribe struct {
 // Disconnect is a client's DISCONNECT.
 type Disconnect struct {
 	Code      byte
+	Strange   bool // Code is none that a client may say
 	HasExpiry bool
 	Expiry    uint32 // seconds
 }
@@ -60,7 +61,7 @@ func ParseSubscribe(f Frame, version byte) (*Subscribe, error) {
 		r.fail(protocol("SUBSCRIBE without a filter")) // MQTT 5, [MQTT-3.8.3-2]
 	}
 	for len(r.b) > 0 {
-		r.text("topic filter")
+		r.filter()
 		r.option(version)
 	}
 	if r.err != nil {
@@ -94,6 +95,22 @@ func (r *reader) option(version byte) {
 	}
 }
 
+// filter checks that a topic filter is there at all. Whether it is valid is
+// answered filter by filter.
+func (r *reader) filter() {
+	f := r.text("topic filter")
+	switch {
+	case r.err != nil:
+	case len(f) == 0: // MQTT 5, [MQTT-4.7.3-1]
+		r.fail(malformed("a topic filter without a character"))
+	case bytes.HasPrefix(f, []byte("$share/")): // MQTT 5, [MQTT-4.8.2-1] and [MQTT-4.8.2-2]
+		group, rest, ok := bytes.Cut(f[len("$share/"):], []byte("/"))
+		if !ok || len(group) == 0 || len(rest) == 0 || bytes.ContainsAny(group, "+#") {
+			r.fail(protocol("shared subscription %.60q", f))
+		}
+	}
+}
+
 func (r *reader) packetID() {
 	if id := r.uint16("packet id"); r.err == nil && id == 0 {
 		r.fail(protocol("packet id 0")) // MQTT 5, [MQTT-2.2.1-3]
@@ -111,7 +128,7 @@ func ParseUnsubscribe(f Frame, version byte) (*Unsubscribe, error) {
 		r.fail(protocol("UNSUBSCRIBE without a filter")) // MQTT 5, [MQTT-3.10.3-2]
 	}
 	for len(r.b) > 0 {
-		r.text("topic filter")
+		r.filter()
 	}
 	if r.err != nil {
 		return nil, r.err
@@ -135,9 +152,7 @@ func ParseDisconnect(f Frame, version byte) (Disconnect, error) {
 		r.end()
 		return d, r.err
 	}
-	if d.Code = r.byte("reason code"); !disconnectCode(d.Code) {
-		return d, protocol("DISCONNECT with reason code 0x%02X", d.Code)
-	}
+	d.Code = r.byte("reason code")
 	if len(r.b) > 0 {
 		r.properties(TypeDisconnect, func(v property) {
 			if v.id == propSessionExpiry {
@@ -146,6 +161,7 @@ func ParseDisconnect(f Frame, version byte) (Disconnect, error) {
 		})
 	}
 	r.end()
+	d.Strange = !disconnectCode(d.Code)
 	return d, r.err
 }
 

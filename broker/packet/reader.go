@@ -1,7 +1,6 @@
 package packet
 
 import (
-	"bytes"
 	"encoding/binary"
 	"unicode/utf8"
 )
@@ -78,7 +77,28 @@ func (r *reader) text(what string) []byte {
 	return b
 }
 
-// validText reports what MQTT 5, [MQTT-1.5.4-1] and [MQTT-1.5.4-2] ask.
+// validText reports whether b is UTF-8 without what MQTT 5, [MQTT-1.5.4-1] and
+// [MQTT-1.5.4-2] forbid, and without control characters and non-characters,
+// which a receiver may refuse (1.5.4): they have no place in topics and names,
+// and do harm in logs and terminals.
 func validText(b []byte) bool {
-	return utf8.Valid(b) && bytes.IndexByte(b, 0) < 0
+	plain := true
+	for _, c := range b {
+		if c < 0x20 || c >= 0x7F {
+			plain = false
+			break
+		}
+	}
+	if plain {
+		return true
+	}
+	if !utf8.Valid(b) {
+		return false
+	}
+	for _, r := range string(b) {
+		if r < 0x20 || r >= 0x7F && r <= 0x9F || r&0xFFFE == 0xFFFE || r >= 0xFDD0 && r <= 0xFDEF {
+			return false
+		}
+	}
+	return true
 }
