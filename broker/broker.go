@@ -2,17 +2,19 @@ package broker
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/farhop/farhop/broker/listen"
 )
 
 const (
 	sweepEvery  = time.Minute // expired retained messages
+	rulesEvery  = time.Second // how soon new rules bind those who are in
 	acceptPause = 50 * time.Millisecond
 )
 
@@ -22,7 +24,6 @@ const (
 type Broker struct {
 	cfg      Config
 	node     Node
-	auth     *authenticator
 	metrics  *metrics
 	live     directory
 	retained retainedStore
@@ -34,12 +35,15 @@ type Broker struct {
 	bound    chan struct{}  // closed when Run listens
 	work     sync.WaitGroup // goroutines of conn.later
 
-	mu       sync.Mutex // guards what follows
-	sessions map[string]*conn
-	all      map[*conn]struct{}
-	idle     sync.Cond // signalled when all shrinks
-	listener net.Listener
-	draining bool
+	rules  any         // generation of the rules at the start
+	strict atomic.Bool // the rules have changed since: deliveries are checked
+
+	mu        sync.Mutex // guards what follows
+	sessions  map[string]*conn
+	all       map[*conn]struct{}
+	idle      sync.Cond // signalled when all shrinks
+	listeners []net.Listener
+	draining  bool
 }
 
 // New checks the configuration and prepares a broker. It binds nothing.
@@ -52,12 +56,8 @@ func New(cfg Config, node Node) (*Broker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mqtt metrics: %w", err)
 	}
-	a, err := newAuthenticator(cfg.Users)
-	if err != nil {
-		return nil, err
-	}
 	b := &Broker{
-		cfg: cfg, node: node, auth: a, metrics: m, bound: make(chan struct{}),
+		cfg: cfg, node: node, metrics: m, bound: make(chan struct{}),
 		sessions: make(map[string]*conn), all: make(map[*conn]struct{}),
 		retained: retainedStore{maxCount: cfg.MaxRetained, maxBytes: cfg.MaxRetainedBytes, metrics: m},
 	}
@@ -78,14 +78,25 @@ func (b *Broker) Clients() int {
 // Listening is closed when Run has bound its address.
 func (b *Broker) Listening() <-chan struct{} { return b.bound }
 
-// Addr is the bound address, or nil before Listening is closed.
+// Addr is the first bound address, that of Config.Listen if there is one, or
+// nil before Listening is closed.
 func (b *Broker) Addr() net.Addr {
+	if all := b.Addrs(); len(all) > 0 {
+		return all[0]
+	}
+	return nil
+}
+
+// Addrs are the bound addresses, Config.Listen first, then those of
+// Config.Listeners.
+func (b *Broker) Addrs() []net.Addr {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.listener == nil {
-		return nil
+	var out []net.Addr
+	for _, l := range b.listeners {
+		out = append(out, l.Addr())
 	}
-	return b.listener.Addr()
+	return out
 }
 
 // Run listens and serves until ctx ends, then drains: every client gets a
@@ -93,54 +104,86 @@ func (b *Broker) Addr() net.Addr {
 // published. It returns nil after a drain. The node must
 // serve until Run returns. Run may be called once.
 func (b *Broker) Run(ctx context.Context) error {
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", b.cfg.Listen)
+	ls, err := b.bind(ctx)
 	if err != nil {
-		return fmt.Errorf("listen for MQTT on %s: %w: stop the program that has it, or choose another address with %s",
-			b.cfg.Listen, err, b.cfg.ListenInstruction)
+		return err
 	}
-	if b.cfg.TLS != nil {
-		l = tls.NewListener(l, b.cfg.TLS)
-	}
-	return b.runOn(ctx, l)
+	return b.runOn(ctx, ls)
 }
 
-// runOn is Run on a listener that is there.
-func (b *Broker) runOn(ctx context.Context, l net.Listener) error {
+// bind opens all listeners, or none.
+func (b *Broker) bind(ctx context.Context) (all []net.Listener, err error) {
+	defer func() {
+		if err != nil {
+			for _, l := range all {
+				_ = l.Close()
+			}
+		}
+	}()
+	if b.cfg.Listen != "" {
+		var lc net.ListenConfig
+		l, err := lc.Listen(ctx, "tcp", b.cfg.Listen)
+		if err != nil {
+			return all, fmt.Errorf("listen for MQTT on %s: %w: stop the program that has it, or choose another address with %s",
+				b.cfg.Listen, err, b.cfg.ListenInstruction)
+		}
+		all = append(all, l)
+	}
+	for _, c := range b.cfg.Listeners {
+		l, err := listen.Listen(ctx, c)
+		if err != nil {
+			return all, err
+		}
+		all = append(all, l)
+	}
+	return all, nil
+}
+
+// runOn is Run on listeners that are there.
+func (b *Broker) runOn(ctx context.Context, ls []net.Listener) error {
 	if err := b.loops.start(b); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		b.cfg.Log.Warn("sockets cannot be polled, each client costs a goroutine", "err", err)
 	}
+	if b.cfg.Rules != nil {
+		b.rules = b.cfg.Rules.Generation()
+	}
 	b.mu.Lock()
-	b.listener = l
+	b.listeners = ls
 	b.mu.Unlock()
 	close(b.bound)
-	b.cfg.Log.Info("mqtt listening", "addr", l.Addr().String())
-	err := b.serve(ctx, l)
+	for _, l := range ls {
+		b.cfg.Log.Info("mqtt listening", "addr", l.Addr().String())
+	}
+	b.serve(ctx, ls)
 	b.drain()
-	return err
+	return nil
 }
 
-// serve accepts until ctx or the listener ends, and keeps house.
-func (b *Broker) serve(ctx context.Context, l net.Listener) error {
-	accepted := make(chan struct{})
-	go func() {
-		defer close(accepted)
-		if err := b.acceptPolled(ctx, l); err != nil {
-			b.accept(ctx, l)
-		}
-	}()
-	sweep := time.NewTicker(sweepEvery)
+// serve accepts until ctx ends, and keeps house.
+func (b *Broker) serve(ctx context.Context, ls []net.Listener) {
+	var accepting sync.WaitGroup
+	for _, l := range ls {
+		accepting.Go(func() {
+			if err := b.acceptPolled(ctx, l); err != nil {
+				b.accept(ctx, l)
+			}
+			_ = l.Close()
+		})
+	}
+	defer accepting.Wait()
+	sweep, rules := time.NewTicker(sweepEvery), time.NewTicker(rulesEvery)
 	defer sweep.Stop()
+	defer rules.Stop()
 	for {
 		select {
 		case now := <-sweep.C:
 			b.retained.sweep(now)
-		case <-accepted:
-			return l.Close()
+		case <-rules.C:
+			if b.cfg.Rules != nil && b.cfg.Rules.Generation() != b.rules {
+				b.strict.Store(true)
+			}
 		case <-ctx.Done():
-			<-accepted
-			_ = l.Close()
-			return nil
+			return
 		}
 	}
 }
@@ -187,11 +230,6 @@ func (b *Broker) ServeConn(raw net.Conn) {
 	}
 	p.serve()
 	b.leave(c)
-}
-
-// allows decides on a topic to publish to, or a filter to subscribe to.
-func (b *Broker) allows(c *conn, topic string, publish bool) bool {
-	return b.cfg.Allow == nil || b.cfg.Allow(c.client, c.user, topic, publish)
 }
 
 // enter counts a connection in, or refuses it.

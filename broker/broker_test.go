@@ -2,10 +2,11 @@ package broker
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -14,6 +15,9 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/crypto/bcrypt"
+
+	"github.com/farhop/farhop/broker/auth"
+	"github.com/farhop/farhop/broker/listen"
 )
 
 // TestShutdown: five hundred clients, some of which never read, one that never
@@ -69,7 +73,6 @@ func TestAddressInUse(t *testing.T) {
 
 func TestValidate(t *testing.T) {
 	t.Parallel()
-	hash, _ := bcrypt.GenerateFromPassword([]byte("pw"), bcrypt.MinCost)
 	for _, tt := range []struct {
 		name string
 		cfg  Config
@@ -80,10 +83,11 @@ func TestValidate(t *testing.T) {
 		{"open", Config{Listen: "0.0.0.0:1883"}, "mqtt.anonymous: true"},
 		{"every interface", Config{Listen: ":1883"}, "mqtt.anonymous: true"},
 		{"open on purpose", Config{Listen: "0.0.0.0:1883", Anonymous: true}, ""},
-		{"users", Config{Listen: "0.0.0.0:1883", Users: map[string]string{"u": string(hash)}}, ""},
-		{"certificates", Config{Listen: "0.0.0.0:8883", TLS: &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert}}, ""},
-		{"tls without certificates", Config{Listen: "0.0.0.0:8883", TLS: &tls.Config{}}, "mqtt.users"},
-		{"plain password", Config{Users: map[string]string{"u": "pw"}}, `"u" is no bcrypt hash`},
+		{"users", Config{Listen: "0.0.0.0:1883", Auth: auth.Chain{}}, ""},
+		{"listener", Config{Listeners: []listen.Config{{URL: "tcp://127.0.0.1:1884"}, {URL: "unix:///run/mqtt.sock"}}}, ""},
+		{"open listener", Config{Listeners: []listen.Config{{URL: "tcp://0.0.0.0:1884"}}}, "mqtt.listeners"},
+		{"guarded listener", Config{Listeners: []listen.Config{{URL: "tcp://0.0.0.0:1884"}}, Auth: auth.Chain{}}, ""},
+		{"no listener", Config{Listeners: []listen.Config{{URL: "ftp://h"}}}, "ftp"},
 		{"no port", Config{Listen: "localhost"}, "HOST:PORT"},
 		{"two faults", Config{MaxPacket: 1, Window: 1 << 20}, "mqtt.window"},
 	} {
@@ -102,16 +106,15 @@ func TestCredentials(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	users, err := ParseUsers("users.txt", strings.NewReader("# devices\n\nplc:"+string(hash)+"\n"))
+	file := filepath.Join(t.TempDir(), "users.txt")
+	if err := os.WriteFile(file, []byte("plc:"+string(hash)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	who, err := auth.New(auth.Config{Users: file}, auth.Deps{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, bad := range []string{"plc", "plc:secret", ":" + string(hash), "a:" + string(hash) + "\na:" + string(hash)} {
-		if _, err := ParseUsers("users.txt", strings.NewReader(bad)); err == nil || !strings.Contains(err.Error(), "users.txt:") {
-			t.Errorf("ParseUsers(%q) = %v, want file and line", bad, err)
-		}
-	}
-	w := start(t, func(c *Config) { c.Users = users })
+	w := start(t, func(c *Config) { c.Auth, c.Rules = who.Chain, who.Rules })
 	for _, tt := range []struct {
 		user, password string
 		v4, v5         byte

@@ -84,7 +84,7 @@ func runPumped(ctx context.Context, b *Broker) error {
 	if err != nil {
 		return err
 	}
-	return b.runOn(ctx, struct{ net.Listener }{l})
+	return b.runOn(ctx, []net.Listener{struct{ net.Listener }{l}})
 }
 
 // client is a raw MQTT client: what it sends is what the test says.

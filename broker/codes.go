@@ -30,6 +30,7 @@ const (
 	codeTooLarge        = 0x95
 	codeQuota           = 0x97
 	codeNoSharedSubs    = 0x9E
+	codeMaxTime         = 0xA0
 	noDisconnectMessage = 0xFF // close without a DISCONNECT; not on the wire
 )
 
@@ -110,6 +111,8 @@ func cause(code byte) string {
 		return "bad-topic"
 	case codeKeepAlive:
 		return "keep-alive"
+	case codeMaxTime:
+		return "credentials-expired"
 	}
 	return "refused"
 }

@@ -1,29 +1,30 @@
 package broker
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math"
 	"net"
+	"net/url"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/farhop/farhop/broker/auth"
+	"github.com/farhop/farhop/broker/listen"
 )
 
 // Config is what a Broker needs to know. The zero value of each field means
 // its default.
 type Config struct {
-	Listen    string            // HOST:PORT; default 127.0.0.1:1883
-	TLS       *tls.Config       // nil = plain TCP
-	Users     map[string]string // user name -> bcrypt hash, see ParseUsers
-	Anonymous bool              // accept clients without credentials
-
-	// Allow decides on one topic (publish) or filter (subscribe) of an
-	// authenticated client. It is called for every PUBLISH and must be cheap.
-	// nil allows all.
-	Allow func(client, user, topic string, publish bool) bool
+	// Listen is HOST:PORT for plain MQTT; default 127.0.0.1:1883 where there
+	// are no Listeners.
+	Listen    string
+	Listeners []listen.Config    // more ways in
+	Auth      auth.Authenticator // who may come in, nil = everybody
+	Anonymous bool               // lets everybody in where strangers can reach us, too
+	Rules     *auth.Rules        // which topics, nil = all
 
 	MaxPacket         int // bytes of one PUBLISH; default 1 MiB + 64 KiB
 	MaxClients        int // connections; default 10,000
@@ -69,7 +70,7 @@ func (c Config) withDefaults() Config {
 	set(&c.Window, 1_024)
 	set(&c.MaxRetained, 100_000)
 	set(&c.MaxRetainedBytes, 256<<20)
-	if c.Listen == "" {
+	if c.Listen == "" && len(c.Listeners) == 0 {
 		c.Listen = defaultListen
 	}
 	if c.MaxSessionExpiry == 0 {
@@ -91,18 +92,29 @@ func (c Config) withDefaults() Config {
 func (c Config) Validate() error {
 	c = c.withDefaults()
 	var errs []error
-	host, _, err := net.SplitHostPort(c.Listen)
-	if err != nil {
-		errs = append(errs, fmt.Errorf("mqtt.listen %q: %w: write HOST:PORT", c.Listen, err))
-	} else if !isLoopback(host) && !c.guarded() {
-		errs = append(errs, fmt.Errorf("mqtt.listen %q is reachable from other machines: set mqtt.users, or mqtt.anonymous: true to let anyone in", c.Listen))
+	open := c.Auth == nil && !c.Anonymous
+	if c.Listen != "" {
+		host, _, err := net.SplitHostPort(c.Listen)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("mqtt.listen %q: %w: write HOST:PORT", c.Listen, err))
+		} else if !isLoopback(host) && open {
+			errs = append(errs, fmt.Errorf("mqtt.listen %q is %s", c.Listen, reachable))
+		}
+	}
+	for _, l := range c.Listeners {
+		err := l.Validate()
+		if err != nil {
+			errs = append(errs, err)
+		} else if u, err := url.Parse(l.URL); err == nil && u.Scheme != listen.Unix && !isLoopback(u.Hostname()) && open {
+			errs = append(errs, fmt.Errorf("mqtt.listeners %q is %s", l.URL, reachable))
+		}
 	}
 	errs = append(errs, c.checkNumbers()...)
-	if err := checkUsers(c.Users); err != nil {
-		errs = append(errs, err)
-	}
 	return errors.Join(errs...)
 }
+
+// reachable is what is wrong with a listener that nobody guards.
+const reachable = "reachable from other machines: set mqtt.users or another way to authenticate, or mqtt.anonymous: true to let anyone in"
 
 func (c Config) checkNumbers() []error {
 	var errs []error
@@ -126,11 +138,6 @@ func (c Config) checkNumbers() []error {
 		errs = append(errs, fmt.Errorf("mqtt.connect_timeout %v: want more than 0", c.ConnectTimeout))
 	}
 	return errs
-}
-
-// guarded reports whether strangers are kept out, or let in on purpose.
-func (c Config) guarded() bool {
-	return c.Anonymous || len(c.Users) > 0 || c.TLS != nil && c.TLS.ClientAuth == tls.RequireAndVerifyClientCert
 }
 
 // isLoopback reports whether only this machine can reach host. An empty host

@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/farhop/farhop/broker/auth"
+	"github.com/farhop/farhop/broker/listen"
 	"github.com/farhop/farhop/broker/packet"
 	"github.com/farhop/farhop/routing/interest"
 )
@@ -32,6 +34,8 @@ type driver interface {
 	stop()
 	// remote is the client's address, for the log.
 	remote() string
+	// peer is who the transport says the client is.
+	peer() listen.Peer
 }
 
 // conn is one client connection.
@@ -50,8 +54,8 @@ type conn struct {
 
 	// Set before CONNACK, constant after.
 	client     string
-	user       string
-	version    byte // 3, 4 or 5; 0 before CONNECT
+	id         *auth.Identity // nil where nobody asks
+	version    byte           // 3, 4 or 5; 0 before CONNECT
 	keepAlive  time.Duration
 	maxSend    int // bytes of a packet the client takes, 0 = any
 	noProblem  bool
@@ -78,12 +82,14 @@ type conn struct {
 	cancel     context.CancelFunc
 	gone       chan struct{} // closed when the session let go of the connection; made when somebody waits
 	isGone     bool
-	open       bool   // CONNACK is out, deliveries may flow
-	said       bool   // our last word, a DISCONNECT or a refusing CONNACK, is in control
-	full       bool   // too many publishes wait for the node: one of the holds
-	why        string // label of the disconnect
-	control    []byte // encoded packets that are no PUBLISH
-	early      []byte // the same, to follow the CONNACK
+	lease      *time.Timer // ends what the client came in with, nil for never
+	partly     bool        // some subscription is allowed in part
+	open       bool        // CONNACK is out, deliveries may flow
+	said       bool        // our last word, a DISCONNECT or a refusing CONNACK, is in control
+	full       bool        // too many publishes wait for the node: one of the holds
+	why        string      // label of the disconnect
+	control    []byte      // encoded packets that are no PUBLISH
+	early      []byte      // the same, to follow the CONNACK
 	queue      ring[delivery]
 	queueBytes int
 	backlog    []delivery // retained messages for a new subscription, held by the retained store
@@ -141,6 +147,9 @@ func (c *conn) disconnectLocked(code byte, why string) {
 	}
 	if c.cancel != nil {
 		c.cancel()
+	}
+	if c.lease != nil {
+		c.lease.Stop()
 	}
 	if c.full {
 		c.full = false

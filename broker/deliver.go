@@ -25,6 +25,17 @@ func (b *Broker) Deliver(d Delivery) {
 	if c.closing.Load() {
 		return
 	}
+	if !d.Release && !c.mayReceive(d.Message.Topic, c.partly) {
+		b.metrics.dropped.WithLabelValues("not-allowed").Inc()
+		if d.QoS > 0 {
+			what := Acked
+			if d.QoS == 2 {
+				what = Completed
+			}
+			b.node.Settle(Settlement{Client: c.client, Conn: c.num, Seq: d.Seq, PacketID: d.PacketID, What: what})
+		}
+		return
+	}
 	if d.QoS > 0 || d.Release {
 		if c.out == nil {
 			c.out = make(map[uint16]outbound)

@@ -72,7 +72,7 @@ func (c *conn) onPublish(in *packet.Publish, now time.Time) error {
 // wants it and none of the client's waits before it: there is no fact to wait
 // for. It reports false when the publish must take the long way.
 func (c *conn) shortcut(m *Message, id uint16) bool {
-	if reserved(m.Topic) || !c.b.allows(c, m.Topic, true) || c.b.node.Wanted(m.Topic) {
+	if reserved(m.Topic) || !c.mayPublish(m.Topic) || c.b.node.Wanted(m.Topic) {
 		return false
 	}
 	c.mu.Lock()
@@ -165,7 +165,7 @@ func (c *conn) crowded() bool {
 // submit decides where a queued publish goes.
 func (c *conn) submit(p *pending) {
 	m, b := p.m, c.b
-	if reserved(m.Topic) || !b.allows(c, m.Topic, true) {
+	if reserved(m.Topic) || !c.mayPublish(m.Topic) {
 		c.complete(p, Verdict{Reason: bundle.NotAllowed})
 		return
 	}

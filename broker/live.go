@@ -14,6 +14,7 @@ type liveSub struct {
 	c      *conn
 	filter string // without $share/GROUP/
 	opt    Subscription
+	partly bool // the client may not have all that it matches
 }
 
 // group is a shared subscription: each message goes to one member, in turn.
@@ -169,8 +170,9 @@ func (b *Broker) routeLive(m *Message) int {
 		for first := true; len(hits) > 0 && hits[0].c == c && (first || !d.shared && !hits[0].shared()); first = false {
 			o := &hits[0].opt
 			d.shared = hits[0].shared()
+			partly := hits[0].partly
 			hits = hits[1:]
-			if o.NoLocal && m.Client == c.client {
+			if o.NoLocal && m.Client == c.client || !c.mayReceive(m.Topic, partly) {
 				continue
 			}
 			wanted = true

@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/farhop/farhop/broker/auth"
+	"github.com/farhop/farhop/routing/policy"
 )
 
 // TestReceiveMaximum: a subscriber with Receive Maximum 5 never has more than
@@ -309,12 +312,23 @@ func TestMaximumPacketSize(t *testing.T) {
 	}
 }
 
+// ruled starts a broker with access rules.
+func ruled(t *testing.T, rules ...auth.Rule) *world {
+	t.Helper()
+	who, err := auth.New(auth.Config{Anonymous: true, Access: rules}, auth.Deps{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return start(t, func(c *Config) { c.MaxSubscriptions, c.Auth, c.Rules = 2, who.Chain, who.Rules })
+}
+
+func rule(action policy.Action, topics ...string) auth.Rule {
+	return auth.Rule{Action: action, From: []string{"*"}, MQTT: auth.RuleMQTT{Publish: topics, Subscribe: topics}}
+}
+
 func TestSubscribeRefused(t *testing.T) {
 	t.Parallel()
-	w := start(t, func(c *Config) {
-		c.MaxSubscriptions = 2
-		c.Allow = func(client, user, topic string, publish bool) bool { return !strings.HasPrefix(topic, "secret") }
-	})
+	w := ruled(t, rule(policy.Allow, "#"), rule(policy.Deny, "secret/#"))
 	for _, tt := range []struct {
 		version byte
 		want    []byte
@@ -322,6 +336,31 @@ func TestSubscribeRefused(t *testing.T) {
 		c := w.connect("c", tt.version, nil)
 		if got := c.subscribe(1, "a/#/b", "secret/#", "x", "y", "z"); !slices.Equal(got, tt.want) {
 			t.Errorf("v%d: SUBACK %x, want %x", tt.version, got, tt.want)
+		}
+	}
+}
+
+// TestPartlyAllowed: a filter that matches more than its client may see is
+// granted, and the client gets what it may see.
+func TestPartlyAllowed(t *testing.T) {
+	t.Parallel()
+	w := ruled(t, rule(policy.Allow, "#"),
+		auth.Rule{Action: policy.Deny, From: []string{"client:reader*"}, MQTT: auth.RuleMQTT{Subscribe: []string{"secret/#"}}})
+	live, away := w.connect("reader-1", 5, nil), w.connect("reader-2", 5, persistent)
+	live.subscribe(1, "#")
+	away.subscribe(1, "#")
+	pub := w.connect("writer", 5, nil)
+	for i, topic := range []string{"a", "secret/x", "b"} {
+		pub.send(publish(topic, "x", 1, uint16(i+1)))
+		pub.next(packets.Puback)
+	}
+	for _, c := range []*client{live, away} {
+		for _, want := range []string{"a", "b"} {
+			pk := c.next(packets.Publish)
+			if pk.TopicName != want {
+				t.Fatalf("got %s, want %s", pk.TopicName, want)
+			}
+			c.send(ack(packets.Puback, pk.PacketID))
 		}
 	}
 }

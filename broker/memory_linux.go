@@ -276,4 +276,6 @@ func (s *memorySocket) close() {
 	m.wakeClient()
 }
 
+func (s *memorySocket) transport() string { return memoryAddr{}.Network() }
+
 func (s *memorySocket) remote() string { return memoryAddr{}.String() }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/farhop/farhop/broker/listen"
 )
 
 // phase is how far the end of a polled connection has come.
@@ -32,6 +34,7 @@ type socket interface {
 	shut() error
 	close()
 	remote() string
+	transport() string
 	// again reports what of the events is there already and will not be told.
 	again(events uint32) uint32
 }
@@ -83,6 +86,9 @@ func (p *polled) kick() { p.mark() }
 func (p *polled) stop() { p.mark() }
 
 func (p *polled) remote() string { return p.sock.remote() }
+
+// peer says no more than the transport: a polled socket proves nothing.
+func (p *polled) peer() listen.Peer { return listen.Peer{Transport: p.sock.transport()} }
 
 // serve does what was asked for: enter the loop, go on with input that was
 // held, write, end.

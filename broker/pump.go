@@ -7,6 +7,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/farhop/farhop/broker/listen"
 )
 
 const pumpBuffer = 4 << 10 // bytes per connection
@@ -90,6 +92,8 @@ func (p *pump) deadline() {
 }
 
 func (p *pump) remote() string { return p.raw.RemoteAddr().String() }
+
+func (p *pump) peer() listen.Peer { return peerOf(p.raw, listen.TCP) }
 
 func (p *pump) wake() {
 	p.mu.Lock()

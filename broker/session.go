@@ -21,6 +21,7 @@ func (c *conn) onConnect(ctx context.Context, h *packet.Connect) {
 	code := c.vet(ctx, h)
 	if code == codeSuccess {
 		code = c.openSession(ctx, h)
+		c.limit()
 	}
 	result := "ok"
 	if code != codeSuccess {
@@ -63,13 +64,17 @@ func (c *conn) vet(ctx context.Context, h *packet.Connect) byte {
 	case c.will != nil && interest.ValidTopic(c.will.m.Topic) != nil:
 		return codeBadTopic
 	}
-	if len(c.b.cfg.Users) > 0 && (h.HasUser || !c.b.cfg.Anonymous) {
-		if !h.HasUser {
-			return codeNotAuthorized
-		}
-		if !c.b.auth.check(ctx, h.User, h.Password) {
-			return codeBadUser
-		}
+	if code := c.authenticate(ctx, h); code != codeSuccess {
+		return code
+	}
+	if h.Client == "" {
+		h.Client = assignedPrefix + rand.Text()
+	}
+	if c.id != nil {
+		c.id.Client = h.Client
+	}
+	if c.will != nil && !c.mayPublish(c.will.m.Topic) {
+		return codeNotAuthorized
 	}
 	return codeSuccess
 }
@@ -77,9 +82,6 @@ func (c *conn) vet(ctx context.Context, h *packet.Connect) byte {
 // openSession takes the client id over and opens its session, one connection
 // of an id at a time.
 func (c *conn) openSession(ctx context.Context, h *packet.Connect) byte {
-	if h.Client == "" {
-		h.Client = assignedPrefix + rand.Text()
-	}
 	unlock, err := c.b.ids.lock(ctx, h.Client)
 	if err != nil {
 		return codeUnavailable
@@ -88,7 +90,6 @@ func (c *conn) openSession(ctx context.Context, h *packet.Connect) byte {
 	if c.version < 5 && !h.Clean {
 		h.SessionExpiry = NeverExpires
 	}
-	c.user = h.User
 	c.noProblem = h.NoProblemInfo
 	c.aliasMax = min(h.AliasMax, mostAliases)
 	if limit := c.b.cfg.ServerKeepAlive; limit > 0 && c.version >= 5 && (h.KeepAlive == 0 || h.KeepAlive > limit) {

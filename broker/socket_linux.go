@@ -6,6 +6,8 @@ import (
 	"net"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/farhop/farhop/broker/listen"
 )
 
 // descriptor is a socket of the kernel, non-blocking.
@@ -49,6 +51,13 @@ func (d *descriptor) unwatch(l *poller) {
 	_ = unix.EpollCtl(l.fd, unix.EPOLL_CTL_DEL, d.fd, nil)
 }
 
+func (d *descriptor) transport() string {
+	if d.remote() == listen.Unix {
+		return listen.Unix
+	}
+	return listen.TCP
+}
+
 func (d *descriptor) remote() string {
 	sa, err := unix.Getpeername(d.fd)
 	if err != nil {
@@ -60,5 +69,5 @@ func (d *descriptor) remote() string {
 	case *unix.SockaddrInet6:
 		return (&net.TCPAddr{IP: sa.Addr[:], Port: sa.Port}).String()
 	}
-	return "unix"
+	return listen.Unix
 }

@@ -89,12 +89,13 @@ func refuse(codes []byte, err error) {
 func (c *conn) judge(s Subscription) byte {
 	group, filter := s.Share()
 	_, had := c.subs[s.Filter]
+	may, _ := c.maySubscribe(filter)
 	switch {
 	case interest.ValidFilter(s.Filter) != nil:
 		return codeBadFilter
 	case group != "" && c.persistent:
 		return codeNoSharedSubs // a group's member that sleeps would hold back the group's messages
-	case !c.b.allows(c, filter, false):
+	case !may:
 		return codeNotAuthorized
 	case !had && len(c.subs) >= c.b.cfg.MaxSubscriptions:
 		return codeQuota
@@ -110,6 +111,11 @@ func (c *conn) hold(s Subscription) {
 	}
 	_, filter := s.Share()
 	n := &liveSub{c: c, filter: filter, opt: s}
+	if _, n.partly = c.maySubscribe(filter); n.partly {
+		c.mu.Lock()
+		c.partly = true
+		c.mu.Unlock()
+	}
 	old := c.subs[s.Filter]
 	c.subs[s.Filter] = n
 	c.b.live.add(n, old)

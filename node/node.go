@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/farhop/farhop/broker"
+	"github.com/farhop/farhop/broker/auth"
 	"github.com/farhop/farhop/crypto/identity"
 	"github.com/farhop/farhop/crypto/pki"
 	"github.com/farhop/farhop/node/admin"
@@ -235,11 +236,14 @@ func (n *Node) buildBroker() error {
 		if err != nil {
 			return fmt.Errorf("mqtt.users: %w", err)
 		}
-		users, err := broker.ParseUsers(path, f)
-		if err = errors.Join(err, f.Close()); err != nil {
+		if err := f.Close(); err != nil {
 			return fmt.Errorf("mqtt.users: %w", err)
 		}
-		c.Users = users
+		who, err := auth.New(auth.Config{Users: path, Anonymous: n.cfg.MQTT.Anonymous}, auth.Deps{Log: n.log, Registerer: n.registry})
+		if err != nil {
+			return err
+		}
+		c.Auth, c.Rules = who.Chain, who.Rules
 	}
 	var err error
 	if n.broker, err = broker.New(c, n.mqtt); err != nil {

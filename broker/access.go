@@ -1,0 +1,77 @@
+package broker
+
+import (
+	"context"
+	"time"
+
+	"github.com/farhop/farhop/broker/auth"
+	"github.com/farhop/farhop/broker/listen"
+	"github.com/farhop/farhop/broker/packet"
+	"github.com/farhop/farhop/routing/policy"
+)
+
+// authenticate finds out who the client is. It returns the reason code of the
+// CONNACK.
+func (c *conn) authenticate(ctx context.Context, h *packet.Connect) byte {
+	cfg := &c.b.cfg
+	if cfg.Auth == nil {
+		if cfg.Rules != nil {
+			c.id = &auth.Identity{Client: h.Client}
+		}
+		return codeSuccess
+	}
+	p := c.driver.peer()
+	id, err := cfg.Auth.Authenticate(ctx, auth.Client{
+		ID: h.Client, User: h.User, HasUser: h.HasUser, Password: h.Password, Names: p.Names,
+		Remote: c.driver.remote(), Transport: p.Transport,
+	})
+	if err != nil {
+		cfg.Log.Debug("mqtt client not let in", "client", h.Client, "remote", c.driver.remote(), "err", err)
+		return auth.Reason(err)
+	}
+	c.id = id
+	return codeSuccess
+}
+
+// limit ends the connection when what its client came in with ends.
+func (c *conn) limit() {
+	if c.id == nil || c.id.Expires.IsZero() {
+		return
+	}
+	left := time.AfterFunc(time.Until(c.id.Expires), func() { c.disconnect(codeMaxTime, cause(codeMaxTime)) })
+	c.mu.Lock()
+	c.lease = left
+	c.mu.Unlock()
+}
+
+// mayPublish decides on a topic.
+func (c *conn) mayPublish(topic string) bool {
+	return c.id == nil || c.b.cfg.Rules == nil || c.b.cfg.Rules.Allow(c.id, topic, true)
+}
+
+// maySubscribe decides on a filter. partly says that not all of what it
+// matches may be handed to the client.
+func (c *conn) maySubscribe(filter string) (may, partly bool) {
+	if c.id == nil || c.b.cfg.Rules == nil {
+		return true, false
+	}
+	v := c.b.cfg.Rules.Subscribe(c.id, filter)
+	partly = v.Action == policy.Allow && v.Partly
+	return partly || v.Allowed(), partly
+}
+
+// mayReceive decides on a delivery, where the filter alone does not.
+func (c *conn) mayReceive(topic string, partly bool) bool {
+	if c.id == nil || c.b.cfg.Rules == nil || !partly && !c.b.strict.Load() {
+		return true
+	}
+	return c.b.cfg.Rules.Receive(c.id, topic)
+}
+
+// peerOf is who is at the other end of a connection.
+func peerOf(raw any, transport string) listen.Peer {
+	if p, ok := raw.(listen.Peered); ok {
+		return p.Peer()
+	}
+	return listen.Peer{Transport: transport}
+}
