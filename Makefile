@@ -122,6 +122,13 @@ bench-store: build ## the buffer beside its disk, pebble, SQLite, NATS, and with
 	bin/bench-store $(ARGS) | tee bin/bench-store.md
 	bin/bench-store slowread bin/farhop bench store --backlog $(BACKLOG) --size 256 --producers 256 --json | tee bin/bench-backlog.json
 
+.PHONY: bench-mqtt
+bench-mqtt: build ## the broker beside Mosquitto: workloads, idle clients, sessions, the Moon's link (20 min)
+	bin/farhop bench mqtt --rounds 5 $(ARGS)
+	bin/farhop bench mqtt --idle 19000
+	bin/farhop bench mqtt --sessions 1000000
+	bin/farhop bench mqtt --moon
+
 .PHONY: bench-relay
 bench-relay: build ## what a node costs that only passes bundles on: stored and volatile
 	bin/farhop bench relay --json $(ARGS)

@@ -7,7 +7,6 @@ import (
 	"github.com/farhop/farhop/broker/auth"
 	"github.com/farhop/farhop/broker/listen"
 	"github.com/farhop/farhop/broker/packet"
-	"github.com/farhop/farhop/routing/policy"
 )
 
 // authenticate finds out who the client is. It returns the reason code of the
@@ -56,8 +55,7 @@ func (c *conn) maySubscribe(filter string) (may, partly bool) {
 		return true, false
 	}
 	v := c.b.cfg.Rules.Subscribe(c.id, filter)
-	partly = v.Action == policy.Allow && v.Partly
-	return partly || v.Allowed(), partly
+	return v.Partly || v.Allowed(), v.Partly
 }
 
 // mayReceive decides on a delivery, where the filter alone does not.

@@ -185,7 +185,7 @@ func submission(msg *broker.Message) core.Submission {
 	w := wire.Message{
 		Topic: msg.Topic, Payload: msg.Payload, QoS: msg.QoS, Retain: msg.Retain, Expiry: msg.Expiry > 0, Client: msg.Client,
 		PayloadFormat: wire.PayloadFormat(msg.PayloadFormat), // the same values
-		ContentType: msg.ContentType, ResponseTopic: msg.ResponseTopic, CorrelationData: msg.CorrelationData,
+		ContentType:   msg.ContentType, ResponseTopic: msg.ResponseTopic, CorrelationData: msg.CorrelationData,
 	}
 	if msg.HasContentType && msg.ContentType == "" {
 		w.Flags |= flagEmptyType

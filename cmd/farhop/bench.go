@@ -3,8 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -24,85 +22,22 @@ running node is touched: nodes of a bench are made for it and removed.`,
 // noMosquitto is the value of --mosquitto that leaves it out.
 const noMosquitto = "none"
 
-func (a *app) benchMQTTCmd() *cobra.Command {
-	var b bench.Config
-	var dir, mosquitto string
-	var json *bool
-	c := &cobra.Command{
-		Use:   "mqtt",
-		Short: "Messages a second that are on disk before they are acknowledged",
-		Long: `Measure how many messages of QoS 1 a second a node accepts for a client that is
-away: each must be on disk before its PUBACK. In the same run, round by round:
-
-  floor      the same bytes appended to a file with fdatasync, alone and behind
-             the least server that can do it
-  farhop     a new node
-  mosquitto  if there is one, with persistence: writing its database after every
-             change, and by its defaults
-
-After each load the client comes back, and what it gets is counted. Then each
-server is killed (SIGKILL) under load, started again, and the messages are
-counted that it had acknowledged and still has. A kill is no power cut: what a
-program wrote without fdatasync survives the one and not the other.
-
-Medians of the rounds are printed. Servers and load share the machine, so the
-ratios of one run say more than its rates. With the defaults it takes about three
-minutes with Mosquitto, one without.`,
-		Example: "  farhop bench mqtt\n  farhop bench mqtt --clients 64 --size 1024 --messages 50000 --dir /srv --mosquitto none",
-		Args:    args(0, 0, ""),
+// benchDurable measures messages that are on disk before they are acknowledged.
+func (a *app) benchDurable(c *cobra.Command, b bench.Config, json bool) error {
+	if err := b.Validate(); err != nil {
+		return usage(c, "%v", err)
 	}
-	f := c.Flags()
-	f.StringVar(&dir, "dir", "", "folder on the disk to measure (default: the system's for temporary files)")
-	f.StringVar(&mosquitto, "mosquitto", "", "program of Mosquitto, or none (default: the one in PATH or in sbin)")
-	f.IntVar(&b.Clients, "clients", 16, "publishers")
-	f.IntVar(&b.Window, "window", 64, "unacknowledged messages of each publisher")
-	f.IntVar(&b.Size, "size", 256, "bytes of a message")
-	f.IntVar(&b.Messages, "messages", 100_000, "messages of one round, of all publishers together")
-	f.IntVar(&b.Rounds, "rounds", 3, "rounds, of which medians are taken")
-	f.DurationVar(&b.Limit, "limit", 20*time.Second, "most time for the messages of one round; a slow server is measured by what it did until then")
-	f.DurationVar(&b.Settle, "settle", 10*time.Second, "time after which the memory of an idle server is read")
-	json = jsonFlag(c)
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		if err := a.benchPrograms(&b, dir, mosquitto); err != nil {
-			return err
-		}
-		if err := b.Validate(); err != nil {
-			return usage(c, "%v", err)
-		}
-		r, err := bench.Run(c.Context(), b, a.note)
-		if err != nil {
-			return err
-		}
-		if r.Machine.InMemory {
-			a.note("%s is in memory, where a sync costs nothing: name a folder on a disk with --dir", b.Dir)
-		}
-		if *json {
-			return printJSON(a.out, r)
-		}
-		return printBench(a.out, r)
+	r, err := bench.Run(c.Context(), b, a.note)
+	if err != nil {
+		return err
 	}
-	return c
-}
-
-// benchPrograms finds what a run needs.
-func (a *app) benchPrograms(b *bench.Config, dir, mosquitto string) error {
-	var err error
-	if b.Farhop, err = os.Executable(); err != nil {
-		return fmt.Errorf("find this program: %w", err)
+	if r.Machine.InMemory {
+		a.note("%s is in memory, where a sync costs nothing: name a folder on a disk with --dir", b.Dir)
 	}
-	if b.Dir = dir; dir == "" {
-		b.Dir = os.TempDir()
+	if json {
+		return printJSON(a.out, r)
 	}
-	switch mosquitto {
-	case noMosquitto:
-	case "":
-		if b.Mosquitto = bench.FindMosquitto(); b.Mosquitto == "" {
-			a.note("there is no Mosquitto on this machine: measuring without it")
-		}
-	default:
-		b.Mosquitto = mosquitto
-	}
-	return nil
+	return printBench(a.out, r)
 }
 
 // printBench writes the report for people.

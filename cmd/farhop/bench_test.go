@@ -15,12 +15,12 @@ import (
 // TestBenchUsage checks what is refused before anything is measured.
 func TestBenchUsage(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
-		{"--clients 0x", "--clients"},
-		{"--clients 2000", "clients: 2000, want 1 to 1000"},
-		{"--size 4", "size: 4, want 16 to"},
-		{"--messages 8", "messages: 8, want 16 to"},
-		{"--window 5000 --rounds 200", "rounds: 200, want 1 to 101"},
-		{"--limit -1s", "negative"},
+		{"--durable --clients 0x", "--clients"},
+		{"--durable --clients 2000", "clients: 2000, want 1 to 1000"},
+		{"--durable --size 4", "size: 4, want 16 to"},
+		{"--durable --messages 8", "messages: 8, want 16 to"},
+		{"--durable --window 5000 --rounds 200", "rounds: 200, want 1 to 101"},
+		{"--durable --limit -1s", "negative"},
 		{"now", `farhop bench mqtt takes no arguments, not "now"`},
 	} {
 		t.Run(c.args, func(t *testing.T) {

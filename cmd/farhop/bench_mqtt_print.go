@@ -1,0 +1,113 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/farhop/farhop/sim/bench/mqtt"
+	"github.com/farhop/farhop/sim/bench/mqtt/crowd"
+)
+
+func rateText(v float64) string {
+	if v == 0 {
+		return ""
+	}
+	if v < 1000 {
+		return fmt.Sprintf("%.1f", v)
+	}
+	return fmt.Sprintf("%.0f", v)
+}
+
+// cpuText writes a processor time per message, "" for none.
+func cpuText(us float64) string {
+	if us == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.2f µs", us)
+}
+
+func shareText(v float64) string {
+	if v == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.2f", v)
+}
+
+// printBenchWorkloads writes the report for people.
+func printBenchWorkloads(w io.Writer, r mqtt.Report) error {
+	fmt.Fprintf(w, "%d bytes, %.1f s of each workload, median of %s; %d CPUs, %s/%s%s\n\n", r.Size, r.Seconds,
+		count(r.Rounds, "round", "rounds"), r.Machine.CPUs, r.Machine.OS, r.Machine.Arch, besideText(r.Machine))
+	t := newTable("WORKLOAD", "MSG/S", "CPU/MSG", "PEER MSG/S", "CPU/MSG", "OF ITS RATE", "OF ITS CPU", "LOAD CPU/MSG")
+	for _, x := range r.Workloads {
+		t.row(x.Name, rateText(x.Rate), cpuText(x.CPU), rateText(x.PeerRate), cpuText(x.PeerCPU),
+			shareText(x.RateRatio), shareText(x.CPURatio), cpuText(x.Generator))
+	}
+	if err := t.print(w); err != nil {
+		return err
+	}
+	for _, x := range r.Workloads {
+		printFaults(w, x.Name+": farhop", x.Lost, x.Wrong, x.Stalled, x.All)
+		printFaults(w, x.Name+": "+r.Machine.Peer, x.PeerLost, x.PeerWrong, x.PeerStalled, x.AllPeer)
+	}
+	return nil
+}
+
+func besideText(m mqtt.Machine) string {
+	if m.Peer == "" {
+		return ""
+	}
+	return fmt.Sprintf("; beside %s %s", m.Peer, m.PeerVersion)
+}
+
+// printFaults tells of what no broker should do.
+func printFaults(w io.Writer, who string, lost, wrong uint64, stalled int, rounds []mqtt.Round) {
+	if lost+wrong > 0 {
+		fmt.Fprintf(w, "%s: %d lost, %d repeated or out of order\n", who, lost, wrong)
+	}
+	if stalled == 0 {
+		return
+	}
+	fmt.Fprintf(w, "%s: stalled in %d of %s", who, stalled, count(len(rounds), "round", "rounds"))
+	for _, x := range rounds {
+		if x.Stalled {
+			fmt.Fprintf(w, ", after %d messages", x.After)
+		}
+	}
+	fmt.Fprintln(w)
+}
+
+func printBenchIdle(w io.Writer, r mqtt.IdleReport) error {
+	fmt.Fprintf(w, "%d idle connections, one subscription each; memory after %.0f s, processor over %.0f s%s\n\n",
+		r.Connections, r.Settle, r.Seconds, besideText(r.Machine))
+	t := newTable("BROKER", "KIB/CONNECTION", "NOT FILES", "OF A CORE")
+	row := func(name string, kib, anon, cpu float64) {
+		t.row(name, fmt.Sprintf("%.2f", kib), fmt.Sprintf("%.2f", anon), fmt.Sprintf("%.2f %%", 100*cpu))
+	}
+	row("farhop", r.KiB, r.KiBAnon, r.CPU)
+	if r.Machine.Peer != "" {
+		row(r.Machine.Peer, r.PeerKiB, r.PeerKiBAnon, r.PeerCPU)
+	}
+	return t.print(w)
+}
+
+func printBenchMoon(w io.Writer, r mqtt.MoonReport) error {
+	fmt.Fprintf(w, "%.2f s one way, %d Mbit/s, %d bytes; %.2f s measured, %.2f s after the first message arrived%s\n\n",
+		r.OWLT, r.Rate/1_000_000, r.Size, r.Seconds, r.Warm, besideText(r.Machine))
+	t := newTable("BROKERS", "SETTING", "QOS", "MSG/S", "LOST", "WRONG", "CPU/MSG", "LINK MB")
+	for _, x := range r.Runs {
+		rate := rateText(x.Rate)
+		if x.Stalled {
+			rate = "stalled"
+		}
+		t.row(x.Broker, x.Setting, fmt.Sprint(x.QoS), rate, fmt.Sprint(x.Lost), fmt.Sprint(x.Wrong), cpuText(x.CPU), fmt.Sprintf("%.1f", x.LinkMB))
+	}
+	return t.print(w)
+}
+
+func printBenchSessions(w io.Writer, r crowd.Report) error {
+	fmt.Fprintf(w, "%d idle sessions, one subscription each; memory after %.0f s, processor over %.0f s\n\n", r.Sessions, r.Settle, r.Seconds)
+	t := newTable("BYTES/SESSION", "LIVE", "IN THE HEAP", "GOROUTINES", "OF A CORE", "CONNECTS/S")
+	t.row(fmt.Sprintf("%.0f", r.Bytes), fmt.Sprintf("%.0f", r.Live), fmt.Sprintf("%.0f", r.Heap), fmt.Sprintf("%.2f", r.Goroutines),
+		fmt.Sprintf("%.2f %%", 100*r.CPU), fmt.Sprintf("%.0f", r.Connecting))
+	return t.print(w)
+}
