@@ -156,7 +156,15 @@ type Verdict struct {
 	Reason    bundle.Reason
 	Elsewhere bool      // a route sends it to other regions: live sessions here do not get it
 	Message   bundle.ID // its identity in the mesh, zero for none
+
+	// Shared: the node chose who gets it for the shared subscriptions, and of
+	// the live sessions here Members do. Else the broker chooses.
+	Shared  bool
+	Members []Member
 }
+
+// Member is a client that gets a message for a shared subscription.
+type Member struct{ Client, Filter string } // Filter as subscribed, "$share/GROUP/" included
 
 // Node is what the broker needs from the node.
 //
@@ -190,11 +198,16 @@ type Node interface {
 	SubmitTo(client string, m *Message, subIDs []int)
 	// Settle reports a step of a handshake. It must not block.
 	Settle(s Settlement)
+	// Regroup takes a QoS 1 or 2 message back that a live session got for shared
+	// subscriptions and did not acknowledge before its end, or that came too late
+	// for it: for another member of each. It must not block.
+	Regroup(m *Message, filters []string)
 	// Wanted reports whether anyone beyond this broker's live sessions wants
 	// the topic: another node, a persistent session, a route. It is called
 	// concurrently for every PUBLISH and must be cheap. False keeps the message
 	// within the broker, unless it is retained, or QoS 2 of a persistent
-	// session, whose packet id must be durable.
+	// session, whose packet id must be durable. Members of shared subscriptions
+	// count like other subscribers.
 	Wanted(topic string) bool
 	// Kept tells of a QoS 1 or 2 publish that stayed within the broker: OK, or
 	// NoSubscriber when it reached nobody. It must be cheap.

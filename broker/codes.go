@@ -29,7 +29,6 @@ const (
 	codeBadAlias        = 0x94
 	codeTooLarge        = 0x95
 	codeQuota           = 0x97
-	codeNoSharedSubs    = 0x9E
 	codeMaxTime         = 0xA0
 	noDisconnectMessage = 0xFF // close without a DISCONNECT; not on the wire
 )

@@ -66,9 +66,13 @@ func (b *Broker) Deliver(d Delivery) {
 }
 
 // DeliverLive delivers a message from elsewhere to the live sessions of this
-// broker. It never blocks. Messages this broker published itself must not come
-// back this way. It does not touch the retained store: see SetRetained.
-func (b *Broker) DeliverLive(m *Message) { b.routeLive(m) }
+// broker: to the members that the node chose for shared subscriptions and,
+// unless only they get it, to the other subscribers. It never blocks. Messages
+// this broker published itself must not come back this way. It does not touch
+// the retained store: see SetRetained.
+func (b *Broker) DeliverLive(m *Message, members []Member, only bool) {
+	b.routeChosen(m, members, only)
+}
 
 // TakenOver ends a connection whose client is now at another node (DISCONNECT
 // 0x8E) without its will, and cancels a will that still waits for its delay.

@@ -15,18 +15,19 @@ import (
 type fakeNode struct {
 	b *Broker
 
-	mu       sync.Mutex
-	sessions map[string]*fakeSession
-	filters  map[string][]Subscription // live clients
-	reason   bundle.Reason             // answer to every publish, if not OK
-	wanted   bool                      // another node wants everything
-	holding  bool
-	held     []func()
-	log      []*Message // every publish that was committed
-	closed   []string   // clients of CloseSession
-	settled  []Settlement
-	work     chan func()
-	idle     sync.WaitGroup
+	mu        sync.Mutex
+	sessions  map[string]*fakeSession
+	filters   map[string][]Subscription // live clients
+	reason    bundle.Reason             // answer to every publish, if not OK
+	wanted    bool                      // another node wants everything
+	holding   bool
+	held      []func()
+	log       []*Message // every publish that was committed
+	closed    []string   // clients of CloseSession
+	settled   []Settlement
+	regrouped []string // "FILTER PAYLOAD" of what came back from members
+	work      chan func()
+	idle      sync.WaitGroup
 }
 
 type fakeSession struct {
@@ -134,6 +135,14 @@ func (n *fakeNode) Unsubscribe(_ context.Context, client string, filters []strin
 }
 
 func (n *fakeNode) Kept(bundle.Reason) {}
+
+func (n *fakeNode) Regroup(m *Message, filters []string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, f := range filters {
+		n.regrouped = append(n.regrouped, f+" "+string(m.Payload))
+	}
+}
 
 func (n *fakeNode) Publish(m *Message, done func(Verdict)) {
 	n.mu.Lock()

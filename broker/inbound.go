@@ -224,7 +224,7 @@ func (c *conn) complete(p *pending, v Verdict) {
 func (c *conn) finish(p *pending) {
 	r := p.verdict.Reason
 	if (r == bundle.OK || r == bundle.NoSubscriber) && !p.verdict.Elsewhere {
-		n := c.b.routeLive(p.m)
+		n := c.b.route(p.m, &p.verdict)
 		if p.local || r == bundle.NoSubscriber {
 			if r = bundle.OK; n == 0 {
 				r = bundle.NoSubscriber

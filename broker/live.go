@@ -32,6 +32,8 @@ type directory struct {
 	groups map[[2]string]*group
 	turn   sync.Mutex // guards group.next: a match holds mu for reading only
 	known  atomic.Pointer[matches]
+
+	sharing atomic.Bool // there are groups
 }
 
 // maxKnown bounds the topics whose subscribers are remembered.
@@ -68,6 +70,7 @@ func (d *directory) add(s, old *liveSub) {
 		d.shared.Add(s.filter, g)
 	}
 	g.members = append(g.members, s)
+	d.sharing.Store(true)
 }
 
 func (d *directory) remove(s *liveSub) {
@@ -94,15 +97,14 @@ func (d *directory) removeLocked(s *liveSub) {
 	if len(g.members) == 0 {
 		delete(d.groups, key)
 		d.shared.Remove(g.filter, g)
+		d.sharing.Store(len(d.groups) > 0)
 	}
 }
 
-// hits returns who gets a message on topic: every matching plain filter, and
-// one member of each matching group, sorted by connection. The slice is not
-// the caller's to change.
-func (d *directory) hits(topic string) []*liveSub {
-	known := d.known.Load()
-	if known != nil {
+// plain returns the live subscriptions of a topic that are not shared, sorted
+// by connection. The slice is not the caller's to change.
+func (d *directory) plain(topic string) []*liveSub {
+	if known := d.known.Load(); known != nil {
 		if v, ok := known.byTopic.Load(topic); ok {
 			return v.([]*liveSub)
 		}
@@ -111,33 +113,10 @@ func (d *directory) hits(topic string) []*liveSub {
 	defer d.mu.RUnlock()
 	var into []*liveSub
 	d.subs.Match(topic, func(s *liveSub) { into = append(into, s) })
-	if len(d.groups) > 0 {
-		into = d.members(topic, into)
-	}
 	if len(into) > 1 {
-		slices.SortStableFunc(into, func(a, b *liveSub) int { return cmp.Compare(a.c.num, b.c.num) }) // members of groups come last
+		slices.SortStableFunc(into, func(a, b *liveSub) int { return cmp.Compare(a.c.num, b.c.num) })
 	}
-	if len(d.groups) == 0 {
-		d.remember(topic, into)
-	}
-	return into
-}
-
-// members adds one member of each matching group. One whose connection ends
-// is passed over.
-func (d *directory) members(topic string, into []*liveSub) []*liveSub {
-	d.turn.Lock()
-	defer d.turn.Unlock()
-	d.shared.Match(topic, func(g *group) {
-		for range g.members {
-			s := g.members[g.next%len(g.members)]
-			g.next++
-			if !s.c.closing.Load() {
-				into = append(into, s)
-				return
-			}
-		}
-	})
+	d.remember(topic, into)
 	return into
 }
 
@@ -153,26 +132,39 @@ func (d *directory) remember(topic string, subs []*liveSub) {
 	known.byTopic.Store(topic, subs)
 }
 
-// shared reports whether it is a member of a group. What a client gets as one
-// is apart from what it gets otherwise (MQTT 5, 4.8.2).
-func (s *liveSub) shared() bool { return len(s.filter) != len(s.opt.Filter) }
-
-// routeLive delivers a message to this broker's live sessions and returns how
-// many took it. A client with several matching filters gets it once, with the
-// highest QoS and all subscription identifiers (MQTT 5, 3.3.4).
+// routeLive delivers a message that stays within this broker to its live
+// sessions and returns how many took it.
 func (b *Broker) routeLive(m *Message) int {
-	hits := b.live.hits(m.Topic)
+	n := b.give(m, b.live.plain(m.Topic))
+	if b.live.sharing.Load() {
+		n += b.giveEach(m, b.live.turns(m))
+	}
+	return n
+}
+
+// giveEach delivers a message to members of groups. What a client gets as one
+// is apart from what it gets otherwise (MQTT 5, 4.8.2).
+func (b *Broker) giveEach(m *Message, members []*liveSub) (n int) {
+	for i := range members {
+		n += b.give(m, members[i:i+1])
+	}
+	return n
+}
+
+// give delivers a message to live sessions, sorted by connection. A client
+// with several matching filters gets it once, with the highest QoS and all
+// subscription identifiers (MQTT 5, 3.3.4).
+func (b *Broker) give(m *Message, hits []*liveSub) int {
 	n := 0
 	for len(hits) > 0 {
 		c := hits[0].c
 		d := delivery{m: m}
 		wanted := false
-		for first := true; len(hits) > 0 && hits[0].c == c && (first || !d.shared && !hits[0].shared()); first = false {
-			o := &hits[0].opt
-			d.shared = hits[0].shared()
-			partly := hits[0].partly
+		for len(hits) > 0 && hits[0].c == c {
+			s := hits[0]
+			o := &s.opt
 			hits = hits[1:]
-			if o.NoLocal && m.Client == c.client || !c.mayReceive(m.Topic, partly) {
+			if o.NoLocal && m.Client == c.client || !c.mayReceive(m.Topic, s.partly) {
 				continue
 			}
 			wanted = true
@@ -180,6 +172,9 @@ func (b *Broker) routeLive(m *Message) int {
 			d.retain = d.retain || o.RetainAsPublished && m.Retain
 			if o.ID != 0 {
 				d.subIDs = append(d.subIDs, o.ID)
+			}
+			if s.filter != o.Filter {
+				d.groups = append(d.groups, o.Filter)
 			}
 		}
 		if c.persistent && d.qos > 0 {
@@ -200,11 +195,13 @@ func (c *conn) enqueueLive(d delivery) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closing.Load() {
+		c.regroup(d)
 		return
 	}
 	if c.queue.len() >= c.b.cfg.MaxQueue || c.queue.len() > 0 && c.queueBytes+d.m.Size() > c.b.cfg.MaxQueueBytes {
 		c.b.metrics.dropped.WithLabelValues("queue-full").Inc()
 		if d.qos > 0 {
+			c.regroup(d)
 			c.disconnectLocked(codeQuota, "slow-consumer")
 		}
 		return
@@ -235,8 +232,9 @@ func (c *conn) fromBacklog() bool {
 // liveWindow is the flow control of a live session: which packet ids are
 // unacknowledged, at most the client's Receive Maximum (MQTT 5, 3.3.4).
 type liveWindow struct {
-	used map[uint16]liveState
-	last uint16
+	used   map[uint16]liveState
+	last   uint16
+	groups map[uint16]delivery // of used: QoS 1 for shared subscriptions
 }
 
 type liveState uint8
@@ -270,4 +268,7 @@ func (w *liveWindow) take(window int, qos byte) (uint16, bool) {
 
 func (w *liveWindow) full(window int) bool { return len(w.used) >= window }
 
-func (w *liveWindow) release(id uint16) { delete(w.used, id) }
+func (w *liveWindow) release(id uint16) {
+	delete(w.used, id)
+	delete(w.groups, id)
+}

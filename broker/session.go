@@ -178,10 +178,14 @@ func (b *Broker) endSession(c *conn) {
 		c.drop(filter)
 	}
 	c.mu.Lock()
+	back := c.unfinished()
 	c.queue, c.queueBytes, c.backlog = ring[delivery]{}, 0, nil
 	opened := c.open
 	c.mu.Unlock()
 	b.node.CloseSession(c.client, c.num, c.expiry)
+	for _, d := range back {
+		c.regroup(d) // after CloseSession: to anyone else
+	}
 	if opened {
 		c.lost()
 	}

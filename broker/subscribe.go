@@ -87,14 +87,12 @@ func refuse(codes []byte, err error) {
 
 // judge returns the granted QoS of a subscription or why it is refused.
 func (c *conn) judge(s Subscription) byte {
-	group, filter := s.Share()
+	_, filter := s.Share()
 	_, had := c.subs[s.Filter]
 	may, _ := c.maySubscribe(filter)
 	switch {
 	case interest.ValidFilter(s.Filter) != nil:
 		return codeBadFilter
-	case group != "" && c.persistent:
-		return codeNoSharedSubs // a group's member that sleeps would hold back the group's messages
 	case !may:
 		return codeNotAuthorized
 	case !had && len(c.subs) >= c.b.cfg.MaxSubscriptions:

@@ -19,8 +19,8 @@ type delivery struct {
 	qos    byte
 	dup    bool
 	retain bool
-	shared bool
 	subIDs []int
+	groups []string // shared subscriptions it is for, as subscribed
 }
 
 // kick has the driver write what waits. The caller holds mu.
@@ -100,6 +100,7 @@ func (c *conn) take(box *batch, now time.Time) {
 				return // order: what waits behind it waits too
 			}
 			d.id = id
+			c.live.keep(d)
 		}
 		item := c.queue.pop()
 		c.queueBytes -= item.m.Size()

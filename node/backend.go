@@ -38,12 +38,9 @@ func (b backend) Status(ctx context.Context) (admin.Status, error) {
 		},
 		Peers: append(b.peers(v), b.n.doors.view()...), Queues: queues(v), Counters: counters(v.Stats, b.n.mqtt.local()),
 	}
-	if b.n.cfg.MQTT.Listen != "" {
-		out.MQTT.Listen = string(b.n.cfg.MQTT.Listen)
-		if a := b.n.broker.Addr(); a != nil {
-			out.MQTT.Listen = a.String()
-		}
-		out.MQTT.Clients = b.n.broker.Clients()
+	if b.n.cfg.MQTT.Serves() {
+		out.MQTT.Listen, out.MQTT.Listeners = b.n.listening()
+		out.MQTT.Clients, out.MQTT.Bridges = b.n.broker.Clients(), b.n.front.views()
 	}
 	return out, nil
 }
@@ -148,8 +145,12 @@ func (b backend) Nodes(context.Context) ([]admin.Node, error) {
 			Node: a.Node, Region: a.Region, Self: a.Node == s.Self, Hops: p.Hops, DelayMS: int64(p.Delay()), NextHop: p.Hop,
 			Up: p.Up() || a.Node == s.Self, FleetApplied: a.Fleet.Applied, FleetRefused: a.Fleet.Refused, FleetReason: a.Fleet.Reason,
 		}
-		n.Interest = slices.Clone(a.Interest[:min(len(a.Interest), admin.MaxInterest)])
-		n.InterestMore = len(a.Interest) - len(n.Interest)
+		wants := slices.Clone(a.Interest)
+		for _, g := range a.Groups {
+			wants = append(wants, g.Filter)
+		}
+		n.Interest = wants[:min(len(wants), admin.MaxInterest)]
+		n.InterestMore = len(wants) - len(n.Interest)
 		for _, sv := range a.Services {
 			n.Services = append(n.Services, admin.Service{Name: sv.Name, Up: sv.Up})
 		}
@@ -255,7 +256,7 @@ func (b backend) FleetStatus(context.Context) (admin.FleetStatus, error) {
 }
 
 // Config implements admin.Backend.
-func (b backend) Config(context.Context) (config.Config, error) { return b.n.cfg, nil }
+func (b backend) Config(context.Context) (config.Config, error) { return b.n.cfg.Redacted(), nil }
 
 // Healthy implements admin.Backend.
 func (b backend) Healthy() error {

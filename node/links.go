@@ -158,7 +158,7 @@ func (ls *links) parse(n *session, b []byte) *core.Incoming {
 	} else {
 		in.Bad = bundle.NoRoute
 	}
-	in.Count = v.Mesh.Count
+	in.Count, in.Groups = v.Mesh.Count, v.Mesh.Groups
 	if !here || in.Service != core.ServiceMQTT {
 		return in
 	}

@@ -182,7 +182,7 @@ func stored(it store.Item, block []byte, now int64) []admin.Stored {
 	if err != nil {
 		line.Unread = err.Error()
 	}
-	if len(it.Entry.Frozen) > 0 {
+	if leaves := q.Kind == store.ToNode || q.Kind == store.ToRegion; leaves && len(it.Entry.Frozen) > 0 {
 		hop := bundle.Hop{Age: age(it.Entry.Frozen, h.Expires-now), HopLimit: core.MaxHops, HopCount: h.Hops}
 		if !h.Prev.IsZero() {
 			hop.Prev = addr.NodeEID(h.Prev, "")

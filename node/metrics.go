@@ -18,6 +18,7 @@ type coreMetrics struct {
 	arrived, relayed, transfers, handedOn, delivered    *prometheus.Desc
 	duplicates, outOfOrder, heldBack, gaps, volatile    *prometheus.Desc
 	messages, storeBytes, fileBytes, damaged, forgotten *prometheus.Desc
+	regrouped                                           *prometheus.Desc
 	queued, queuedBytes, room                           *prometheus.Desc
 }
 
@@ -46,6 +47,7 @@ func newCoreMetrics(n *Node) *coreMetrics {
 		room:        d("store_room_bytes", "Bytes of new messages the disk still takes; near 0 they are refused as store-full."),
 		damaged:     d("store_damaged", "Places where the disk returned other bytes than were written, since the start."),
 		forgotten:   d("keys_forgotten_total", "Keys of outside work forgotten before their time, for want of room."),
+		regrouped:   d("group_messages_moved_total", "Messages of shared subscriptions that went on to another member."),
 		queued:      d("queue_bundles", "Bundles that wait, by class.", "class"),
 		queuedBytes: d("queue_bytes", "Bytes that wait, by class.", "class"),
 	}
@@ -91,6 +93,7 @@ func (m *coreMetrics) Collect(ch chan<- prometheus.Metric) {
 		{m.gaps, s.GapsGivenUp},
 		{m.volatile, s.Volatile},
 		{m.forgotten, s.Forgotten},
+		{m.regrouped, s.Regrouped},
 	} {
 		count(c.d, c.n)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -105,7 +106,11 @@ func (m *mqtt) Subscribe(ctx context.Context, client string, subs []broker.Subsc
 		all = append(all, core.Subscription{Filter: s.Filter, QoS: s.QoS, NoLocal: s.NoLocal, RetainAsPublished: s.RetainAsPublished, ID: s.ID})
 	}
 	r, err := m.loop.ask(ctx, func(now time.Time, c *core.Core, token uint64) { c.Subscribe(now, token, client, all) })
-	if err == nil && r.Reason != bundle.OK {
+	switch {
+	case err != nil || r.Reason == bundle.OK:
+	case r.Reason == bundle.QuotaExceeded:
+		err = fmt.Errorf("%w: too many shared subscriptions at this node, or too long a name", broker.ErrQuota)
+	default:
 		err = errors.New(r.Reason.String())
 	}
 	return err
@@ -123,7 +128,7 @@ func (m *mqtt) Publish(msg *broker.Message, done func(broker.Verdict)) {
 	s := submission(msg)
 	if !m.loop.in.put(func(now time.Time, c *core.Core) {
 		s.Token = m.loop.newToken(func(r core.Reply) {
-			done(broker.Verdict{Reason: r.Reason, Elsewhere: r.Elsewhere, Message: r.Message})
+			done(broker.Verdict{Reason: r.Reason, Elsewhere: r.Elsewhere, Message: r.Message, Shared: true, Members: members(r.Members)})
 		})
 		c.Submit(now, []core.Submission{s})
 	}) {
@@ -238,7 +243,7 @@ func (m *mqtt) deliver(ctx context.Context) {
 	m.loop.deliver.each(ctx, func(v any) {
 		switch d := v.(type) {
 		case core.Live:
-			m.live(d.Blob.B, d.Life, plea{to: d.Message.Node, message: d.Message})
+			m.live(d.Blob.B, d.Life, members(d.Members), d.Only, plea{to: d.Message.Node, message: d.Message})
 		case core.Delivery:
 			m.deliverOne(d)
 		}
@@ -262,7 +267,7 @@ func (m *mqtt) deliverOne(d core.Delivery) {
 	}
 	switch {
 	case d.Service == core.ServiceLive:
-		m.live(block, d.Life, plea{to: d.Header.Message.Node, message: d.Header.Message})
+		m.live(block, d.Life, members(d.Members), d.Only, plea{to: d.Header.Message.Node, message: d.Header.Message})
 		m.settle(d)
 	case d.Service != "":
 		body, err := bundle.PayloadData(block)
@@ -340,13 +345,14 @@ func (m *mqtt) settle(d core.Delivery) {
 }
 
 // live hands a message to the sessions that do not outlive their connection.
-func (m *mqtt) live(block []byte, life int64, p plea) {
+// chosen get it for shared subscriptions, the others unless it is for those only.
+func (m *mqtt) live(block []byte, life int64, chosen []broker.Member, only bool, p plea) {
 	msg, err := message(block, life)
 	if err != nil {
 		m.log.Error("a message cannot be delivered", "error", err)
 		return
 	}
-	m.broker.DeliverLive(msg)
+	m.broker.DeliverLive(msg, chosen, only)
 	if p.topic = receiptTopic(msg); p.topic != "" && !p.to.IsZero() {
 		m.sendReceipt(p)
 	}

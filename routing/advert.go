@@ -10,6 +10,8 @@ const (
 	MaxNeighbors = 1024
 	MaxFilters   = 16384
 	MaxServices  = 1024
+	MaxGroups    = 4096
+	MaxGroupName = 1024 // bytes of the filter of a shared subscription
 )
 
 // Advert is what one node tells the mesh about itself. Adverts are flooded,
@@ -23,6 +25,7 @@ type Advert struct {
 	Interest  []string // MQTT topic filters of this node's subscribers, sorted
 	Services  []ServiceState
 	Fleet     FleetState
+	Groups    []GroupState // shared subscriptions with members here, by filter
 }
 
 // Neighbor is one adjacency as its near end sees it.
@@ -36,6 +39,14 @@ type Neighbor struct {
 type ServiceState struct {
 	Name string
 	Up   bool // its endpoint accepted the last connection attempt
+}
+
+// GroupState says that a node has members of a shared subscription (MQTT 5,
+// 4.8.2). Such a filter is not among the node's Interest: a message goes to
+// the one node that was chosen for the group.
+type GroupState struct {
+	Filter string // as it was subscribed to: "$share/GROUP/FILTER"
+	Online bool   // a member is connected; else only sessions of members wait here
 }
 
 // FleetState is a node's place in the chain of configuration revisions.

@@ -32,6 +32,7 @@ type Table struct {
 	adverts map[addr.Node]*Advert
 	nodes   []addr.Node // sorted keys of adverts
 	trie    interest.Trie[addr.Node]
+	groups  groups
 	paths   map[addr.Node]Path
 }
 
@@ -41,7 +42,8 @@ func NewTable(self addr.Node) *Table {
 }
 
 // Apply takes in an advert if it is newer than what is known of its node. It
-// reports whether it was, and whether its interest differs from before.
+// reports whether it was, and whether its interest, or its part in shared
+// subscriptions, differs from before.
 func (t *Table) Apply(a *Advert) (newer, interestChanged bool) {
 	old := t.adverts[a.Node]
 	if old != nil && old.Seq >= a.Seq {
@@ -65,6 +67,10 @@ func (t *Table) Apply(a *Advert) (newer, interestChanged bool) {
 			t.trie.Add(f, a.Node)
 		}
 	}
+	if a.Node != t.self && !slices.Equal(old.Groups, a.Groups) {
+		interestChanged = true
+		t.groups.set(a.Node, old.Groups, a.Groups)
+	}
 	return true, interestChanged
 }
 
@@ -77,6 +83,7 @@ func (t *Table) Forget(n addr.Node) {
 	for _, f := range old.Interest {
 		t.trie.Remove(f, n)
 	}
+	t.groups.set(n, old.Groups, nil)
 	delete(t.adverts, n)
 	t.nodes = slices.DeleteFunc(t.nodes, func(o addr.Node) bool { return o == n })
 	t.paths = nil

@@ -282,7 +282,7 @@ func (n *node) incoming(h *store.Header, e store.Entry, b *store.Blob, life int6
 	} else if r, svc, ok := v.Primary.Dest.Region(); ok {
 		in.Region, in.Service = r, svc
 	}
-	in.Count = v.Mesh.Count
+	in.Count, in.Groups = v.Mesh.Count, v.Mesh.Groups
 	if in.Node != n.name && (in.Region.IsZero() || !in.Region.Contains(n.region)) || b == nil {
 		return in
 	}

@@ -33,13 +33,19 @@ func (c *Core) adjacent(n addr.Node, cost uint32, up bool) {
 // refreshAdvert publishes what changed about this node. It waits until the
 // number of this boot is durable: only then is a later boot sure to be newer.
 func (c *Core) refreshAdvert() {
-	if !c.advertDirty || c.gate.persisted < c.bootLSN {
+	if !c.advertDirty && !c.groupsDirty || c.gate.persisted < c.bootLSN {
 		return
 	}
-	c.advertDirty = false
-	a := c.advert
-	a.Interest = summarize(slices.DeleteFunc(c.subs.Filters(), func(f string) bool { return f[0] == '$' }))
-	if old := c.table.Advert(c.cfg.Self); old != nil && sameAdvert(old, &a) {
+	a, old := c.advert, c.table.Advert(c.cfg.Self)
+	if old == nil {
+		old = &routing.Advert{}
+	}
+	a.Interest, a.Groups = old.Interest, c.tellGroups(old.Groups)
+	if c.advertDirty {
+		a.Interest = summarize(slices.DeleteFunc(c.subs.Filters(), func(f string) bool { return f[0] == '$' }))
+	}
+	c.advertDirty, c.groupsDirty = false, false
+	if old.Seq > 0 && sameAdvert(old, &a) {
 		return
 	}
 	c.advert.Seq++
@@ -69,7 +75,7 @@ func summarize(filters []string) []string {
 
 func sameAdvert(a, b *routing.Advert) bool {
 	return slices.Equal(a.Neighbors, b.Neighbors) && slices.Equal(a.Interest, b.Interest) &&
-		slices.Equal(a.Services, b.Services) && a.Fleet == b.Fleet && a.Region == b.Region
+		slices.Equal(a.Services, b.Services) && slices.Equal(a.Groups, b.Groups) && a.Fleet == b.Fleet && a.Region == b.Region
 }
 
 // learn takes in what another node told of itself, keeps it on disk and
@@ -100,7 +106,10 @@ func (c *Core) learn(a *routing.Advert, from *link) {
 	if old == nil || !slices.Equal(old.Neighbors, a.Neighbors) || old.Region != a.Region {
 		c.pathsDirty = true
 	}
-	c.heldDirty = c.heldDirty || interested
+	if interested {
+		c.heldDirty = true
+		c.groupsLearned(a)
+	}
 	for _, l := range c.linkOrder {
 		if l != from && l.Node != a.Node {
 			c.send(l, a)

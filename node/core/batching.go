@@ -11,7 +11,7 @@ import (
 // openBatch collects small messages for one destination. What is in it is not
 // in custody yet: its replies wait until the batch is closed and durable.
 type openBatch struct {
-	queue   store.Queue
+	queue   joining
 	ttl     int64 // ms, the same for all
 	first   store.Header
 	blob    *store.Blob // of the first
@@ -27,7 +27,7 @@ const maxOpen = 1024
 
 // leaver returns how a message leaves for other nodes: in a batch when it is
 // small and its kind allows it, else in a bundle of its own.
-func (c *Core) leaver(h *store.Header) func(*store.Header, store.Queue) store.Entry {
+func (c *Core) leaver(h *store.Header) leaving {
 	if c.settings.Batch.Max == 0 || h.Service != ServiceMQTT || int(h.Size) > min(batch.MaxMessage, c.settings.Batch.Max/4) {
 		return c.outbound
 	}
@@ -35,11 +35,11 @@ func (c *Core) leaver(h *store.Header) func(*store.Header, store.Queue) store.En
 }
 
 // joiner makes the entry of a message that joins a batch.
-func joiner(_ *store.Header, q store.Queue) store.Entry { return store.Entry{Queue: q} }
+func joiner(_ *store.Header, q store.Queue, _ string) store.Entry { return store.Entry{Queue: q} }
 
 // join adds a message to the batches of its destinations. The reply, if there
 // is one, leaves when the last of them is durable; alone closes them now.
-func (c *Core) join(h *store.Header, blob *store.Blob, queues []store.Queue, reply *Reply, alone bool) {
+func (c *Core) join(h *store.Header, blob *store.Blob, queues []joining, reply *Reply, alone bool) {
 	for n, q := range queues {
 		b := c.batchFor(h, q)
 		data, err := bundle.PayloadData(blob.B)
@@ -69,11 +69,11 @@ func (c *Core) join(h *store.Header, blob *store.Blob, queues []store.Queue, rep
 
 // batchFor returns the open batch of a queue that a message may join. One it
 // may not join is closed: order is kept.
-func (c *Core) batchFor(h *store.Header, q store.Queue) *openBatch {
-	if b := c.batches[q]; b != nil {
+func (c *Core) batchFor(h *store.Header, q joining) *openBatch {
+	if b := c.batches[q.Queue]; b != nil {
 		next := h.Message.Seq.Count() > b.first.Message.Seq.Count() && h.Message.Node == b.first.Message.Node &&
 			h.Message.Seq.Incarnation() == b.first.Message.Seq.Incarnation() && h.Message.Seq.Class() == b.first.Message.Seq.Class()
-		if next && b.ttl == h.Expires-h.Received && b.first.Charge == h.Charge && b.first.Yields == h.Yields && b.packer.Fits(int(h.Size)) &&
+		if next && b.queue.groups == q.groups && b.ttl == h.Expires-h.Received && b.first.Charge == h.Charge && b.first.Yields == h.Yields && b.packer.Fits(int(h.Size)) &&
 			b.packer.Size()+int(h.Size) <= c.settings.Batch.Max {
 			return b
 		}
@@ -87,7 +87,7 @@ func (c *Core) batchFor(h *store.Header, q store.Queue) *openBatch {
 		b, c.pool = c.pool[n-1], c.pool[:n-1]
 	}
 	b.queue, b.due = q, c.now+c.settings.Batch.Wait[q.Class].Milliseconds()
-	c.batches[q] = b
+	c.batches[q.Queue] = b
 	c.openOrder = append(c.openOrder, b)
 	return b
 }
@@ -111,7 +111,7 @@ func (c *Core) wakeBatches(w *wake) {
 
 // closeBatch takes custody of what a batch holds, as one bundle.
 func (c *Core) closeBatch(b *openBatch) {
-	delete(c.batches, b.queue)
+	delete(c.batches, b.queue.Queue)
 	for n, o := range c.openOrder {
 		if o == b {
 			c.openOrder = append(c.openOrder[:n], c.openOrder[n+1:]...)
@@ -127,7 +127,7 @@ func (c *Core) closeBatch(b *openBatch) {
 		h.Topic, h.Retain = "", false
 		h.Count, h.Size = uint16(n), uint32(len(blob.B))
 	}
-	c.put(&h, []store.Entry{c.outbound(&h, b.queue)}, blob)
+	c.put(&h, []store.Entry{c.outbound(&h, b.queue.Queue, b.queue.groups)}, blob)
 	for _, r := range b.replies {
 		c.reply(r)
 	}

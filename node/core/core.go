@@ -70,6 +70,15 @@ type Core struct {
 	subs     interest.Trie[*subscription]
 	services map[string]*server
 
+	shares      interest.Trie[*group] // by what they subscribe to
+	groups      map[string]*group     // by "$share/GROUP/FILTER"
+	groupBytes  int                   // of their names
+	holding     map[string]bool       // groups that messages are held for
+	moved       map[string]bool       // groups that may find a member they did not find before
+	groupsDirty bool                  // what the mesh knows of the groups may differ
+	sentOld     map[string]uint64     // of sessions that ended and left messages, by client: see session
+	pace        pace
+
 	links     map[uint64]*link
 	linkOrder []*link // by ID
 	byNode    map[addr.Node]*link
@@ -109,7 +118,8 @@ func New(cfg Config) *Core {
 		sessions: map[string]*session{}, services: map[string]*server{},
 		links: map[uint64]*link{}, byNode: map[addr.Node]*link{}, outlets: map[addr.Node]*storeforward.Outlet{},
 		settings: Settings{TTL: DefaultTTL, OrderWait: DefaultOrderWait, Quotas: &policy.Quotas{}},
-		cur:      &Effects{}, spare: &Effects{}, advertDirty: true,
+		groups:   map[string]*group{}, holding: map[string]bool{}, moved: map[string]bool{}, sentOld: map[string]uint64{},
+		cur: &Effects{}, spare: &Effects{}, advertDirty: true,
 	}
 	c.dirty.set, c.room.limit = map[dirtyKey]bool{}, math.MaxInt64
 	c.m = storeforward.New(cfg.Limits, c.outletOf)
@@ -188,7 +198,14 @@ func (c *Core) Loaded(now time.Time, q store.Queue, items []store.Item) {
 		c.heldDirty = true
 	case store.ToSession:
 		c.purge(q)
-	case store.ToNode, store.ToService:
+		if s := c.sessions[q.Name]; s != nil && s.conn == 0 {
+			c.groupsMoved(s)
+		}
+	case store.ToService:
+		if isHeldFor(q) {
+			c.moved[q.Name] = true
+		}
+	case store.ToNode:
 	}
 }
 
@@ -199,6 +216,7 @@ func (c *Core) Tick(now time.Time) {
 	c.tickLegs()
 	c.tickLinks()
 	c.tickSessions()
+	c.tickGroups()
 	c.tickRests()
 }
 
@@ -211,6 +229,7 @@ func (c *Core) Wake() time.Time {
 	c.wakeLegs(&w)
 	c.wakeLinks(&w)
 	c.wakeSessions(&w)
+	c.wakeGroups(&w)
 	c.wakeRests(&w)
 	c.wakeBatches(&w)
 	if w.ms == 0 {
@@ -239,6 +258,7 @@ func (c *Core) Take() *Effects {
 		if c.pathsDirty {
 			c.reroute()
 		}
+		c.moveGroups()
 		c.dispatch()
 		c.encodeDirty()
 		c.cur.Loads = append(c.cur.Loads, c.m.Loads()...)
@@ -293,7 +313,9 @@ func (c *Core) outletOf(q store.Queue) *storeforward.Outlet {
 			return s.outlet
 		}
 	case store.ToService:
-		return c.server(q.Name).outlet
+		if !isHeldFor(q) {
+			return c.server(q.Name).outlet
+		}
 	case store.ToOrder:
 	}
 	return nil
@@ -315,6 +337,7 @@ func (c *Core) reroute() {
 	c.pathsDirty = false
 	c.m.Reroute()
 	c.moveFlights()
+	c.allGroupsMoved()
 }
 
 func (e *Effects) empty() bool {

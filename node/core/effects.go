@@ -29,6 +29,7 @@ type Submission struct {
 	Region  addr.Region   // of a publication: for this region alone, whatever the routes say
 	Clear   bool          // Retain with an empty payload: forget the retained message
 	Session string        // only for this session of this node, such as a retained message
+	Groups  []string      // only for one member of each of these shared subscriptions: the one that had it did not take it
 	Blob    *store.Blob   // the encoded payload block
 }
 
@@ -42,6 +43,10 @@ type Reply struct {
 	// Elsewhere: a route sends it to other regions only, so that the live
 	// subscribers of this node do not get it.
 	Elsewhere bool
+
+	// Members of shared subscriptions here that get it from their broker, as
+	// the live subscribers do; of a Submission with a Client.
+	Members []Member
 }
 
 // Effects is what the driver has to do. It is valid until the next Take.
@@ -126,6 +131,7 @@ type Incoming struct {
 	Topic    string // set when the destination may be here
 	Life     int64  // ms of life left on arrival
 	Hops     uint8
+	Groups   string // shared subscriptions it is for, as in its mesh block
 	Frozen   []byte
 	Blob     *store.Blob
 	Size     int
@@ -155,6 +161,8 @@ type Delivery struct {
 	Retain   bool        // the retain flag of the PUBLISH
 	Blob     *store.Blob // nil: read it from the store
 	Life     int64       // ms of life left
+	Members  []Member    // of ServiceLive: members of shared subscriptions that get it
+	Only     bool        // and nobody else does
 }
 
 // Live is a message for the subscribers of this node that do not outlive
@@ -164,6 +172,8 @@ type Live struct {
 	Topic   string
 	Life    int64 // ms of life left
 	Blob    *store.Blob
+	Members []Member // of shared subscriptions, that get it
+	Only    bool     // and nobody else does
 }
 
 // CloseLink ends a link session.

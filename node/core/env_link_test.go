@@ -184,7 +184,7 @@ func incoming(h *store.Header, e store.Entry, b *store.Blob, life int64) *core.I
 	}
 	id := v.Primary.ID()
 	in.Origin, in.Bundle = id.Node, id.Seq
-	in.DSeq, in.Message, in.QoS = v.Mesh.DSeq, v.Mesh.Message, v.Mesh.QoS
+	in.DSeq, in.Message, in.QoS, in.Groups = v.Mesh.DSeq, v.Mesh.Message, v.Mesh.QoS, v.Mesh.Groups
 	if n, svc, ok := v.Primary.Dest.Node(); ok {
 		in.Node, in.Service = n, svc
 	} else if r, svc, ok := v.Primary.Dest.Region(); ok {

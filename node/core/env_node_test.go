@@ -105,7 +105,7 @@ func (n *enode) run(eff *core.Effects) {
 	}
 	for _, r := range eff.Replies {
 		if what := n.tokens[r.Token]; what != "" {
-			e.printf("%s replies %s: %s", n.name, what, r.Reason)
+			e.printf("%s replies %s: %s%s", n.name, what, r.Reason, membersText(r.Members, false))
 			if e.onReply != nil {
 				e.onReply(what, r.Reason)
 			}
@@ -115,7 +115,10 @@ func (n *enode) run(eff *core.Effects) {
 		n.deliver(d)
 	}
 	for _, l := range eff.Live {
-		e.printf("%s live %s %s", n.name, l.Topic, labelOf(l.Blob))
+		e.printf("%s live %s %s%s", n.name, l.Topic, labelOf(l.Blob), membersText(l.Members, l.Only))
+		if e.onLive != nil {
+			e.onLive(n, l)
+		}
 	}
 	for _, c := range eff.Close {
 		e.printf("%s closes a link: %s", n.name, c.Reason)
@@ -137,6 +140,7 @@ func (n *enode) deliver(d core.Delivery) {
 	if d.Session != "" {
 		text += fmt.Sprintf(" qos=%d packet=%d", d.Entry.QoS, d.PacketID)
 	}
+	text += membersText(d.Members, d.Only)
 	if d.Dup {
 		text += " dup"
 	}
@@ -366,6 +370,12 @@ func (e *env) cmdPublish() {
 			Packet: uint16(e.number("packet", 0)), Blob: blob(label, e.arg(1), e.number("size", 0)),
 		}
 		copy(s.Key[:], e.value("key", ""))
+		if group := e.value("group", ""); group != "" {
+			s.Groups = []string{group}
+		}
+		if to := e.value("to", ""); to != "" {
+			s.To = addr.MustNode(to)
+		}
 		if only := e.value("only", ""); only != "" {
 			s.Region = addr.MustRegion(only)
 		}

@@ -56,6 +56,24 @@ func advertText(a *routing.Advert) string {
 	if len(a.Interest) > 0 {
 		text += " wants " + strings.Join(a.Interest, " ")
 	}
+	for _, g := range a.Groups {
+		state := "online"
+		if !g.Online {
+			state = "away"
+		}
+		text += fmt.Sprintf(" %s=%s", g.Filter, state)
+	}
+	return text
+}
+
+// membersText is who gets a message for a shared subscription.
+func membersText(all []core.Member, only bool) (text string) {
+	for _, m := range all {
+		text += fmt.Sprintf(" for %s of %s", m.Client, m.Filter)
+	}
+	if only {
+		text += " only"
+	}
 	return text
 }
 

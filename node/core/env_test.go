@@ -34,6 +34,7 @@ type env struct {
 	// Told of replies and of deliveries, when set.
 	onReply   func(what string, r bundle.Reason)
 	onDeliver func(client, label string, d core.Delivery)
+	onLive    func(n *enode, l core.Live)
 }
 
 func newEnv() *env {
@@ -69,7 +70,7 @@ var commands = map[string]func(*env){
 	"disconnect":  (*env).cmdDisconnect,  // NODE CLIENT [expiry=S]
 	"subscribe":   (*env).cmdSubscribe,   // NODE CLIENT FILTER [qos=N] [no-local] [id=N]
 	"unsubscribe": (*env).cmdUnsubscribe, // NODE CLIENT FILTER
-	"publish":     (*env).cmdPublish,     // NODE TOPIC LABEL [qos=N] [ttl=D] [class=C] [retain] [client=C] [packet=N] [key=K] [only=REGION] [n=COUNT] [size=N]
+	"publish":     (*env).cmdPublish,     // NODE TOPIC LABEL [qos=N] [ttl=D] [class=C] [retain] [client=C] [packet=N] [key=K] [only=REGION] [to=NODE] [group=FILTER] [n=COUNT] [size=N]
 	"send":        (*env).cmdSend,        // NODE TO SERVICE LABEL [ttl=D] [key=K] [keep=D]: a bundle for a service of a node
 	"settle":      (*env).cmdSettle,      // NODE CLIENT [received|old|dropped] [n=COUNT]: the device answers its oldest deliveries
 	"pubrel":      (*env).cmdPubrel,      // NODE CLIENT PACKET

@@ -79,7 +79,7 @@ func (c *Core) consume(h *store.Header, in *Incoming) bundle.Reason {
 	if in.Ended {
 		c.stats.Ended[bundle.Expired]++
 	} else {
-		each(h, in, c.arrive)
+		c.arriveEach(h, in)
 	}
 	c.drain(g)
 	return bundle.OK
@@ -99,6 +99,16 @@ func (c *Core) leg(key originKey, first uint64) *leg {
 		c.legs[key] = g
 	}
 	return g
+}
+
+// arriveEach hands what is in a bundle to its recipients here.
+func (c *Core) arriveEach(h *store.Header, in *Incoming) {
+	if in.Groups == "" || h.Service != ServiceMQTT {
+		each(h, in, c.arrive)
+		return
+	}
+	d, _ := parseDuty([]byte(in.Groups)) // takeCustody looked
+	each(h, in, func(h *store.Header, b *store.Blob) { c.arriveShared(h, b, d) })
 }
 
 // arrive hands a message that is due to its recipients here.
@@ -121,6 +131,9 @@ func (c *Core) arrive(h *store.Header, b *store.Blob) {
 func (c *Core) holdBack(g *leg, h *store.Header, in *Incoming) {
 	c.watch(g, h.Received)
 	e := store.Entry{Queue: g.queue(), Bundle: in.Bundle, DSeq: in.DSeq, QoS: in.QoS}
+	if in.Groups != "" {
+		e.Frozen = []byte(in.Groups)
+	}
 	if in.Ended {
 		e.State = store.Ended
 	}
@@ -153,9 +166,9 @@ func (c *Core) roomFor(h *store.Header, in *Incoming) bundle.Reason {
 	if c.settings.Quotas.Empty() {
 		return c.m.Room(h.Class, in.Size, 1)
 	}
-	to := recipients{batched: []store.Queue{{Kind: store.ToNode, Name: in.Node.String(), Class: in.Class}}}
+	to := recipients{batched: []joining{{Queue: store.Queue{Kind: store.ToNode, Name: in.Node.String(), Class: in.Class}}}}
 	if !in.Region.IsZero() {
-		to.batched[0] = store.Queue{Kind: store.ToRegion, Name: in.Region.String(), Class: in.Class}
+		to.batched[0].Queue = store.Queue{Kind: store.ToRegion, Name: in.Region.String(), Class: in.Class}
 	}
 	reason, _ := c.fits(h, c.charges(h, "", &to), 1, &storeforward.Freed{})
 	return reason
@@ -204,6 +217,9 @@ func (c *Core) moveOn(i *storeforward.Item) {
 		return
 	case h.Service != ServiceMQTT:
 		r.entries = []store.Entry{{Queue: store.Queue{Kind: store.ToService, Name: h.Service, Class: h.Class}}}
+	case len(i.Entry.Frozen) > 0:
+		d, _ := parseDuty(i.Entry.Frozen)
+		r, _ = c.sharedHere(&h, d)
 	case h.Message.Node != h.Origin && !c.firstSight(h.Message):
 		c.stats.Duplicates++
 	default:
@@ -214,8 +230,8 @@ func (c *Core) moveOn(i *storeforward.Item) {
 
 // requeue gives a stored message its recipients, or ends it when it has none.
 func (c *Core) requeue(i *storeforward.Item, h store.Header, r recipients) {
-	if r.live {
-		r.entries = append(r.entries, store.Entry{Queue: store.Queue{Kind: store.ToService, Name: ServiceLive, Class: h.Class}})
+	if e, ok := r.liveEntry(h.Class); ok {
+		r.entries = append(r.entries, e)
 	}
 	if len(r.entries) == 0 {
 		c.stats.Ended[bundle.NoSubscriber]++

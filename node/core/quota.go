@@ -41,7 +41,7 @@ func (c *Core) charges(h *store.Header, client string, r *recipients) []policy.C
 		c.regions = append(c.regions, c.regionOf(e.Queue))
 	}
 	for _, q := range r.batched {
-		c.regions = append(c.regions, c.regionOf(q))
+		c.regions = append(c.regions, c.regionOf(q.Queue))
 	}
 	c.charging = c.settings.Quotas.Charges(&policy.Subject{
 		Client: client, Topic: h.Topic, Class: h.Class, Peer: h.Prev, Regions: c.regions,
@@ -101,7 +101,7 @@ func (c *Core) displace(h *store.Header, charges []policy.Charge, n int, r *reci
 		from = append(from, c.oldest(e.Queue))
 	}
 	for _, q := range r.batched {
-		from = append(from, c.oldest(q))
+		from = append(from, c.oldest(q.Queue))
 	}
 	var victims []*storeforward.Item
 	freed := &storeforward.Freed{}

@@ -103,6 +103,9 @@ func (c *Core) takeCustody(l *link, in *Incoming) bundle.Reason {
 		h.Expires = c.now + c.settings.TTL.Milliseconds()
 	}
 	if in.Node == c.cfg.Self {
+		if _, err := parseDuty([]byte(in.Groups)); err != nil {
+			return bundle.Malformed
+		}
 		return c.consume(h, in)
 	}
 	key := hopKey{in.Origin, in.Bundle.Incarnation(), in.Class, in.Hops}
@@ -171,9 +174,11 @@ func (c *Core) enterRegion(h *store.Header, in *Incoming) {
 
 // deliver puts a message for its recipients here and hands it to the live.
 func (c *Core) deliver(h *store.Header, r recipients, b *store.Blob) {
-	if q := c.m.Lookup(store.Queue{Kind: store.ToService, Name: ServiceLive, Class: h.Class}); r.live && q != nil && q.Count > 0 {
-		r.live = false // behind those that wait there, to keep the order
-		r.entries = append(r.entries, store.Entry{Queue: q.Name})
+	if e, ok := r.liveEntry(h.Class); ok {
+		if q := c.m.Lookup(e.Queue); q != nil && q.Count > 0 {
+			r.live, r.members = false, nil // behind those that wait there, to keep the order
+			r.entries = append(r.entries, e)
+		}
 	}
 	if len(r.entries) > 0 {
 		c.put(h, r.entries, b)
@@ -181,13 +186,18 @@ func (c *Core) deliver(h *store.Header, r recipients, b *store.Blob) {
 	if len(r.batched) > 0 {
 		c.join(h, b, r.batched, nil, true)
 	}
-	if r.live {
-		c.live(Live{Message: h.Message, Topic: h.Topic, Life: h.Expires - c.now, Blob: b})
-	}
+	c.liveTo(h, &r, b)
 	if r.empty() {
 		c.stats.Ended[bundle.NoSubscriber]++
 	} else {
 		c.stats.Arrived++
+	}
+}
+
+// liveTo hands a message to the live subscribers it is for.
+func (c *Core) liveTo(h *store.Header, r *recipients, b *store.Blob) {
+	if r.live || len(r.members) > 0 {
+		c.live(Live{Message: h.Message, Topic: h.Topic, Life: h.Expires - c.now, Blob: b, Members: r.members, Only: !r.live})
 	}
 }
 
@@ -216,7 +226,11 @@ func (c *Core) incomingVolatile(in *Incoming) {
 	case in.Life <= 0 || in.Hops >= MaxHops || in.Bad != bundle.OK:
 		c.stats.Ended[bundle.Expired]++
 	case in.Node == c.cfg.Self:
-		c.live(Live{Topic: in.Topic, Life: in.Life, Blob: in.Blob})
+		r := recipients{live: true}
+		if d, err := parseDuty([]byte(in.Groups)); err == nil && !d.none() {
+			c.share(h, d.filters, asked{}, false, &r)
+		}
+		c.liveTo(h, &r, in.Blob)
 	default:
 		e := store.Entry{Queue: store.Queue{Kind: store.ToNode, Name: in.Node.String(), Class: in.Class}, Bundle: in.Bundle, Frozen: in.Frozen}
 		c.passOn(in.Node, &Volatile{Header: h, Entry: e, Blob: in.Blob, Life: in.Life})

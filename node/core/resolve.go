@@ -12,40 +12,68 @@ const ServiceMQTT = "mqtt"
 // recipients are the entries and the live subscribers of one message.
 type recipients struct {
 	entries   []store.Entry
-	batched   []store.Queue // of other nodes and regions, where the message joins a batch
-	live      bool          // some live subscriber here
-	elsewhere bool          // a route leads away from here
+	batched   []joining // of other nodes and regions, where the message joins a batch
+	members   []Member  // of groups: clients here that do not wait in a session's queue
+	live      bool      // some live subscriber here
+	elsewhere bool      // a route leads away from here
 }
 
+// joining is a place in a batch for a destination, which was chosen for groups.
+type joining struct {
+	store.Queue
+	groups string
+}
+
+// leaving makes the entry of a message that leaves for another node or region,
+// which was chosen for groups.
+type leaving func(h *store.Header, q store.Queue, groups string) store.Entry
+
 // empty reports whether nobody wants the message.
-func (r *recipients) empty() bool { return len(r.entries)+len(r.batched) == 0 && !r.live }
+func (r *recipients) empty() bool {
+	return len(r.entries)+len(r.batched)+len(r.members) == 0 && !r.live
+}
 
 // add adds an entry; one without a bundle joins a batch.
-func (r *recipients) add(e store.Entry) {
+func (r *recipients) add(e store.Entry, groups string) {
 	if e.Frozen == nil {
-		r.batched = append(r.batched, e.Queue)
+		r.batched = append(r.batched, joining{e.Queue, groups})
 		return
 	}
 	r.entries = append(r.entries, e)
 }
 
 // resolve finds who gets a publication: other nodes with a subscriber (only
-// those of region in, when set), and the subscribers of this node.
+// those of region in, when set), the subscribers of this node, and one member
+// of each group.
 func (c *Core) resolve(h *store.Header, client string, in addr.Region, remote bool) recipients {
 	return c.resolveAs(h, client, in, remote, c.outbound)
 }
 
-func (c *Core) resolveAs(h *store.Header, client string, in addr.Region, remote bool, outbound func(*store.Header, store.Queue) store.Entry) recipients {
+func (c *Core) resolveAs(h *store.Header, client string, in addr.Region, remote bool, outbound leaving) recipients {
 	var r recipients
+	a := asked{in: in, remote: remote}
+	keys := c.groupsOf(h.Topic, a)
+	if len(keys) > 0 {
+		c.resolveShared(h, client, keys, a, outbound, &r)
+		return r
+	}
 	if remote {
-		c.table.Wants(h.Topic, func(n addr.Node) {
-			if in.IsZero() || in.Contains(c.table.Advert(n).Region) {
-				r.add(outbound(h, store.Queue{Kind: store.ToNode, Name: n.String(), Class: h.Class}))
-			}
+		c.wanting(h.Topic, in, func(n addr.Node) {
+			r.add(outbound(h, store.Queue{Kind: store.ToNode, Name: n.String(), Class: h.Class}, ""), "")
 		})
 	}
 	c.matchLocal(h, client, &r)
 	return r
+}
+
+// wanting calls visit for every other node with a subscriber, by name; only
+// for those of a region when that is set.
+func (c *Core) wanting(topic string, in addr.Region, visit func(addr.Node)) {
+	c.table.Wants(topic, func(n addr.Node) {
+		if in.IsZero() || in.Contains(c.table.Advert(n).Region) {
+			visit(n)
+		}
+	})
 }
 
 // matchLocal adds the subscribers of this node. A session gets one entry
@@ -124,21 +152,21 @@ func (d *dest) eid(service string) addr.EID {
 
 // outbound makes the entry of a bundle that starts here: it draws its
 // sequence numbers and encodes what will never change about it.
-func (c *Core) outbound(h *store.Header, q store.Queue) store.Entry {
+func (c *Core) outbound(h *store.Header, q store.Queue, groups string) store.Entry {
 	if b := c.batches[q]; b != nil {
 		c.closeBatch(b) // what is in it was sent before
 	}
 	d := c.dest(q)
-	return c.freeze(h, d, c.nextDSeq(d))
+	return c.freeze(h, d, c.nextDSeq(d), groups)
 }
 
 // unordered makes the entry of a bundle that is never repeated, ordered or
 // missed.
-func (c *Core) unordered(h *store.Header, q store.Queue) store.Entry {
-	return c.freeze(h, c.dest(q), 0)
+func (c *Core) unordered(h *store.Header, q store.Queue, groups string) store.Entry {
+	return c.freeze(h, c.dest(q), 0, groups)
 }
 
-func (c *Core) freeze(h *store.Header, d *dest, dseq uint64) store.Entry {
+func (c *Core) freeze(h *store.Header, d *dest, dseq uint64, groups string) store.Entry {
 	c.bundles[h.Class]++
 	c.drawn = true
 	e := store.Entry{Queue: d.queue, QoS: h.QoS, DSeq: dseq, Bundle: bundle.NewSequence(c.cfg.Incarnation, h.Class, c.bundles[h.Class])}
@@ -158,7 +186,7 @@ func (c *Core) freeze(h *store.Header, d *dest, dseq uint64) store.Entry {
 		c.arena = make([]byte, 0, 16<<10)
 	}
 	start := len(c.arena)
-	c.arena = bundle.AppendFrozen(c.arena, &p, bundle.MeshInfo{DSeq: e.DSeq, Message: h.Message, QoS: h.QoS, Count: h.Count})
+	c.arena = bundle.AppendFrozen(c.arena, &p, bundle.MeshInfo{DSeq: e.DSeq, Message: h.Message, QoS: h.QoS, Count: h.Count, Groups: groups})
 	e.Frozen = c.arena[start:len(c.arena):len(c.arena)]
 	return e
 }

@@ -22,8 +22,10 @@ type room struct {
 	joined  int64 // messages in open batches, which will be puts
 	large   int64 // state of the present batch that may be large
 
-	moves   []move // deliveries that could not be readdressed
-	regions bool   // something held for a region could not be moved on
+	moves   []move        // deliveries that could not be readdressed
+	regions bool          // something held for a region could not be moved on
+	groups  bool          // something could not go to another member of its group
+	ended   []store.Queue // of sessions that ended, with such messages
 }
 
 // move is a Readdress that waits for room.
@@ -58,6 +60,7 @@ func (c *Core) Room(now time.Time, limit int64) {
 	}
 	c.heldDirty = c.heldDirty || c.room.regions
 	c.room.regions = false
+	c.roomForGroups()
 	for _, g := range c.held {
 		if !g.loading {
 			c.drain(g)
@@ -130,7 +133,7 @@ func (c *Core) mayStore(h *store.Header, s *Submission, r *recipients) bool {
 		}
 	}
 	for _, q := range r.batched {
-		cost += joinCost(h, int64(h.Size), q.Name)
+		cost += joinCost(h, int64(h.Size), q.Name) + int64(len(q.groups))
 	}
 	if s.Retain {
 		cost += retainCost(s)
@@ -173,7 +176,7 @@ func (c *Core) arrivalCost(h *store.Header, size int64, remote bool) int64 {
 	if remote {
 		c.table.Wants(h.Topic, func(a addr.Node) { n += joinCost(h, size, a.String()) })
 	}
-	return n
+	return n + c.groupCost(h, c.groupsOf(h.Topic, asked{remote: true}))
 }
 
 // incomingCost is what a bundle of a peer costs at most, however it is put.

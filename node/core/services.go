@@ -41,9 +41,14 @@ func (c *Core) serveService(s *server) (storing bool) {
 			return storing
 		}
 		s.flying[i.Header.Seq] = i
-		c.cur.Deliver = append(c.cur.Deliver, Delivery{
+		d := Delivery{
 			Service: s.name, Conn: s.conn, Header: i.Header, Entry: i.Entry, Dup: i.Sent > 1, Blob: i.Blob, Life: i.Header.Expires - c.now,
-		})
+		}
+		if s.name == ServiceLive && len(i.Entry.Frozen) > 0 {
+			du, _ := parseDuty(i.Entry.Frozen)
+			d.Members, d.Only = du.members, du.only
+		}
+		c.cur.Deliver = append(c.cur.Deliver, d)
 	}
 	return false
 }

@@ -62,6 +62,9 @@ type session struct {
 	outlet   *storeforward.Outlet
 	flying   map[uint64]*storeforward.Item // by Seq
 	packets  map[uint16]bool               // in use by flying
+	sentTo   uint64                        // newest item that was sent
+	sentOld  uint64                        // of items of an earlier boot, the newest that may have been sent
+	from     store.LSN                     // nothing is offered before this is durable
 	settled  []gatedCount                  // acknowledged by the device, not yet durable
 	unstable int                           // sum of settled
 }
@@ -71,8 +74,7 @@ type subscription struct {
 	session *session
 }
 
-// matches is the filter without $share/GROUP/. Groups are the broker's; the
-// mesh only hears of the interest.
+// matches is the filter without $share/GROUP/.
 func (s *subscription) matches() string {
 	if _, rest, ok := interest.ParseShare(s.Filter); ok {
 		return rest
@@ -91,6 +93,7 @@ func (c *Core) OpenSession(now time.Time, o SessionOpen) SessionState {
 	c.at(now)
 	s := c.sessions[o.Client]
 	if s != nil && o.Clean {
+		c.landFlights(s)
 		c.endSession(s)
 		s = nil
 	}
@@ -122,6 +125,8 @@ func (c *Core) OpenSession(now time.Time, o SessionOpen) SessionState {
 	if !same {
 		c.keep(s)
 	}
+	c.groupsMoved(s)
+	c.noteConn(s)
 	c.m.Hot(s.outlet)
 	c.reply(Reply{Token: o.Token})
 	return state
@@ -153,6 +158,8 @@ func (c *Core) CloseSession(now time.Time, client string, conn uint64, expiry ui
 		c.endSession(s)
 		return
 	}
+	c.groupsMoved(s)
+	c.noteConn(s)
 	if expiry != NeverExpires {
 		s.ends = c.now + int64(expiry)*1000
 		c.away = append(c.away, s)
@@ -196,6 +203,7 @@ func (c *Core) EndSession(now time.Time, token uint64, client string) {
 }
 
 func (c *Core) endSession(s *session) {
+	c.sentOld[s.id] = max(s.sentOld, c.sentOld[s.id])
 	c.unsubscribe(s, nil)
 	delete(c.sessions, s.id)
 	c.away = slices.DeleteFunc(c.away, func(o *session) bool { return o == s })
@@ -203,6 +211,9 @@ func (c *Core) endSession(s *session) {
 		q := store.Queue{Kind: store.ToSession, Name: s.id, Class: class}
 		c.m.RerouteOne(q)
 		c.purge(q)
+	}
+	if c.lastSeq(s.id) == 0 {
+		delete(c.sentOld, s.id)
 	}
 	numbers := store.Queue{Kind: store.ToSession, Name: s.id}
 	if d := c.dests[numbers]; d != nil {
@@ -217,7 +228,8 @@ func (c *Core) endSession(s *session) {
 }
 
 // purge ends what an ended session left in a queue, as far as it is windowed;
-// the rest follows as it is loaded.
+// the rest follows as it is loaded. What was for a group goes on to another
+// member.
 func (c *Core) purge(name store.Queue) {
 	q := c.m.Lookup(name)
 	if q == nil {
@@ -227,13 +239,22 @@ func (c *Core) purge(name store.Queue) {
 	if s := c.sessions[name.Name]; s != nil {
 		upTo = s.purgedTo
 	}
+	sentOld, known := c.sentOld[name.Name]
+	if !known { // it ended in an earlier boot
+		sentOld = c.bootSeq
+	}
 	for i := q.Head(); i != nil && i.Header.Seq <= upTo; {
 		next := i.Next()
-		c.stats.Ended[bundle.SessionEnded]++
-		c.m.Release(i)
+		if !c.handOn(i, sentOld) {
+			c.stats.Ended[bundle.SessionEnded]++
+			c.m.Release(i)
+		}
 		i = next
 	}
 	if upTo == ^uint64(0) {
+		if c.lastSeq(name.Name) == 0 {
+			delete(c.sentOld, name.Name)
+		}
 		c.m.Retire(name)
 	}
 }
@@ -248,13 +269,17 @@ func (c *Core) Subscribe(now time.Time, token uint64, client string, subs []Subs
 		return
 	}
 	for _, sub := range subs {
+		if !c.mayJoin(sub.Filter) {
+			c.reply(Reply{Token: token, Reason: bundle.QuotaExceeded})
+			return
+		}
+	}
+	for _, sub := range subs {
 		if at := slices.IndexFunc(s.subs, func(o *subscription) bool { return o.Filter == sub.Filter }); at >= 0 {
 			s.subs[at].Subscription = sub
 			continue
 		}
-		n := &subscription{sub, s}
-		s.subs = append(s.subs, n)
-		c.subs.Add(n.matches(), n)
+		c.attach(s, sub)
 	}
 	c.subscribed(s, token)
 }
@@ -270,6 +295,17 @@ func (c *Core) Unsubscribe(now time.Time, token uint64, client string, filters [
 	c.reply(Reply{Token: token})
 }
 
+// attach adds a filter to a session.
+func (c *Core) attach(s *session, sub Subscription) {
+	n := &subscription{sub, s}
+	s.subs = append(s.subs, n)
+	if n.shared() {
+		c.joinGroup(n, n.matches())
+	} else {
+		c.subs.Add(sub.Filter, n)
+	}
+}
+
 func (c *Core) subscribed(s *session, token uint64) {
 	c.advertDirty, c.heldDirty, c.cur.Changed = true, true, true
 	c.keep(s)
@@ -282,7 +318,11 @@ func (c *Core) unsubscribe(s *session, filters []string) {
 		if filters != nil && !slices.Contains(filters, sub.Filter) {
 			return false
 		}
-		c.subs.Remove(sub.matches(), sub)
+		if sub.shared() {
+			c.leaveGroup(sub)
+		} else {
+			c.subs.Remove(sub.Filter, sub)
+		}
 		return true
 	})
 	c.advertDirty, c.cur.Changed = true, true
@@ -292,6 +332,9 @@ func (c *Core) unsubscribe(s *session, filters []string) {
 func (c *Core) serveSession(s *session) (storing bool) {
 	if s.conn == 0 {
 		return false
+	}
+	if s.from > c.gate.persisted {
+		return true
 	}
 	// A delivery counts until its end is durable: this bounds what a device
 	// may get again after a crash.
@@ -315,13 +358,14 @@ func (c *Core) serveSession(s *session) (storing bool) {
 			return false
 		}
 		s.flying[i.Header.Seq], s.packets[id] = i, true
+		s.sentTo = max(s.sentTo, i.Header.Seq)
 		if i.Entry.State == store.Received {
 			c.cur.Deliver = append(c.cur.Deliver, s.release(i))
 			continue
 		}
 		c.cur.Deliver = append(c.cur.Deliver, Delivery{
 			Session: s.id, Conn: s.conn, Header: i.Header, Entry: i.Entry, PacketID: id,
-			Dup: i.Sent > 1 || i.Header.Seq <= c.bootSeq, SubIDs: s.subIDs(i.Header.Topic),
+			Dup: i.Sent > 1 || i.Header.Seq <= c.bootSeq, SubIDs: s.subIDs(i.Header.Topic, i.Entry.Frozen),
 			Retain: s.keepsRetain(i.Header), Blob: i.Blob, Life: i.Header.Expires - c.now,
 		})
 	}
@@ -433,10 +477,12 @@ func (c *Core) noteInbound(p *Submission) {
 	}
 }
 
-// subIDs returns the subscription identifiers of the filters that match.
-func (s *session) subIDs(topic string) (ids []int) {
+// subIDs returns the subscription identifiers of the filters that match, and
+// of the groups in whose turn the session got it.
+func (s *session) subIDs(topic string, groups []byte) (ids []int) {
+	d, _ := parseDuty(groups)
 	for _, sub := range s.subs {
-		if sub.ID != 0 && interest.Match(sub.Filter, topic) {
+		if sub.ID != 0 && (interest.Match(sub.Filter, topic) || slices.Contains(d.filters, sub.Filter)) {
 			ids = append(ids, sub.ID)
 		}
 	}
@@ -462,10 +508,21 @@ type savedSession struct {
 	Expiry   uint32         `json:"expiry"`
 	PurgedTo uint64         `json:"purged,omitempty"`
 	Subs     []Subscription `json:"subs,omitempty"`
+
+	// Of a member of groups: what it may have been sent when this was written,
+	// and how many more since, in each class; 0: it was away.
+	Sent   uint64 `json:"sent,omitempty"`
+	Window int    `json:"window,omitempty"`
 }
 
 func (s *session) save() []byte {
 	saved := savedSession{Expiry: s.expiry, PurgedTo: s.purgedTo}
+	if s.member() {
+		saved.Sent = s.sentTo
+		if s.conn != 0 {
+			saved.Window = s.window
+		}
+	}
 	for _, sub := range s.subs {
 		saved.Subs = append(saved.Subs, sub.Subscription)
 	}

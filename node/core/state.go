@@ -207,9 +207,15 @@ func (c *Core) Restore(now time.Time, p Persistent) error {
 			return err
 		}
 	}
+	if err := c.restoreSent(p); err != nil {
+		return err
+	}
 	for _, q := range sum.Queues {
 		if key, ok := parseOrigin(q.Queue.Name, q.Queue.Class); ok && q.Queue.Kind == store.ToOrder {
 			c.leg(key, 1).loading = true
+		}
+		if isHeldFor(q.Queue) {
+			c.holding[q.Queue.Name] = true
 		}
 	}
 	boot++
@@ -324,10 +330,9 @@ func (c *Core) restoreSession(client string, value []byte) error {
 		flying: map[uint64]*storeforward.Item{}, packets: map[uint16]bool{},
 	}
 	s.outlet = storeforward.NewOutlet(s)
+	s.sentTo, s.sentOld, s.window = saved.Sent, saved.Sent, saved.Window
 	for _, sub := range saved.Subs {
-		n := &subscription{sub, s}
-		s.subs = append(s.subs, n)
-		c.subs.Add(n.matches(), n)
+		c.attach(s, sub)
 	}
 	if saved.Expiry != NeverExpires {
 		// The time of the disconnect is lost with the crash: it counts from now.

@@ -17,6 +17,7 @@ type Stats struct {
 	OutOfOrder  uint64                    // messages that came after their gap was given up
 	HeldBack    uint64                    // messages that waited for what came before
 	GapsGivenUp uint64                    // messages no longer waited for
+	Regrouped   uint64                    // messages handed on to another member of their group
 	Forgotten   uint64                    // Keys forgotten before their time, for want of room
 }
 

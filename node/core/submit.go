@@ -39,14 +39,14 @@ func (c *Core) submit(s *Submission) {
 	ttl := s.TTL
 	var route policy.Route
 	routed := false
-	if s.Topic != "" && s.Session == "" && s.To.IsZero() && s.Region.IsZero() {
+	if s.Topic != "" && s.Session == "" && s.To.IsZero() && s.Region.IsZero() && len(s.Groups) == 0 {
 		if route, routed = c.routes.ForTopic(s.Topic); routed && route.HasClass {
 			h.Class = route.Class
 		}
 		ttl = cmp.Or(ttl, route.TTL)
 	}
 	h.Expires = c.now + cmp.Or(ttl, c.settings.TTL).Milliseconds()
-	if s.QoS == 0 && s.To.IsZero() && s.Session == "" && s.Region.IsZero() && !(routed && len(route.To) > 0) {
+	if s.QoS == 0 && s.To.IsZero() && s.Session == "" && s.Region.IsZero() && len(s.Groups) == 0 && !(routed && len(route.To) > 0) {
 		c.volatile(h, s)
 		return
 	}
@@ -74,6 +74,9 @@ func (c *Core) submit(s *Submission) {
 func (c *Core) addressees(h *store.Header, s *Submission, route policy.Route) (recipients, bundle.Reason) {
 	var r recipients
 	switch {
+	case len(s.Groups) > 0:
+		d := duty{filters: s.Groups}
+		c.reshare(h, d, asked{remote: s.Topic[0] != '$'}, &r)
 	case s.Session != "":
 		if ses := c.sessions[s.Session]; ses != nil && ses.durable() {
 			r.entries = []store.Entry{{
@@ -84,10 +87,11 @@ func (c *Core) addressees(h *store.Header, s *Submission, route policy.Route) (r
 	case !s.To.IsZero():
 		if s.To == c.cfg.Self && s.Service == ServiceMQTT {
 			c.matchLocal(h, s.Client, &r)
+			c.share(h, c.groupsOf(h.Topic, asked{}), asked{}, false, &r)
 		} else if s.To == c.cfg.Self {
 			r.entries = []store.Entry{{Queue: store.Queue{Kind: store.ToService, Name: s.Service, Class: h.Class}}}
 		} else {
-			r.add(c.outbound(h, store.Queue{Kind: store.ToNode, Name: s.To.String(), Class: h.Class}))
+			r.add(c.outbound(h, store.Queue{Kind: store.ToNode, Name: s.To.String(), Class: h.Class}, everyGroup(s)), "")
 		}
 	case !s.Region.IsZero():
 		return c.toRegions(h, s, policy.Route{To: []addr.Region{s.Region}})
@@ -100,6 +104,16 @@ func (c *Core) addressees(h *store.Header, s *Submission, route policy.Route) (r
 		return r, bundle.NoSubscriber
 	}
 	return r, bundle.OK
+}
+
+// everyGroup is what a publication for one node says of groups: those that it
+// has, whatever they are.
+func everyGroup(s *Submission) string {
+	if s.Service != ServiceMQTT || s.Topic == "" {
+		return ""
+	}
+	d := duty{all: true}
+	return string(d.encode())
 }
 
 // toRegions sends a publication to the first region of its route that is up,
@@ -123,7 +137,7 @@ func (c *Core) toRegions(h *store.Header, s *Submission, route policy.Route) (re
 		return recipients{elsewhere: true}, bundle.NoRoute
 	}
 	r := recipients{elsewhere: true}
-	r.add(c.leaver(h)(h, store.Queue{Kind: store.ToRegion, Name: to.String(), Class: h.Class}))
+	r.add(c.leaver(h)(h, store.Queue{Kind: store.ToRegion, Name: to.String(), Class: h.Class}, ""), "")
 	return r, bundle.OK
 }
 
@@ -150,11 +164,13 @@ func (c *Core) accept(h *store.Header, s *Submission, r recipients, reason bundl
 		h.Seq, h.Entries = c.m.NextSeq(), r.entries
 		c.m.Put(h, s.Blob)
 	}
-	if r.live && reason == bundle.OK && s.Client == "" {
-		c.live(Live{Message: h.Message, Topic: s.Topic, Life: h.Expires - c.now, Blob: s.Blob})
+	reply := Reply{Token: s.Token, Reason: reason, Message: h.Message, Elsewhere: r.elsewhere}
+	if reason == bundle.OK && s.Client == "" {
+		c.liveTo(h, &r, s.Blob)
+	} else {
+		reply.Members = r.members
 	}
 	c.stats.Submitted[reason]++
-	reply := Reply{Token: s.Token, Reason: reason, Message: h.Message, Elsewhere: r.elsewhere}
 	if reason == bundle.OK && len(r.batched) > 0 {
 		c.join(h, s.Blob, r.batched, &reply, !s.Key.IsZero())
 		return
@@ -201,15 +217,18 @@ func (c *Core) volatile(h *store.Header, s *Submission) {
 		n, _ := addr.ParseNode(e.Queue.Name)
 		c.passOn(n, &Volatile{Header: h, Entry: e, Blob: s.Blob, Life: h.Expires - c.now})
 	}
-	if r.live && s.Client == "" {
-		c.live(Live{Message: h.Message, Topic: s.Topic, Life: h.Expires - c.now, Blob: s.Blob})
-	}
 	reason := bundle.OK
 	if r.empty() {
 		reason = bundle.NoSubscriber
 	}
 	c.stats.Submitted[reason]++
-	c.reply(Reply{Token: s.Token, Reason: reason})
+	reply := Reply{Token: s.Token, Reason: reason}
+	if s.Client == "" {
+		c.liveTo(h, &r, s.Blob)
+	} else {
+		reply.Members = r.members
+	}
+	c.reply(reply)
 }
 
 // passOn sends a volatile bundle towards a node if the way is up.

@@ -217,6 +217,9 @@ func (c *Core) waitsFor(i *storeforward.Item) string {
 	case store.ToOrder:
 		return "a message sent before it, to keep the order"
 	case store.ToService:
+		if isHeldFor(q) {
+			return "a member of the shared subscription " + q.Name + " in reach"
+		}
 		if s := c.services[q.Name]; s != nil && s.closed {
 			return "the local service " + q.Name + ", which is closed"
 		}
@@ -287,6 +290,11 @@ func (c *Core) Snapshot() *Snapshot {
 		if n != c.cfg.Self {
 			for _, f := range a.Interest {
 				s.beyond.Add(f, struct{}{})
+			}
+			for _, g := range a.Groups {
+				if _, f, ok := interest.ParseShare(g.Filter); ok {
+					s.beyond.Add(f, struct{}{})
+				}
 			}
 		}
 	}

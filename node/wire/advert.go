@@ -25,7 +25,7 @@ type Advert struct {
 func (Advert) Type() Type { return TypeAdvert }
 
 func (f Advert) append(dst []byte) []byte {
-	dst = cbor.AppendArray(dst, 7)
+	dst = cbor.AppendArray(dst, 8)
 	dst = cbor.AppendText(dst, f.Node.String())
 	dst = cbor.AppendText(dst, f.Region.String())
 	dst = cbor.AppendUint(dst, f.Seq)
@@ -44,7 +44,12 @@ func (f Advert) append(dst []byte) []byte {
 	}
 	dst = cbor.AppendArray(dst, 3)
 	dst = cbor.AppendUint(cbor.AppendUint(dst, f.Fleet.Applied), f.Fleet.Refused)
-	return appendClipped(dst, f.Fleet.Reason, maxFleetReason)
+	dst = appendClipped(dst, f.Fleet.Reason, maxFleetReason)
+	dst = cbor.AppendArray(dst, len(f.Groups))
+	for _, g := range f.Groups {
+		dst = cbor.AppendBool(cbor.AppendText(cbor.AppendArray(dst, 2), g.Filter), g.Online)
+	}
+	return dst
 }
 
 func parseAdvert(outer *cbor.Reader) (f Advert) {
@@ -62,6 +67,10 @@ func parseAdvert(outer *cbor.Reader) (f Advert) {
 	inner := fields(r, 3)
 	f.Fleet = routing.FleetState{Applied: r.Uint(), Refused: r.Uint(), Reason: r.TextMax(maxFleetReason)}
 	rest(r, inner)
+	if more > 0 {
+		f.Groups = list(r, routing.MaxGroups, "groups", readGroup)
+		more--
+	}
 	rest(r, more)
 	*outer = inside
 	return f
@@ -84,6 +93,13 @@ func readService(r *cbor.Reader) (s routing.ServiceState) {
 	s.Name, s.Up = r.TextMax(maxServiceName), r.Bool()
 	rest(r, more)
 	return s
+}
+
+func readGroup(r *cbor.Reader) (g routing.GroupState) {
+	more := fields(r, 2)
+	g.Filter, g.Online = r.TextMax(maxFilter), r.Bool()
+	rest(r, more)
+	return g
 }
 
 // list reads an array of at most most items, nil when it has none.

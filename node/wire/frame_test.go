@@ -34,6 +34,8 @@ func samples() map[string]Frame {
 		Services:  []routing.ServiceState{{Name: "historian", Up: true}, {Name: "ssh"}},
 		Fleet:     routing.FleetState{Applied: 12, Refused: 11, Reason: "revision 11: port 5432 is taken"},
 	}
+	grouped := full
+	grouped.Groups = []routing.GroupState{{Filter: "$share/g/plant/#", Online: true}, {Filter: "$share/h/cmd"}}
 	return map[string]Frame{
 		"hello": Hello{
 			Version: Version, Node: luna, Region: addr.MustRegion("luna"), Incarnation: 0x9f3a2, Boot: 4,
@@ -43,9 +45,10 @@ func samples() map[string]Frame {
 			Version: math.MaxUint16, Node: luna, Incarnation: math.MaxUint32, Boot: math.MaxUint64,
 			MaxFrame: math.MaxUint32, Software: strings.Repeat("x", MaxSoftware),
 		},
-		"advert":        Advert{full},
-		"advert, empty": Advert{routing.Advert{Node: luna}},
-		"transfer":      Transfer{Class: bundle.Telemetry, XID: 57, Bundle: sampleBundle()},
+		"advert":         Advert{full},
+		"advert, groups": Advert{grouped},
+		"advert, empty":  Advert{routing.Advert{Node: luna}},
+		"transfer":       Transfer{Class: bundle.Telemetry, XID: 57, Bundle: sampleBundle()},
 		"transfer, large": Transfer{
 			Class: bundle.Bulk, XID: math.MaxUint64,
 			Bundle: make([]byte, 1<<20),

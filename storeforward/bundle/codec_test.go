@@ -73,6 +73,8 @@ func TestRoundTrip(t *testing.T) {
 		payload string
 	}{
 		{"plain", samplePrimary(), sampleMesh(), sampleHop(), "21.5"},
+		{"for groups", samplePrimary(), MeshInfo{DSeq: 13, Message: sampleMesh().Message, QoS: 1, Groups: "\x00\x01g"}, sampleHop(), "21.5"},
+		{"a batch for groups", samplePrimary(), MeshInfo{DSeq: 13, Message: sampleMesh().Message, Count: 3, Groups: "g"}, sampleHop(), "21.5"},
 		{"fragment", fragment, sampleMesh(), sampleHop(), "part"},
 		{"no clock, a region", clockless, sampleMesh(), Hop{Age: time.Hour, HopLimit: 255, HopCount: 255}, "x"},
 		{"ipn", foreign, largest, Hop{Prev: addr.IPN(4, 0), NoAge: true}, strings.Repeat("x", 70000)},

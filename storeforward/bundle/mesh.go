@@ -14,6 +14,7 @@ type MeshInfo struct {
 	DSeq    uint64 // contiguous per (source, destination, class) from 1; orders and dedups
 	Message ID     // the message carried; its Node is the ingress node, often the source
 	QoS     uint8  // MQTT QoS of the publication, 0 to 2
+	Groups  string // shared subscriptions that its destination was chosen for, as package core writes them; "" for none
 	Count   uint16 // messages carried when the payload is a batch, of which Message is the first; else 0
 }
 
@@ -31,7 +32,10 @@ func appendMesh(dst []byte, source addr.EID, m MeshInfo) []byte {
 	}
 	var scratch [96]byte
 	n := 5
-	if m.Count > 0 {
+	switch {
+	case m.Groups != "":
+		n = 7
+	case m.Count > 0:
 		n = 6
 	}
 	d := cbor.AppendArray(scratch[:0], n)
@@ -40,8 +44,11 @@ func appendMesh(dst []byte, source addr.EID, m MeshInfo) []byte {
 	d = cbor.AppendText(d, name)
 	d = cbor.AppendUint(d, uint64(m.Message.Seq))
 	d = cbor.AppendUint(d, uint64(m.QoS))
-	if m.Count > 0 {
+	if n > 5 {
 		d = cbor.AppendUint(d, uint64(m.Count))
+	}
+	if n > 6 {
+		d = append(cbor.AppendBytesHead(d, len(m.Groups)), m.Groups...)
 	}
 	return AppendBlock(dst, Block{Type: TypeMesh, Number: meshNumber, Flags: BlockReplicate, Data: d})
 }
@@ -61,6 +68,10 @@ func readMesh(data []byte, offset int, p *Primary, old addr.Node) (m MeshInfo, e
 	m.QoS = uint8(r.UintMax(2))
 	if n > 5 {
 		m.Count = uint16(r.UintMax(math.MaxUint16))
+		n--
+	}
+	if n > 5 {
+		m.Groups = string(r.Bytes())
 		n--
 	}
 	r.SkipN(n - 5)

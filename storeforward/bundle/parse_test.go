@@ -155,7 +155,7 @@ func TestMeshBlock(t *testing.T) {
 	ok := MeshInfo{DSeq: 9, Message: ID{addr.MustNode("a"), 5}, QoS: 2}
 	tests := []struct{ name, primary, data, want string }{
 		{"good", farhop, "8501096161" + "0502", ""},
-		{"more items", farhop, "8701096161" + "050200f6", ""},
+		{"more items", farhop, "8801096161" + "05020040f6", ""},
 		{"version 2", farhop, "8502096161" + "0502", "not version 1"},
 		{"not an array", farhop, "010203", "want an array"},
 		{"item missing", farhop, "8401096161" + "05", "at least 5"},

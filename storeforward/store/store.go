@@ -56,7 +56,7 @@ type Entry struct {
 	DSeq   uint64          // contiguous per (origin, destination, class) from 1; orders and dedups
 	QoS    uint8           // MQTT QoS of delivery, for sessions
 	State  EntryState
-	Frozen []byte // primary and immutable extension blocks, encoded; nil for local queues
+	Frozen []byte // primary and immutable extension blocks, encoded; of local queues what the owner keeps there, as a rule nil
 }
 
 // Header is all that the core knows of a message; the payload stays outside.

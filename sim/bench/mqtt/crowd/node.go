@@ -45,3 +45,6 @@ func (alone) Wanted(string) bool { return false }
 
 // Kept implements broker.Node.
 func (alone) Kept(bundle.Reason) {}
+
+// Regroup implements broker.Node: nobody else is there.
+func (alone) Regroup(*broker.Message, []string) {}

@@ -1,0 +1,155 @@
+package core
+
+import (
+	"encoding/binary"
+	"slices"
+
+	"github.com/farhop/farhop/routing/addr"
+)
+
+// Member is one client of this node that gets a message for a shared
+// subscription. Filter is what it subscribed to: "$share/GROUP/FILTER".
+type Member struct{ Client, Filter string }
+
+// duty says what a copy of a message has to do with shared subscriptions. It
+// travels in the mesh block of a bundle, and lies with what waits here: in the
+// place of the frozen blocks, which local queues have none of.
+//
+//	of a bundle      for which groups its destination was chosen
+//	of a session     for which groups it got the message
+//	of ServiceLive   which clients get it
+//	of a group held  the group, until there is a member
+type duty struct {
+	only    bool     // the groups' alone: whoever else wants the message had it
+	all     bool     // every group of the destination, which the sender does not know
+	filters []string // "$share/GROUP/FILTER"
+	passed  []pass   // nodes where nobody was
+	members []Member
+}
+
+// pass is a node that handed a message of a group on for want of a member. It
+// gets it back only when it has told, since then, of another one.
+type pass struct {
+	node addr.Node
+	seq  uint64 // the advert it had told by then
+}
+
+// Limits of a duty.
+const (
+	maxDuty    = 4096      // filters, or members
+	maxFilters = 128 << 10 // bytes of the filters in one bundle, whose frame leaves room for them
+	maxPassed  = 16        // nodes; beyond that it waits where it is
+)
+
+const (
+	dutyOnly = 1 << iota
+	dutyAll
+)
+
+// none reports whether shared subscriptions are no matter.
+func (d *duty) none() bool { return !d.all && len(d.filters)+len(d.members) == 0 }
+
+// encode writes the flags, the filters, node and advert of those passed, and
+// client and filter of the members, each list after its length.
+func (d *duty) encode() []byte {
+	flags := byte(0)
+	if d.only {
+		flags |= dutyOnly
+	}
+	if d.all {
+		flags |= dutyAll
+	}
+	b := []byte{flags}
+	text := func(s string) { b = append(binary.AppendUvarint(b, uint64(len(s))), s...) }
+	b = binary.AppendUvarint(b, uint64(len(d.filters)))
+	for _, f := range d.filters {
+		text(f)
+	}
+	b = binary.AppendUvarint(b, uint64(len(d.passed)))
+	for _, p := range d.passed {
+		text(p.node.String())
+		b = binary.AppendUvarint(b, p.seq)
+	}
+	b = binary.AppendUvarint(b, uint64(len(d.members)))
+	for _, m := range d.members {
+		text(m.Client)
+		text(m.Filter)
+	}
+	return b
+}
+
+// parseDuty reads what encode wrote; nothing is the zero duty. What a later
+// version adds at the end is ignored.
+func parseDuty(b []byte) (d duty, err error) {
+	if len(b) == 0 {
+		return duty{}, nil
+	}
+	if len(b) > 2*maxFilters {
+		return duty{}, errDamaged
+	}
+	r := dutyReader{b: b[1:]}
+	d.only, d.all = b[0]&dutyOnly != 0, b[0]&dutyAll != 0
+	for range r.count(maxDuty) {
+		d.filters = append(d.filters, r.text())
+	}
+	for range r.count(maxPassed) {
+		var p pass
+		if p.node, err = addr.ParseNode(r.text()); err != nil {
+			return duty{}, errDamaged
+		}
+		p.seq = r.number()
+		d.passed = append(d.passed, p)
+	}
+	for range r.count(maxDuty) {
+		m := Member{Client: r.text()}
+		m.Filter = r.text()
+		d.members = append(d.members, m)
+	}
+	if r.bad {
+		return duty{}, errDamaged
+	}
+	return d, nil
+}
+
+type dutyReader struct {
+	b   []byte
+	bad bool
+}
+
+func (r *dutyReader) number() uint64 {
+	v, n := binary.Uvarint(r.b)
+	if n <= 0 {
+		r.b, r.bad = nil, true
+		return 0
+	}
+	r.b = r.b[n:]
+	return v
+}
+
+// count reads a length. No element is shorter than a byte.
+func (r *dutyReader) count(most int) int {
+	n := r.number()
+	if n > uint64(min(most, len(r.b))) {
+		r.b, r.bad = nil, true
+		return 0
+	}
+	return int(n)
+}
+
+func (r *dutyReader) text() string {
+	n := r.number()
+	if n > uint64(len(r.b)) {
+		r.b, r.bad = nil, true
+		return ""
+	}
+	s := string(r.b[:n])
+	r.b = r.b[n:]
+	return s
+}
+
+// withPass adds a node that hands the message on.
+func (d duty) withPass(n addr.Node, seq uint64) duty {
+	d.passed = slices.DeleteFunc(slices.Clone(d.passed), func(p pass) bool { return p.node == n })
+	d.passed = append(d.passed, pass{n, seq})
+	return d
+}
