@@ -74,6 +74,22 @@ func (b *Broker) DeliverLive(m *Message, members []Member, only bool) {
 	b.routeChosen(m, members, only)
 }
 
+// DeliverRetained delivers what was kept of a topic, as such, to the live
+// sessions that subscribed before this node had it: not to members of groups,
+// and not to those that want none (MQTT 5, 3.3.1.3). It never blocks.
+func (b *Broker) DeliverRetained(m *Message) {
+	for _, s := range b.live.plain(m.Topic) {
+		if s.opt.RetainHandling == 2 || s.c.persistent || !s.c.mayReceive(m.Topic, s.partly) {
+			continue
+		}
+		d := delivery{m: m, qos: min(s.opt.QoS, m.QoS), retain: true}
+		if s.opt.ID != 0 {
+			d.subIDs = []int{s.opt.ID}
+		}
+		s.c.enqueueLive(d)
+	}
+}
+
 // TakenOver ends a connection whose client is now at another node (DISCONNECT
 // 0x8E) without its will, and cancels a will that still waits for its delay.
 // A newer connection than conn is left alone.

@@ -143,6 +143,7 @@ func (a *agent) configure() {
 	settings := core.Settings{
 		TTL: time.Duration(a.local.Delivery.TTL), OrderWait: time.Duration(a.local.Delivery.OrderWait),
 		Services: services, Fleet: state, Quotas: quotas, Batch: batching(a.local.Delivery.Batch),
+		Retained: core.RetainedSettings{Horizon: time.Duration(a.local.Delivery.Horizon)},
 	}
 	a.loop.in.put(func(now time.Time, c *core.Core) { c.Configure(now, settings, table) })
 }

@@ -174,7 +174,7 @@ func (ls *links) parse(n *session, b []byte) *core.Incoming {
 		in.Bad = bundle.Malformed
 		return in
 	}
-	in.Topic, in.Retain = m.Topic, m.Retain
+	in.Topic, in.Retain, in.Said = m.Topic, m.Retain, said(&m)
 	return in
 }
 
@@ -189,7 +189,7 @@ func unfold(in *core.Incoming, data []byte) ([]core.Part, error) {
 		}
 		seq := bundle.NewSequence(first.Incarnation(), first.Class(), first.Count()+number-1)
 		parts = append(parts, core.Part{
-			Message: bundle.ID{Node: in.Message.Node, Seq: seq}, QoS: m.QoS, Retain: m.Retain, Topic: m.Topic,
+			Message: bundle.ID{Node: in.Message.Node, Seq: seq}, QoS: m.QoS, Retain: m.Retain, Topic: m.Topic, Said: said(&m),
 			Blob: &store.Blob{B: bundle.AppendPayload(make([]byte, 0, len(message)+bundle.PayloadOverhead), message)},
 		})
 		return nil

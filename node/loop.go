@@ -28,6 +28,8 @@ type loop struct {
 	closeBy func(link uint64, reason string)
 	deliver *mailbox[any] // core.Delivery or core.Live
 	loads   *mailbox[storeforward.Load]
+	fetches *mailbox[core.Fetch]
+	keep    func(core.Keep) // the broker's copy of retained messages
 	changed func(*core.Snapshot)
 
 	tokens map[uint64]func(core.Reply) // loop goroutine only
@@ -42,7 +44,7 @@ var errHalted = errors.New("the node stops: its store failed")
 
 func newLoop(c *core.Core, s store.Store, cl *clock, log *slog.Logger) *loop {
 	return &loop{
-		core: c, store: s, clock: cl, log: log, in: newInbox(), deliver: newMailbox[any](), loads: newMailbox[storeforward.Load](),
+		core: c, store: s, clock: cl, log: log, in: newInbox(), deliver: newMailbox[any](), loads: newMailbox[storeforward.Load](), fetches: newMailbox[core.Fetch](),
 		tokens: map[uint64]func(core.Reply){}, failed: make(chan error, 1),
 	}
 }
@@ -96,17 +98,25 @@ func (l *loop) perform(e *core.Effects) {
 	for _, s := range e.Sends {
 		l.send(s.Link, s.Frame)
 	}
+	for _, r := range e.Replies {
+		if f := l.tokens[r.Token]; f != nil {
+			delete(l.tokens, r.Token)
+			f(r)
+		}
+	}
+	// After the replies, and before the live: who subscribes in between gets
+	// the newest, once.
+	for _, k := range e.Keeps {
+		l.keep(k)
+	}
 	for _, d := range e.Deliver {
 		l.deliver.put(d)
 	}
 	for _, v := range e.Live {
 		l.deliver.put(v)
 	}
-	for _, r := range e.Replies {
-		if f := l.tokens[r.Token]; f != nil {
-			delete(l.tokens, r.Token)
-			f(r)
-		}
+	for _, f := range e.Fetches {
+		l.fetches.put(f)
 	}
 	for _, ld := range e.Loads {
 		l.loads.put(ld)

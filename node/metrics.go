@@ -19,6 +19,7 @@ type coreMetrics struct {
 	duplicates, outOfOrder, heldBack, gaps, volatile    *prometheus.Desc
 	messages, storeBytes, fileBytes, damaged, forgotten *prometheus.Desc
 	regrouped                                           *prometheus.Desc
+	retained                                            *prometheus.Desc
 	queued, queuedBytes, room                           *prometheus.Desc
 }
 
@@ -48,6 +49,7 @@ func newCoreMetrics(n *Node) *coreMetrics {
 		damaged:     d("store_damaged", "Places where the disk returned other bytes than were written, since the start."),
 		forgotten:   d("keys_forgotten_total", "Keys of outside work forgotten before their time, for want of room."),
 		regrouped:   d("group_messages_moved_total", "Messages of shared subscriptions that went on to another member."),
+		retained:    d("retained_total", "What happened to retained messages of other nodes: stale, refused for want of room, ahead of our clock, given by comparing, doubted after a long time out of touch; and steps of comparisons.", "what"),
 		queued:      d("queue_bundles", "Bundles that wait, by class.", "class"),
 		queuedBytes: d("queue_bytes", "Bytes that wait, by class.", "class"),
 	}
@@ -96,6 +98,12 @@ func (m *coreMetrics) Collect(ch chan<- prometheus.Metric) {
 		{m.regrouped, s.Regrouped},
 	} {
 		count(c.d, c.n)
+	}
+	for what, n := range map[string]uint64{
+		"stale": s.RetainedStale, "refused": s.RetainedRefused, "ahead": s.StampsAhead, "given": s.Given, "doubted": s.Doubted,
+		"compared": s.Compared, "compare-dropped": s.CompareDropped,
+	} {
+		count(m.retained, n, what)
 	}
 	st := m.n.store.stats()
 	gauge(m.messages, int64(st.Messages))

@@ -2,13 +2,11 @@ package node
 
 import (
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -125,15 +123,21 @@ func (m *mqtt) Unsubscribe(ctx context.Context, client string, filters []string)
 
 // Publish implements broker.Node.
 func (m *mqtt) Publish(msg *broker.Message, done func(broker.Verdict)) {
+	if msg.Retain {
+		m.publishRetained(msg, done)
+		return
+	}
 	s := submission(msg)
 	if !m.loop.in.put(func(now time.Time, c *core.Core) {
-		s.Token = m.loop.newToken(func(r core.Reply) {
-			done(broker.Verdict{Reason: r.Reason, Elsewhere: r.Elsewhere, Message: r.Message, Shared: true, Members: members(r.Members)})
-		})
+		s.Token = m.loop.newToken(func(r core.Reply) { done(verdict(r)) })
 		c.Submit(now, []core.Submission{s})
 	}) {
 		done(broker.Verdict{Reason: bundle.ShuttingDown})
 	}
+}
+
+func verdict(r core.Reply) broker.Verdict {
+	return broker.Verdict{Reason: r.Reason, Elsewhere: r.Elsewhere, Message: r.Message, Shared: true, Members: members(r.Members)}
 }
 
 // SubmitTo implements broker.Node: a retained message for one session.
@@ -187,6 +191,12 @@ const flagEmptyType = 1
 
 // submission encodes a publication once; all its recipients share the bytes.
 func submission(msg *broker.Message) core.Submission {
+	w := published(msg)
+	return submissionOf(msg, &w)
+}
+
+// published is a message as it travels.
+func published(msg *broker.Message) wire.Message {
 	w := wire.Message{
 		Topic: msg.Topic, Payload: msg.Payload, QoS: msg.QoS, Retain: msg.Retain, Expiry: msg.Expiry > 0, Client: msg.Client,
 		PayloadFormat: wire.PayloadFormat(msg.PayloadFormat), // the same values
@@ -200,10 +210,14 @@ func submission(msg *broker.Message) core.Submission {
 			w.UserProperties = append(w.UserProperties, wire.UserProperty{Key: p.Key, Value: p.Value})
 		}
 	}
+	return w
+}
+
+func submissionOf(msg *broker.Message, w *wire.Message) core.Submission {
 	return core.Submission{
 		Topic: msg.Topic, Service: core.ServiceMQTT, Class: bundle.Telemetry, QoS: msg.QoS, Retain: msg.Retain,
 		Clear: msg.Retain && len(msg.Payload) == 0, TTL: time.Duration(msg.Expiry) * time.Second,
-		Client: msg.Client, Packet: msg.PacketID, Blob: &store.Blob{B: encode(&w, len(msg.Payload)+len(msg.Topic)+len(msg.Client)+128)},
+		Client: msg.Client, Packet: msg.PacketID, Blob: &store.Blob{B: encode(w, len(msg.Payload)+len(msg.Topic)+len(msg.Client)+128)},
 	}
 }
 
@@ -243,6 +257,10 @@ func (m *mqtt) deliver(ctx context.Context) {
 	m.loop.deliver.each(ctx, func(v any) {
 		switch d := v.(type) {
 		case core.Live:
+			if d.Retained {
+				m.late(d)
+				return
+			}
 			m.live(d.Blob.B, d.Life, members(d.Members), d.Only, plea{to: d.Message.Node, message: d.Message})
 		case core.Delivery:
 			m.deliverOne(d)
@@ -294,9 +312,12 @@ func (m *mqtt) serve(ctx context.Context) {
 		m.mu.Lock()
 		serve := m.services[r.delivery.Service]
 		m.mu.Unlock()
-		if serve != nil {
+		switch {
+		case r.delivery.Service == core.ServiceSync:
+			m.compare(r)
+		case serve != nil:
 			serve(r.body)
-		} else {
+		default:
 			m.log.Warn("a bundle for an unknown service is dropped", "message", r.delivery.Header.Message, "reason", r.delivery.Service)
 		}
 		if ctx.Err() == nil { // what a stop cut short is served again at the next start
@@ -358,6 +379,17 @@ func (m *mqtt) live(block []byte, life int64, chosen []broker.Member, only bool,
 	}
 }
 
+// late hands what was kept of a topic to those who subscribed before this node
+// had it.
+func (m *mqtt) late(d core.Live) {
+	msg, err := message(d.Blob.B, d.Life)
+	if err != nil {
+		m.log.Error("a retained message cannot be delivered", "error", err)
+		return
+	}
+	m.broker.DeliverRetained(msg)
+}
+
 func receiptTopic(m *broker.Message) string {
 	for _, p := range m.UserProperties {
 		if p.Key == ReceiptProperty && interest.ValidTopic(p.Value) == nil {
@@ -394,29 +426,4 @@ func (m *mqtt) sendReceipt(p plea) {
 	s := submission(&broker.Message{Topic: p.topic, Payload: body, QoS: 1})
 	s.To, s.Class = p.to, bundle.Interactive
 	m.loop.in.put(func(now time.Time, c *core.Core) { c.Submit(now, []core.Submission{s}) })
-}
-
-// retained reads the retained messages of the store.
-func (m *mqtt) retained() ([]*broker.Message, error) {
-	var out []*broker.Message
-	now := m.loop.clock.now().UnixMilli()
-	err := m.store.State(core.RetainedPrefix, func(key string, value []byte) error {
-		if len(value) < 8 {
-			return nil
-		}
-		life := int64(binary.BigEndian.Uint64(value)) - now
-		msg, err := message(slices.Clone(value[8:]), life)
-		if err != nil {
-			m.log.Warn("a retained message is damaged and left out", "reason", strings.TrimPrefix(key, core.RetainedPrefix), "error", err)
-			return nil
-		}
-		if msg.Expiry == 0 || life > 0 {
-			out = append(out, msg)
-		}
-		return nil
-	})
-	if errors.As(err, new(*store.LostState)) {
-		err = nil // told when the core was restored
-	}
-	return out, err
 }

@@ -204,6 +204,7 @@ func (n *Node) build() error {
 	}
 	st.links = n.manager
 	n.loop.send, n.loop.closeBy = n.links.send, n.links.close
+	n.loop.keep = n.mqtt.keep
 	n.loop.changed = func(s *core.Snapshot) {
 		n.mqtt.snapshot.Store(s)
 		n.agent.spread(s)
@@ -352,6 +353,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	heart.Go(func() error { n.loop.load(inner); return nil })
 	heart.Go(func() error { n.mqtt.deliver(inner); return nil })
 	heart.Go(func() error { n.mqtt.serve(inner); return nil })
+	heart.Go(func() error { n.mqtt.fetch(inner); return nil })
 	if n.doors != nil {
 		heart.Go(func() error { n.doors.serve(inner); return nil })
 	}

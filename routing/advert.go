@@ -26,6 +26,7 @@ type Advert struct {
 	Services  []ServiceState
 	Fleet     FleetState
 	Groups    []GroupState // shared subscriptions with members here, by filter
+	Keeps     bool         `json:",omitempty"` // it keeps retained messages: who wants some may ask it
 }
 
 // Neighbor is one adjacency as its near end sees it.

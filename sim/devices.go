@@ -352,10 +352,11 @@ func (s *subscriber) subscribe() {
 	}
 	_ = n.store.State(core.RetainedPrefix, func(key string, value []byte) error {
 		topic := key[len(core.RetainedPrefix):]
-		if len(value) > 8 && matches(s.spec.Filter, topic) && s.spec.QoS > 0 {
+		r, err := core.ParseRetained(value)
+		if n.w.fault(err); r.State == core.KeptValue && matches(s.spec.Filter, topic) && s.spec.QoS > 0 {
 			n.core.Submit(n.clock(), []core.Submission{{
 				Topic: topic, Service: core.ServiceRetained, Class: bundle.Telemetry, QoS: s.spec.QoS, Retain: true,
-				Session: s.spec.Client, Blob: &store.Blob{B: value[8:]}, TTL: time.Hour,
+				Session: s.spec.Client, Blob: &store.Blob{B: r.Block}, TTL: time.Hour,
 			}})
 		}
 		return nil

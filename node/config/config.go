@@ -120,6 +120,7 @@ type Delivery struct {
 	TTL        Duration `json:"ttl"`        // lifetime of a message whose client gives none
 	OrderWait  Duration `json:"order_wait"` // how long a gap holds up what came after it
 	MaxMessage Size     `json:"max_message"`
+	Horizon    Duration `json:"retained_horizon"` // how long the deletion of a retained message is remembered
 	Batch      Batch    `json:"batch"`
 }
 
@@ -176,7 +177,7 @@ func Default() Config {
 		Admin: Admin{Listen: "127.0.0.1:7331"},
 		Store: Store{MaxBytes: 1 << 30, MaxMessages: 1_000_000},
 		Delivery: Delivery{
-			TTL: Duration(72 * time.Hour), OrderWait: Duration(10 * time.Minute), MaxMessage: 1 << 20,
+			TTL: Duration(72 * time.Hour), OrderWait: Duration(10 * time.Minute), MaxMessage: 1 << 20, Horizon: Duration(8 * 24 * time.Hour),
 			Batch: Batch{MaxBytes: 32 << 10},
 		},
 		Log: Log{Level: "info", Format: "text"},

@@ -36,6 +36,7 @@ delivery:
   ttl: 90d
   order_wait: 0s
   max_message: 64KB
+  retained_horizon: 20d
   batch: {max_bytes: 8KiB, wait: {alarm: 1ms, interactive: 2ms, telemetry: 20ms, bulk: 10s}}
 services:
 - name: historian
@@ -108,7 +109,7 @@ func TestParseEveryKey(t *testing.T) {
 		},
 		Links: []Link{{addr.MustNode("truck"), LinkProps{Rate: 9600}}},
 		Store: Store{"bbolt", 4 << 30, 5000},
-		Delivery: Delivery{Duration(90 * day), 0, 64000, Batch{8 << 10, BatchWait{
+		Delivery: Delivery{Duration(90 * day), 0, 64000, Duration(20 * day), Batch{8 << 10, BatchWait{
 			Duration(time.Millisecond), Duration(2 * time.Millisecond), Duration(20 * time.Millisecond), Duration(10 * time.Second),
 		}}},
 		Resources: Resources{

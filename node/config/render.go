@@ -42,10 +42,13 @@ bbolt; left out it is the one whose files are there, journal for new ones.`)
 	w.section("delivery", `ttl: lifetime of a message whose client gives none. order_wait: how long a
 missing message holds up those that came after it. batch: small messages with
 the same way and class share a bundle of up to max_bytes (0B: they do not);
-wait: how long one of a class may wait for company, 10s at most.`)
+wait: how long one of a class may wait for company, 10s at most.
+retained_horizon: how long the deletion of a retained message is remembered; a
+node out of touch for longer gives nothing older to others.`)
 	w.line("ttl: %s", c.Delivery.TTL)
 	w.line("order_wait: %s", c.Delivery.OrderWait)
 	w.line("max_message: %s", c.Delivery.MaxMessage)
+	w.line("retained_horizon: %s", c.Delivery.Horizon)
 	batch := c.Delivery.Batch
 	w.line("batch: {max_bytes: %s, wait: {alarm: %s, interactive: %s, telemetry: %s, bulk: %s}}",
 		batch.MaxBytes, batch.Wait.Alarm, batch.Wait.Interactive, batch.Wait.Telemetry, batch.Wait.Bulk)

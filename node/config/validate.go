@@ -165,6 +165,7 @@ func (c Config) validateLimits(f *faults) {
 	inRange(f, "store.max_messages", c.Store.MaxMessages, 1, 1_000_000_000)
 	inRange(f, "delivery.ttl", c.Delivery.TTL, Duration(time.Second), Duration(policy.MaxTTL))
 	inRange(f, "delivery.order_wait", c.Delivery.OrderWait, 0, Duration(policy.MaxTTL))
+	inRange(f, "delivery.retained_horizon", c.Delivery.Horizon, Duration(time.Hour), Duration(policy.MaxTTL))
 	inRange(f, "delivery.max_message", c.Delivery.MaxMessage, 1, maxPacket)
 	if c.Delivery.MaxMessage > c.Store.MaxBytes {
 		f.add("delivery.max_message", "%s is more than store.max_bytes %s; make the store larger", c.Delivery.MaxMessage, c.Store.MaxBytes)

@@ -51,6 +51,7 @@ func (c *Core) refreshAdvert() {
 	c.advert.Seq++
 	a.Seq = c.advert.Seq
 	c.table.Apply(&a)
+	c.wanted(old, &a)
 	c.pathsDirty, c.cur.Changed = true, true
 	for _, l := range c.linkOrder {
 		c.send(l, &a)
@@ -75,7 +76,8 @@ func summarize(filters []string) []string {
 
 func sameAdvert(a, b *routing.Advert) bool {
 	return slices.Equal(a.Neighbors, b.Neighbors) && slices.Equal(a.Interest, b.Interest) &&
-		slices.Equal(a.Services, b.Services) && slices.Equal(a.Groups, b.Groups) && a.Fleet == b.Fleet && a.Region == b.Region
+		slices.Equal(a.Services, b.Services) && slices.Equal(a.Groups, b.Groups) && a.Fleet == b.Fleet && a.Region == b.Region &&
+		a.Keeps == b.Keeps
 }
 
 // learn takes in what another node told of itself, keeps it on disk and
@@ -110,6 +112,7 @@ func (c *Core) learn(a *routing.Advert, from *link) {
 		c.heldDirty = true
 		c.groupsLearned(a)
 	}
+	c.newKeeper(old, a)
 	for _, l := range c.linkOrder {
 		if l != from && l.Node != a.Node {
 			c.send(l, a)

@@ -97,6 +97,7 @@ type Core struct {
 	rests      []rest
 	batches    map[store.Queue]*openBatch
 	joined     map[string]storeforward.Usage // by account: what waits in open batches
+	retained   retained
 	room       room
 	openOrder  []*openBatch
 	pool       []*openBatch
@@ -122,6 +123,8 @@ func New(cfg Config) *Core {
 		cur: &Effects{}, spare: &Effects{}, advertDirty: true,
 	}
 	c.dirty.set, c.room.limit = map[dirtyKey]bool{}, math.MaxInt64
+	c.retained = newRetained()
+	c.settings.Retained.defaults()
 	c.m = storeforward.New(cfg.Limits, c.outletOf)
 	c.advert = routing.Advert{Node: cfg.Self, Region: cfg.Region}
 	return c
@@ -132,6 +135,7 @@ func (c *Core) Configure(now time.Time, s Settings, routes *policy.Table) {
 	c.at(now)
 	s.TTL = cmp.Or(s.TTL, DefaultTTL)
 	s.OrderWait = cmp.Or(s.OrderWait, DefaultOrderWait)
+	s.Retained.defaults()
 	if s.Quotas == nil {
 		s.Quotas = &policy.Quotas{}
 	}
@@ -218,6 +222,7 @@ func (c *Core) Tick(now time.Time) {
 	c.tickSessions()
 	c.tickGroups()
 	c.tickRests()
+	c.tickRetained()
 }
 
 // Wake returns when Tick is due at the latest; the zero Time when nothing is.
@@ -232,6 +237,7 @@ func (c *Core) Wake() time.Time {
 	c.wakeGroups(&w)
 	c.wakeRests(&w)
 	c.wakeBatches(&w)
+	c.wakeRetained(&w)
 	if w.ms == 0 {
 		return time.Time{}
 	}
@@ -255,6 +261,7 @@ func (c *Core) Take() *Effects {
 		}
 		c.closeDue()
 		c.refreshAdvert()
+		c.workSync()
 		if c.pathsDirty {
 			c.reroute()
 		}
@@ -338,18 +345,21 @@ func (c *Core) reroute() {
 	c.m.Reroute()
 	c.moveFlights()
 	c.allGroupsMoved()
+	c.reroutedAway()
 }
 
 func (e *Effects) empty() bool {
-	return e.Write == nil && len(e.Loads)+len(e.Sends)+len(e.Deliver)+len(e.Live)+len(e.Replies)+len(e.Close) == 0 && !e.Changed
+	return e.Write == nil && len(e.Loads)+len(e.Sends)+len(e.Deliver)+len(e.Live)+len(e.Replies)+len(e.Close)+len(e.Keeps)+len(e.Fetches) == 0 && !e.Changed
 }
 
 func (e *Effects) reset() {
 	clear(e.Sends)
 	clear(e.Deliver)
 	clear(e.Live)
+	clear(e.Keeps)
+	clear(e.Fetches)
 	*e = Effects{
 		Loads: e.Loads[:0], Sends: e.Sends[:0], Deliver: e.Deliver[:0], Live: e.Live[:0],
-		Replies: e.Replies[:0], Close: e.Close[:0],
+		Replies: e.Replies[:0], Close: e.Close[:0], Keeps: e.Keeps[:0], Fetches: e.Fetches[:0],
 	}
 }

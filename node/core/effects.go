@@ -21,6 +21,7 @@ type Submission struct {
 	Class   bundle.Class
 	QoS     uint8
 	Retain  bool
+	Stamp   Stamp         // of a retained one, from Core.Stamp just before; the Blob says it too
 	TTL     time.Duration // 0: the route's, else the configured default
 	Client  string        // publishing MQTT client, whose broker hands the message to the live; "" for the mesh's own
 	Packet  uint16        // QoS 2 packet id of that client; makes resends one message
@@ -58,7 +59,9 @@ type Effects struct {
 	Live    []Live
 	Replies []Reply
 	Close   []CloseLink
-	Changed bool // what a Snapshot shows of routing changed
+	Keeps   []Keep  // in order, and after the Replies
+	Fetches []Fetch // answer with Fetched
+	Changed bool    // what a Snapshot shows of routing changed
 }
 
 // Send is one frame for a link. Frames of one link keep their order.
@@ -129,6 +132,7 @@ type Incoming struct {
 	QoS      uint8
 	Retain   bool
 	Topic    string // set when the destination may be here
+	Said     Said   // as Topic
 	Life     int64  // ms of life left on arrival
 	Hops     uint8
 	Groups   string // shared subscriptions it is for, as in its mesh block
@@ -137,12 +141,20 @@ type Incoming struct {
 	Size     int
 }
 
+// Said is what a publication says of itself beyond its topic.
+type Said struct {
+	Stamp  Stamp // of a retained one; 0: of a node that gives none
+	Expiry bool  // its publisher set an expiry, which is its Life
+	Empty  bool  // no payload: it deletes the retained message
+}
+
 // Part is one message of a batch.
 type Part struct {
 	Message bundle.ID
 	QoS     uint8
 	Retain  bool
 	Topic   string
+	Said    Said
 	Blob    *store.Blob // its own encoded payload block
 }
 
@@ -168,12 +180,31 @@ type Delivery struct {
 // Live is a message for the subscribers of this node that do not outlive
 // their connection, and for QoS 0 deliveries.
 type Live struct {
-	Message bundle.ID // zero for QoS 0
-	Topic   string
-	Life    int64 // ms of life left
-	Blob    *store.Blob
-	Members []Member // of shared subscriptions, that get it
-	Only    bool     // and nobody else does
+	Message  bundle.ID // zero for QoS 0
+	Topic    string
+	Life     int64 // ms of life left
+	Retained bool  // it is what was kept for them, not a publication
+	Blob     *store.Blob
+	Members  []Member // of shared subscriptions, that get it
+	Only     bool     // and nobody else does
+}
+
+// Keep says what the broker holds from now on as the retained message of a
+// topic. What a device of this node published itself is only told by its
+// Reply.
+type Keep struct {
+	Topic string
+	Clear bool  // nothing
+	Life  int64 // ms of life left, 0: without end
+	Blob  *store.Blob
+}
+
+// Fetch asks for the values of topics in the state, under RetainedPrefix, as
+// they are: another node gets them.
+type Fetch struct {
+	To     addr.Node
+	Topics []string
+	More   bool // it lacks more than these
 }
 
 // CloseLink ends a link session.
@@ -226,6 +257,7 @@ type Settings struct {
 	OrderWait time.Duration // longest wait for what came before
 	Batch     Batching
 	Quotas    *policy.Quotas
+	Retained  RetainedSettings
 	Services  []routing.ServiceState
 	Fleet     routing.FleetState
 }

@@ -69,7 +69,7 @@ func (l *elink) up() {
 		_, other := l.way(n)
 		spec := l.spec
 		spec.ID, spec.Node = l.id, other.name
-		n.core.LinkUp(l.e.now, spec)
+		n.core.LinkUp(n.now(), spec)
 		n.pump()
 	}
 }
@@ -83,7 +83,7 @@ func (l *elink) end(but *enode) {
 	l.id, l.ways = 0, [2][]eframe{}
 	for _, n := range []*enode{l.a, l.b} {
 		if n != but {
-			n.core.LinkDown(l.e.now, id)
+			n.core.LinkDown(n.now(), id)
 			n.pump()
 		}
 	}
@@ -107,7 +107,7 @@ func (e *env) cmdInject() {
 	if e.arg(2) == "refuse" {
 		f = core.Refuse{Class: e.class(), XID: xid, Reason: reasonOf(e.value("reason", ""))}
 	}
-	to.core.Receive(e.now, l.id, []core.Frame{f})
+	to.core.Receive(to.now(), l.id, []core.Frame{f})
 	to.pump()
 }
 
@@ -148,7 +148,7 @@ func (l *elink) arrive(from *enode, n int) bool {
 	*w = (*w)[len(frames):]
 	for _, f := range frames {
 		id := l.id
-		to.core.Receive(l.e.now, id, []core.Frame{received(f.frame)})
+		to.core.Receive(to.now(), id, []core.Frame{received(f.frame)})
 		to.pump()
 		if l.id != id {
 			break
@@ -195,6 +195,7 @@ func incoming(h *store.Header, e store.Entry, b *store.Blob, life int64) *core.I
 		return in
 	}
 	in.Blob, in.Topic = b, topicOf(b)
+	in.Retain, in.Said = said(b)
 	if in.Count = v.Mesh.Count; in.Count > 0 {
 		in.Parts, in.Topic = parts(in.Message, b), ""
 	}
@@ -284,7 +285,7 @@ func (e *env) cmdTick() {
 			e.now = next
 		}
 		for _, n := range who {
-			n.core.Tick(e.now)
+			n.core.Tick(n.now())
 			n.pump()
 		}
 		if who == nil {

@@ -62,7 +62,7 @@ func (e *env) cmdRoom() {
 		n.allow = max(int64(left), 1)
 		limit = n.cost + int64(left)
 	}
-	n.core.Room(e.now, limit)
+	n.core.Room(n.now(), limit)
 	n.pump()
 }
 
@@ -74,7 +74,7 @@ func (e *env) cmdUsage() {
 
 func (e *env) cmdRetry() {
 	n := e.node(e.arg(0))
-	n.core.Retry(e.now)
+	n.core.Retry(n.now())
 	n.pump()
 }
 
@@ -91,9 +91,9 @@ func (e *env) cmdPurge() {
 		p.Classes = p.Classes.With(e.class())
 	}
 	if d := e.duration("older"); d > 0 {
-		p.Before = e.now.Add(-d)
+		p.Before = n.now().Add(-d)
 	}
-	done := n.core.Purge(e.now, n.newToken("purge"), p)
+	done := n.core.Purge(n.now(), n.newToken("purge"), p)
 	e.printf("%s purged %d, %d behind the windows", n.name, done.Ended, done.Left)
 	n.pump()
 }
@@ -104,7 +104,7 @@ func (e *env) cmdUnreadable() {
 		items, _ := n.store.Scan(q.Queue, 0, 1<<20)
 		for _, it := range items {
 			if e.labels[it.Header.Message] == e.arg(1) {
-				n.core.Unreadable(e.now, it.Entry.Queue, it.Header.Seq)
+				n.core.Unreadable(n.now(), it.Entry.Queue, it.Header.Seq)
 			}
 		}
 	}
@@ -116,13 +116,13 @@ func (e *env) cmdOpen() {
 	conn, _ := strconv.ParseUint(e.arg(2), 10, 64)
 	d := n.device(e.arg(1))
 	d.conn, d.todo = conn, nil
-	n.core.OpenService(e.now, d.client, conn, e.number("window", 0))
+	n.core.OpenService(n.now(), d.client, conn, e.number("window", 0))
 	n.pump()
 }
 
 func (e *env) cmdClose() {
 	n := e.node(e.arg(0))
-	n.core.CloseService(e.now, e.arg(1))
+	n.core.CloseService(n.now(), e.arg(1))
 	n.pump()
 }
 
@@ -132,7 +132,7 @@ func (e *env) cmdReaddress() {
 	for range min(e.number("n", 1), len(d.todo)) {
 		t := d.todo[0]
 		d.todo = d.todo[1:]
-		n.core.Readdress(e.now, t, e.arg(2))
+		n.core.Readdress(n.now(), t, e.arg(2))
 		n.pump()
 	}
 }

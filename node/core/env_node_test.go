@@ -34,6 +34,11 @@ type enode struct {
 	allow int64 // as it was told, 0: never
 
 	dropping bool // settlements say that nothing can be delivered
+
+	broker  map[string]string // retained messages: labels by topic
+	fetches []core.Fetch
+	steps   []core.Delivery // of comparisons
+	skew    time.Duration   // of its clock
 }
 
 // edevice is a client with the deliveries it has not answered.
@@ -55,13 +60,18 @@ func (e *env) cmdNode() {
 	n.sync()
 }
 
+// now is the time by the clock of a node.
+func (n *enode) now() time.Time { return n.e.now.Add(n.skew) }
+
 func (n *enode) boot() {
 	n.tokens, n.loads, n.cost, n.puts, n.allow = map[uint64]string{}, nil, 0, 0, 0
+	n.fetches, n.steps = nil, nil
+	n.loadBroker()
 	n.core = core.New(core.Config{Self: n.name, Region: n.region, Incarnation: n.store.Incarnation(), Clock: true, Limits: n.limits})
-	if err := n.core.Restore(n.e.now, n.store); err != nil {
+	if err := n.core.Restore(n.now(), n.store); err != nil {
 		panic(err)
 	}
-	n.core.Configure(n.e.now, n.e.settings, n.e.routes)
+	n.core.Configure(n.now(), n.e.settings, n.e.routes)
 	n.pump()
 }
 
@@ -77,7 +87,11 @@ func (n *enode) run(eff *core.Effects) {
 	e := n.e
 	if eff.Write != nil {
 		for _, p := range eff.Write.Puts {
-			if p.Blob != nil {
+			switch {
+			case p.Blob == nil:
+			case p.Header.Service == core.ServiceSync:
+				e.labels[p.Header.Message] = stepOf(p.Blob)
+			default:
 				e.labels[p.Header.Message] = labelOf(p.Blob)
 			}
 		}
@@ -120,6 +134,7 @@ func (n *enode) run(eff *core.Effects) {
 			e.onLive(n, l)
 		}
 	}
+	n.runRetained(eff)
 	for _, c := range eff.Close {
 		e.printf("%s closes a link: %s", n.name, c.Reason)
 		if l := e.session(c.Link); l != nil {
@@ -129,6 +144,10 @@ func (n *enode) run(eff *core.Effects) {
 }
 
 func (n *enode) deliver(d core.Delivery) {
+	if d.Service == core.ServiceSync {
+		n.steps = append(n.steps, d)
+		return
+	}
 	text := fmt.Sprintf("%s delivers %s to %s%s", n.name, n.e.label(d.Header.Message), d.Session, d.Service)
 	if d.Release {
 		text = fmt.Sprintf("%s releases %s to %s%s", n.name, n.e.label(d.Header.Message), d.Session, d.Service)
@@ -185,7 +204,7 @@ func (n *enode) settle(d *edevice, count int, received bool) {
 		if n.dropping {
 			s.Outcome, s.Reason = core.Dropped, bundle.NotAllowed
 		}
-		n.core.Settle(n.e.now, []core.Settlement{s})
+		n.core.Settle(n.now(), []core.Settlement{s})
 		n.pump()
 	}
 }
@@ -197,12 +216,12 @@ func (n *enode) sync() bool {
 	lsn, ok := n.store.Sync()
 	if !ok {
 		n.e.printf("%s fails to write", n.name)
-		n.core.Failed(n.e.now)
+		n.core.Failed(n.now())
 	} else {
 		if n.e.show["sync"] {
 			n.e.printf("%s persisted %d", n.name, lsn)
 		}
-		n.core.Persisted(n.e.now, lsn)
+		n.core.Persisted(n.now(), lsn)
 	}
 	n.pump()
 	return true
@@ -216,7 +235,7 @@ func (n *enode) load() bool {
 		if err != nil {
 			panic(err)
 		}
-		n.core.Loaded(n.e.now, l.Queue, items)
+		n.core.Loaded(n.now(), l.Queue, items)
 		n.pump()
 	}
 	return len(loads) > 0
@@ -240,6 +259,9 @@ func (e *env) cmdCrash() {
 	for _, d := range n.devices {
 		d.todo, d.conn = nil, 0
 	}
+	if e.value("skew", "") != "" {
+		n.skew = e.duration("skew")
+	}
 	n.boot()
 }
 
@@ -261,7 +283,7 @@ func (e *env) cmdConnect() {
 	if v := e.number("expiry", -1); v >= 0 {
 		expiry = uint32(v)
 	}
-	st := n.core.OpenSession(e.now, core.SessionOpen{
+	st := n.core.OpenSession(n.now(), core.SessionOpen{
 		Client: d.client, Conn: d.conn, Clean: e.flag("clean"), Expiry: expiry, ReceiveMax: uint16(e.number("receive", 20)),
 	})
 	e.printf("%s session of %s present=%v inbound=%v", n.name, d.client, st.Present, st.Inbound)
@@ -275,7 +297,7 @@ func (e *env) cmdDisconnect() {
 	if v := e.number("expiry", -1); v >= 0 {
 		expiry = uint32(v)
 	}
-	n.core.CloseSession(e.now, d.client, d.conn, expiry)
+	n.core.CloseSession(n.now(), d.client, d.conn, expiry)
 	d.conn, d.todo = 0, nil
 	n.pump()
 }
@@ -284,17 +306,17 @@ func (e *env) cmdSubscribe() {
 	n := e.node(e.arg(0))
 	if n.device(e.arg(1)).conn == 0 {
 		n.device(e.arg(1)).conn = 1
-		n.core.OpenSession(e.now, core.SessionOpen{Client: e.arg(1), Conn: 1, Expiry: core.NeverExpires, ReceiveMax: 20})
+		n.core.OpenSession(n.now(), core.SessionOpen{Client: e.arg(1), Conn: 1, Expiry: core.NeverExpires, ReceiveMax: 20})
 	}
 	n.device(e.arg(1)).auto = n.device(e.arg(1)).auto || e.flag("auto")
 	sub := core.Subscription{Filter: e.arg(2), QoS: uint8(e.number("qos", 1)), NoLocal: e.flag("no-local"), ID: e.number("id", 0)}
-	n.core.Subscribe(e.now, n.newToken("subscribe %s", e.arg(2)), e.arg(1), []core.Subscription{sub})
+	n.core.Subscribe(n.now(), n.newToken("subscribe %s", e.arg(2)), e.arg(1), []core.Subscription{sub})
 	n.pump()
 }
 
 func (e *env) cmdUnsubscribe() {
 	n := e.node(e.arg(0))
-	n.core.Unsubscribe(e.now, n.newToken("unsubscribe %s", e.arg(2)), e.arg(1), []string{e.arg(2)})
+	n.core.Unsubscribe(n.now(), n.newToken("unsubscribe %s", e.arg(2)), e.arg(1), []string{e.arg(2)})
 	n.pump()
 }
 
@@ -334,6 +356,7 @@ func parts(first bundle.ID, b *store.Blob) (out []core.Part) {
 		p := core.Part{QoS: 1, Blob: &store.Blob{B: bundle.AppendPayload(nil, message)}}
 		p.Message = bundle.ID{Node: first.Node, Seq: first.Seq + bundle.Sequence(n-1)}
 		p.Topic = topicOf(p.Blob)
+		p.Retain, p.Said = said(p.Blob)
 		out = append(out, p)
 		return nil
 	})
@@ -379,12 +402,15 @@ func (e *env) cmdPublish() {
 		if only := e.value("only", ""); only != "" {
 			s.Region = addr.MustRegion(only)
 		}
-		if e.settings.Batch.Max > 0 {
+		if s.Retain {
+			n.stamp(&s, label, e.flag("clear"))
+		}
+		if e.settings.Batch.Max > 0 && !s.Retain {
 			s.Blob.B = bundle.AppendPayload(nil, s.Blob.B)
 		}
 		subs = append(subs, s)
 	}
-	n.core.Submit(e.now, subs)
+	n.core.Submit(n.now(), subs)
 	n.pump()
 }
 
@@ -395,7 +421,7 @@ func (e *env) cmdSend() {
 		TTL: e.duration("ttl"), Keep: e.duration("keep"), Blob: blob(e.arg(3), "", 0),
 	}
 	copy(s.Key[:], e.value("key", ""))
-	n.core.Submit(e.now, []core.Submission{s})
+	n.core.Submit(n.now(), []core.Submission{s})
 	n.pump()
 }
 
@@ -416,7 +442,7 @@ func (e *env) cmdSettle() {
 
 func (e *env) cmdPubrel() {
 	n := e.node(e.arg(0))
-	n.core.Settle(e.now, []core.Settlement{{Session: e.arg(1), Packet: uint16(e.number("packet", 0)), Outcome: core.Inbound}})
+	n.core.Settle(n.now(), []core.Settlement{{Session: e.arg(1), Packet: uint16(e.number("packet", 0)), Outcome: core.Inbound}})
 	n.pump()
 }
 
@@ -424,6 +450,7 @@ func (e *env) cmdPubrel() {
 func (n *enode) work() bool {
 	did := n.sync()
 	did = n.load() || did
+	did = n.compare() || did
 	for _, d := range n.devices {
 		if d.auto && len(d.todo) > 0 {
 			n.settle(d, len(d.todo), false)
@@ -431,17 +458,6 @@ func (n *enode) work() bool {
 		}
 	}
 	return did
-}
-
-func (e *env) cmdRetained() {
-	n := e.node(e.arg(0))
-	err := n.store.State(core.RetainedPrefix, func(key string, value []byte) error {
-		e.printf("%s %s", strings.TrimPrefix(key, core.RetainedPrefix), labelOf(&store.Blob{B: value[8:]}))
-		return nil
-	})
-	if err != nil {
-		panic(err)
-	}
 }
 
 // due returns when the next node wants to be woken, not before now.
@@ -453,7 +469,7 @@ func (e *env) due() (time.Time, []*enode) {
 		if w.IsZero() {
 			continue
 		}
-		if w.Before(e.now) {
+		if w = w.Add(-n.skew); w.Before(e.now) {
 			w = e.now
 		}
 		if first.IsZero() || w.Before(first) {

@@ -35,11 +35,13 @@ type env struct {
 	onReply   func(what string, r bundle.Reason)
 	onDeliver func(client, label string, d core.Delivery)
 	onLive    func(n *enode, l core.Live)
+	onStamp   func(n *enode, label string, s *core.Submission)
+	onKeep    func(n *enode, k core.Keep)
 }
 
 func newEnv() *env {
 	return &env{
-		now: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC), routes: &policy.Table{}, labels: map[bundle.ID]string{},
+		now: epoch, routes: &policy.Table{}, labels: map[bundle.ID]string{},
 	}
 }
 
@@ -70,7 +72,7 @@ var commands = map[string]func(*env){
 	"disconnect":  (*env).cmdDisconnect,  // NODE CLIENT [expiry=S]
 	"subscribe":   (*env).cmdSubscribe,   // NODE CLIENT FILTER [qos=N] [no-local] [id=N]
 	"unsubscribe": (*env).cmdUnsubscribe, // NODE CLIENT FILTER
-	"publish":     (*env).cmdPublish,     // NODE TOPIC LABEL [qos=N] [ttl=D] [class=C] [retain] [client=C] [packet=N] [key=K] [only=REGION] [to=NODE] [group=FILTER] [n=COUNT] [size=N]
+	"publish":     (*env).cmdPublish,     // NODE TOPIC LABEL [qos=N] [ttl=D] [class=C] [retain] [client=C] [packet=N] [key=K] [only=REGION] [to=NODE] [group=FILTER] [n=COUNT] [size=N] [clear]
 	"send":        (*env).cmdSend,        // NODE TO SERVICE LABEL [ttl=D] [key=K] [keep=D]: a bundle for a service of a node
 	"settle":      (*env).cmdSettle,      // NODE CLIENT [received|old|dropped] [n=COUNT]: the device answers its oldest deliveries
 	"pubrel":      (*env).cmdPubrel,      // NODE CLIENT PACKET
@@ -80,9 +82,9 @@ var commands = map[string]func(*env){
 	"load":        (*env).cmdLoad,        // NODE: what it asked to read is read
 	"stabilize":   (*env).cmdStabilize,   // all of these until nothing is left, in no time
 	"tick":        (*env).cmdTick,        // DURATION: the world runs
-	"crash":       (*env).cmdCrash,       // NODE [wipe]: and boots on what was synced, or on a new store
+	"crash":       (*env).cmdCrash,       // NODE [wipe] [skew=D]: and boots on what was synced, or on a new store
 	"routes":      (*env).cmdRoutes,      // lines: TOPIC [to=R,R] [unreachable=drop] [class=C] [ttl=D] [displace]
-	"settings":    (*env).cmdSettings,    // [order-wait=D] [batch=BYTES] [batch-wait=D]
+	"settings":    (*env).cmdSettings,    // [order-wait=D] [batch=BYTES] [batch-wait=D] [horizon=D] [max-retained=N]
 	"quotas":      (*env).cmdQuotas,      // lines: NAME [client=GLOB] [topic=FILTER] [region=R] [class=C] [peer=GLOB] [each=client|peer] [bytes=N] [count=N]
 	"usage":       (*env).cmdUsage,       // NODE
 	"room":        (*env).cmdRoom,        // NODE [left=BYTES]: its store has so much left, without a number plenty
@@ -95,7 +97,9 @@ var commands = map[string]func(*env){
 	"why":         (*env).cmdWhy,         // NODE LABEL
 	"view":        (*env).cmdView,        // NODE
 	"stats":       (*env).cmdStats,       // NODE
-	"retained":    (*env).cmdRetained,    // NODE
+	"retained":    (*env).cmdRetained,    // NODE: what its broker holds; with state what is on disk, too
+	"old-state":   (*env).cmdOldState,    // NODE TOPIC LABEL: a retained message as nodes without stamps kept it; then crash
+	"compare":     (*env).cmdCompare,     // NODE: it takes in the steps of comparisons that came
 }
 
 // run does one command. show=(...) lists what else is to be seen of write,
@@ -264,6 +268,7 @@ func (e *env) cmdRoutes() {
 func (e *env) cmdSettings() {
 	e.settings.OrderWait = e.duration("order-wait")
 	e.settings.Batch.Max = e.number("batch", 0)
+	e.settings.Retained = core.RetainedSettings{Horizon: e.duration("horizon"), Max: e.number("max-retained", 0)}
 	for class := range e.settings.Batch.Wait {
 		e.settings.Batch.Wait[class] = e.duration("batch-wait")
 	}

@@ -38,6 +38,7 @@ func (c *Core) expireItem(i *storeforward.Item) { c.end(i, bundle.Expired) }
 // stays as its own obituary, so that the consumer does not wait for it.
 func (c *Core) end(i *storeforward.Item, reason bundle.Reason) {
 	c.stats.Ended[reason] += uint64(max(i.Header.Count, 1))
+	c.missed(i.Entry.Queue, i.Header)
 	switch {
 	case c.buries(i):
 		c.m.Bury(i)

@@ -13,6 +13,8 @@ type gate struct {
 	replies   []gatedReply
 	live      []gatedLive
 	releases  []gatedRelease
+	keeps     []gatedKeep
+	fetches   []gatedFetch
 	ackers    []*link // links with acknowledgements that wait
 }
 
@@ -24,6 +26,16 @@ type gatedReply struct {
 type gatedLive struct {
 	lsn  store.LSN
 	live Live
+}
+
+type gatedKeep struct {
+	lsn  store.LSN
+	keep Keep
+}
+
+type gatedFetch struct {
+	lsn   store.LSN
+	fetch Fetch
 }
 
 type gatedRelease struct {
@@ -88,6 +100,14 @@ func (c *Core) release() {
 		c.cur.Deliver = append(c.cur.Deliver, c.gate.releases[n].delivery)
 	}
 	c.gate.releases = shift(c.gate.releases, n)
+	for n = 0; n < len(c.gate.keeps) && c.gate.keeps[n].lsn <= upTo; n++ {
+		c.cur.Keeps = append(c.cur.Keeps, c.gate.keeps[n].keep)
+	}
+	c.gate.keeps = shift(c.gate.keeps, n)
+	for n = 0; n < len(c.gate.fetches) && c.gate.fetches[n].lsn <= upTo; n++ {
+		c.cur.Fetches = append(c.cur.Fetches, c.gate.fetches[n].fetch)
+	}
+	c.gate.fetches = shift(c.gate.fetches, n)
 	wait := c.gate.ackers[:0]
 	for _, l := range c.gate.ackers {
 		if c.links[l.ID] == l && c.releaseAcks(l, upTo) {

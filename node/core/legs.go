@@ -41,6 +41,7 @@ func (c *Core) consume(h *store.Header, in *Incoming) bundle.Reason {
 		return bundle.Malformed
 	}
 	g := c.leg(originKey{in.Origin, in.Bundle.Incarnation(), in.Class}, in.DSeq)
+	c.touched(in.Origin)
 	late := in.DSeq < g.next
 	if late && !g.missing.has(in.DSeq) || len(g.waiting[in.DSeq]) > 0 {
 		return bundle.Duplicate
@@ -66,9 +67,11 @@ func (c *Core) consume(h *store.Header, in *Incoming) bundle.Reason {
 		if q := c.m.Lookup(g.queue()); q != nil && q.Count+max(len(in.Parts), 1) > maxHeld {
 			return bundle.QuotaExceeded
 		}
+		c.keepIncoming(h, in)
 		c.holdBack(g, h, in)
 		return bundle.OK
 	}
+	c.keepIncoming(h, in)
 	c.dirty.add(dirtyKey{kind: dirtyLeg, origin: g.key})
 	if late {
 		g.missing.remove(in.DSeq)
@@ -78,6 +81,7 @@ func (c *Core) consume(h *store.Header, in *Incoming) bundle.Reason {
 	}
 	if in.Ended {
 		c.stats.Ended[bundle.Expired]++
+		c.missing(in.Origin)
 	} else {
 		c.arriveEach(h, in)
 	}
@@ -282,6 +286,7 @@ func (c *Core) giveUp(g *leg, by int64) {
 			continue // drained with the one before
 		}
 		c.stats.GapsGivenUp += d - g.next
+		c.missing(g.key.node)
 		g.missing.add(g.next, d)
 		g.next = d
 		c.dirty.add(dirtyKey{kind: dirtyLeg, origin: g.key})

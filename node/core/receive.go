@@ -159,6 +159,7 @@ func (c *Core) enterRegion(h *store.Header, in *Incoming) {
 	if in.Ended {
 		return // there is no order to keep in a region
 	}
+	c.keepIncoming(h, in)
 	each(h, in, func(h *store.Header, b *store.Blob) {
 		if !h.Message.IsZero() && !c.firstSight(h.Message) {
 			c.stats.Duplicates++
@@ -197,7 +198,7 @@ func (c *Core) deliver(h *store.Header, r recipients, b *store.Blob) {
 // liveTo hands a message to the live subscribers it is for.
 func (c *Core) liveTo(h *store.Header, r *recipients, b *store.Blob) {
 	if r.live || len(r.members) > 0 {
-		c.live(Live{Message: h.Message, Topic: h.Topic, Life: h.Expires - c.now, Blob: b, Members: r.members, Only: !r.live})
+		c.live(Live{Message: h.Message, Topic: h.Topic, Life: h.Expires - c.now, Retained: h.Service == ServiceRetained, Blob: b, Members: r.members, Only: !r.live})
 	}
 }
 
@@ -226,6 +227,7 @@ func (c *Core) incomingVolatile(in *Incoming) {
 	case in.Life <= 0 || in.Hops >= MaxHops || in.Bad != bundle.OK:
 		c.stats.Ended[bundle.Expired]++
 	case in.Node == c.cfg.Self:
+		c.keepIncoming(h, in)
 		r := recipients{live: true}
 		if d, err := parseDuty([]byte(in.Groups)); err == nil && !d.none() {
 			c.share(h, d.filters, asked{}, false, &r)

@@ -195,14 +195,23 @@ func (c *Core) incomingCost(h *store.Header, in *Incoming) (n int64) {
 	// A queue of its own, when nobody wants it, or it came too early.
 	queue := entryCost(in.Region.String()) + entryCost(originName(originKey{node: h.Origin, inc: math.MaxUint32}))
 	if len(in.Parts) == 0 {
-		return c.arrivalCost(h, size, region) + queue
+		return c.arrivalCost(h, size, region) + queue + keepCost(in.Retain, in.Topic, size)
 	}
 	for i := range in.Parts {
 		one := *h
 		one.Topic, one.Message = in.Parts[i].Topic, in.Parts[i].Message
-		n += c.arrivalCost(&one, int64(len(in.Parts[i].Blob.B)), region) + queue
+		size := int64(len(in.Parts[i].Blob.B))
+		n += c.arrivalCost(&one, size, region) + queue + keepCost(in.Parts[i].Retain, one.Topic, size)
 	}
 	return n
+}
+
+// keepCost is what keeping a message of a peer as a retained one costs.
+func keepCost(retain bool, topic string, size int64) int64 {
+	if !retain {
+		return 0
+	}
+	return size + int64(len(topic)) + numberBytes
 }
 
 // hasRoomFor reports whether a bundle for this node finds room: what others

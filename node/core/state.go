@@ -22,19 +22,23 @@ import (
 // Keys of the durable state.
 const (
 	StatePrefix    = "x/" // the node's own, through SetState
-	RetainedPrefix = "r/" // + topic: end of life (ms, 8 bytes), payload block
-	bootKey        = "b"  // number of the last boot
-	recountKey     = "r"  // there: quotas count records that were lost, until the next boot
-	numbersKey     = "n"  // last bundle and message counters per class
-	countPrefix    = "l/" // + kind/class/name: last DSeq
-	hopsPrefix     = "w/" // + origin/hops: dedup window of bundles passing through
-	messagePrefix  = "m/" // + origin: dedup window of messages
-	legPrefix      = "o/" // + origin: next DSeq and dedup window
-	sessionPrefix  = "s/" // + client: savedSession
-	inboundPrefix  = "q/" // + client: QoS 2 packet ids
-	advertPrefix   = "a/" // + node: its newest advert
-	usagePrefix    = "u/" // + account of a quota: bytes, count
-	seenPrefix     = "k/" // + Key in hex: when it is forgotten, ms
+	RetainedPrefix = "r/" // + topic: see ParseRetained
+	doubtPrefix    = "d/" // + topic: its message is in doubt
+	stampPrefix    = "h/"
+	stampKey       = "h/c" // bound of the stamps drawn
+	awayKey        = "h/a" // time, and nodes out of touch: since when
+	bootKey        = "b"   // number of the last boot
+	recountKey     = "r"   // there: quotas count records that were lost, until the next boot
+	numbersKey     = "n"   // last bundle and message counters per class
+	countPrefix    = "l/"  // + kind/class/name: last DSeq
+	hopsPrefix     = "w/"  // + origin/hops: dedup window of bundles passing through
+	messagePrefix  = "m/"  // + origin: dedup window of messages
+	legPrefix      = "o/"  // + origin: next DSeq and dedup window
+	sessionPrefix  = "s/"  // + client: savedSession
+	inboundPrefix  = "q/"  // + client: QoS 2 packet ids
+	advertPrefix   = "a/"  // + node: its newest advert
+	usagePrefix    = "u/"  // + account of a quota: bytes, count
+	seenPrefix     = "k/"  // + Key in hex: when it is forgotten, ms
 )
 
 // dirtySet remembers which durable keys changed since the last batch, in the
@@ -218,6 +222,9 @@ func (c *Core) Restore(now time.Time, p Persistent) error {
 			c.holding[q.Queue.Name] = true
 		}
 	}
+	if err := c.restoredRetained(p); err != nil {
+		return err
+	}
 	boot++
 	c.advert.Seq = boot << 32
 	c.bootLSN, c.bootSeq = c.m.Batch.LSN, c.m.LastSeq()
@@ -263,6 +270,10 @@ func (c *Core) restoreKey(prefix, rest string, value []byte) error {
 		return c.restoreUsage(rest, value)
 	case sessionPrefix:
 		return c.restoreSession(rest, value)
+	case RetainedPrefix:
+		c.restoreRetained(rest, value)
+	case stampPrefix:
+		return c.restoreStamps(rest, value)
 	case advertPrefix:
 		a := &routing.Advert{}
 		if err := json.Unmarshal(value, a); err != nil {

@@ -19,6 +19,14 @@ type Stats struct {
 	GapsGivenUp uint64                    // messages no longer waited for
 	Regrouped   uint64                    // messages handed on to another member of their group
 	Forgotten   uint64                    // Keys forgotten before their time, for want of room
+
+	RetainedStale   uint64 // retained messages that came after a newer one
+	RetainedRefused uint64 // retained messages of other nodes that found no room
+	StampsAhead     uint64 // stamps too far in the future for our clock to follow
+	Compared        uint64 // steps of comparisons sent
+	CompareDropped  uint64 // steps of comparisons not taken, for too many waited
+	Given           uint64 // retained messages that comparing brought
+	Doubted         uint64 // retained messages not given on after a long time out of touch
 }
 
 // Stats returns the counters.

@@ -2,7 +2,6 @@ package core
 
 import (
 	"cmp"
-	"encoding/binary"
 	"time"
 
 	"github.com/farhop/farhop/routing/addr"
@@ -30,6 +29,11 @@ func (c *Core) submit(s *Submission) {
 		return
 	}
 	if c.duplicate(s) {
+		return
+	}
+	if !c.mayRetain(s) {
+		c.stats.Submitted[bundle.QuotaExceeded]++
+		c.reply(Reply{Token: s.Token, Reason: bundle.QuotaExceeded})
 		return
 	}
 	h := &store.Header{
@@ -172,7 +176,7 @@ func (c *Core) accept(h *store.Header, s *Submission, r recipients, reason bundl
 	}
 	c.stats.Submitted[reason]++
 	if reason == bundle.OK && len(r.batched) > 0 {
-		c.join(h, s.Blob, r.batched, &reply, !s.Key.IsZero())
+		c.join(h, s.Blob, r.batched, &reply, !s.Key.IsZero() || s.Retain)
 		return
 	}
 	c.reply(reply)
@@ -182,17 +186,6 @@ func (c *Core) nextMessage(class bundle.Class) bundle.ID {
 	c.msgs[class]++
 	c.drawn = true
 	return bundle.ID{Node: c.cfg.Self, Seq: bundle.NewSequence(c.cfg.Incarnation, class, c.msgs[class])}
-}
-
-// retain keeps the message as the newest of its topic, on disk. The value is
-// the end of its life (ms, 8 bytes) and its payload block.
-func (c *Core) retain(h *store.Header, s *Submission) {
-	set := store.Set{Key: RetainedPrefix + s.Topic}
-	if !s.Clear {
-		set.Value = binary.BigEndian.AppendUint64(nil, uint64(h.Expires))
-		set.Blob = s.Blob
-	}
-	c.setLarge(set)
 }
 
 // volatile passes a QoS 0 publication on: to the subscribers here, and over

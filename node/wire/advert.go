@@ -25,7 +25,7 @@ type Advert struct {
 func (Advert) Type() Type { return TypeAdvert }
 
 func (f Advert) append(dst []byte) []byte {
-	dst = cbor.AppendArray(dst, 8)
+	dst = cbor.AppendArray(dst, 9)
 	dst = cbor.AppendText(dst, f.Node.String())
 	dst = cbor.AppendText(dst, f.Region.String())
 	dst = cbor.AppendUint(dst, f.Seq)
@@ -49,7 +49,7 @@ func (f Advert) append(dst []byte) []byte {
 	for _, g := range f.Groups {
 		dst = cbor.AppendBool(cbor.AppendText(cbor.AppendArray(dst, 2), g.Filter), g.Online)
 	}
-	return dst
+	return cbor.AppendBool(dst, f.Keeps)
 }
 
 func parseAdvert(outer *cbor.Reader) (f Advert) {
@@ -69,6 +69,10 @@ func parseAdvert(outer *cbor.Reader) (f Advert) {
 	rest(r, inner)
 	if more > 0 {
 		f.Groups = list(r, routing.MaxGroups, "groups", readGroup)
+		more--
+	}
+	if more > 0 {
+		f.Keeps = r.Bool()
 		more--
 	}
 	rest(r, more)

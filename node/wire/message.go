@@ -12,6 +12,9 @@ import (
 const (
 	// MaxUserProperties is the most user properties of one Message.
 	MaxUserProperties = 256
+	// maxStamp is the last stamp of a retained message: 46 bits of milliseconds
+	// since 1970, and 16 that count within one.
+	maxStamp = 1<<62 - 1
 	// maxString is the longest MQTT string or binary data (MQTT 5, 1.5.4).
 	maxString = 65535
 )
@@ -45,6 +48,7 @@ type Message struct {
 	ResponseTopic   string
 	CorrelationData []byte // nil when absent
 	UserProperties  []UserProperty
+	Stamp           uint64 // orders retained messages of a topic; 0 for none
 	Flags           uint32 // the node's own, passed through
 }
 
@@ -78,6 +82,9 @@ func (m *Message) Validate() error {
 	}
 	if n := len(m.UserProperties); n > MaxUserProperties {
 		errs = append(errs, fmt.Errorf("%d user properties: the limit is %d", n, MaxUserProperties))
+	}
+	if m.Stamp > maxStamp {
+		errs = append(errs, fmt.Errorf("stamp %d: the limit is %d", m.Stamp, uint64(maxStamp)))
 	}
 	for _, p := range m.UserProperties {
 		errs = append(errs, checkString("user property", p.Key), checkString("user property", p.Value))
@@ -135,12 +142,17 @@ func (m *Message) Append(dst []byte) []byte {
 			dst = cbor.AppendText(cbor.AppendText(dst, p.Key), p.Value)
 		}
 	}
+	if n > 9 {
+		dst = cbor.AppendUint(dst, m.Stamp)
+	}
 	return dst
 }
 
 // items returns how many items the encoding of m has.
 func (m *Message) items() int {
 	switch {
+	case m.Stamp != 0:
+		return 10
 	case len(m.UserProperties) > 0:
 		return 9
 	case m.CorrelationData != nil:
@@ -175,7 +187,10 @@ func ParseMessage(data []byte) (Message, error) {
 	if n > 8 {
 		m.UserProperties = readUserProperties(&r)
 	}
-	rest(&r, n-9)
+	if n > 9 {
+		m.Stamp = r.UintMax(maxStamp)
+	}
+	rest(&r, n-10)
 	r.End()
 	if err := r.Err(); err != nil {
 		return Message{}, fmt.Errorf("malformed message: %w", err)

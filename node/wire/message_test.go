@@ -24,6 +24,8 @@ func sampleMessages() map[string]Message {
 		"user properties only":     {Topic: "a", Payload: []byte{}, UserProperties: []UserProperty{{"k", "v"}}},
 		"as many as can be":        {Topic: "a", Payload: []byte{}, UserProperties: most},
 		"longest strings":          {Topic: strings.Repeat("t", 65535), Payload: []byte{}, Client: strings.Repeat("c", 65535)},
+		"with a stamp":             {Topic: "a", Payload: []byte("x"), QoS: 1, Retain: true, Stamp: 1893456000000 << 16},
+		"the last stamp":           {Topic: "a", Payload: []byte{}, Retain: true, Stamp: maxStamp, UserProperties: []UserProperty{{"k", "v"}}},
 		"clearing a retained one":  {Topic: "a", Payload: []byte{}, Retain: true},
 		"a topic of the mesh":      {Topic: "$mesh/reports/x", Payload: []byte("{}")},
 		"response topic and no id": {Topic: "a", Payload: []byte{}, ResponseTopic: "b"},
@@ -60,9 +62,9 @@ func TestMessages(t *testing.T) {
 // TestMessageOfLaterVersion has an item and a flag that this version does not
 // know.
 func TestMessageOfLaterVersion(t *testing.T) {
-	b := enc(1, 1<<6|2, "a", []byte{0x41, 'x'}, "c", "", "", []byte{0xf6}, enc("k", "v"), enc(1, 2))
+	b := enc(1, 1<<6|2, "a", []byte{0x41, 'x'}, "c", "", "", []byte{0xf6}, enc("k", "v"), 7, enc(1, 2))
 	m, err := ParseMessage(b)
-	want := Message{Topic: "a", Payload: []byte("x"), QoS: 2, Client: "c", UserProperties: []UserProperty{{"k", "v"}}}
+	want := Message{Topic: "a", Payload: []byte("x"), QoS: 2, Client: "c", UserProperties: []UserProperty{{"k", "v"}}, Stamp: 7}
 	if err != nil || !reflect.DeepEqual(m, want) {
 		t.Errorf("%v %+v", err, m)
 	}
@@ -94,6 +96,7 @@ func TestMessagesRefused(t *testing.T) {
 		{"response topic with a wildcard", enc(1, 0, "a", x, "", "", "b/+"), "response topic"},
 		{"half a user property", enc(1, 0, "a", x, "", "", "", []byte{0xf6}, enc("k")), "pairs"},
 		{"many user properties", enc(1, 0, "a", x, "", "", "", []byte{0xf6}, enc(many...)), "at most 256 pairs"},
+		{"a stamp of the far future", enc(1, 0, "a", x, "", "", "", []byte{0xf6}, enc("k", "v"), 1<<62), "limit"},
 		{"a byte too many", append(enc(1, 0, "a", x), 0), "1 bytes after"},
 	}
 	for _, tt := range tests {
@@ -110,7 +113,7 @@ func TestMessagesRefused(t *testing.T) {
 func TestValidate(t *testing.T) {
 	long := strings.Repeat("a", 65536)
 	bad := Message{
-		Topic: "a/+", QoS: 3, PayloadFormat: 3, Client: "\xff", ContentType: long, ResponseTopic: "#",
+		Topic: "a/+", QoS: 3, PayloadFormat: 3, Stamp: maxStamp + 1, Client: "\xff", ContentType: long, ResponseTopic: "#",
 		CorrelationData: make([]byte, 65536), UserProperties: make([]UserProperty, MaxUserProperties+1),
 	}
 	bad.UserProperties[0] = UserProperty{long, "\xff"}
@@ -118,7 +121,7 @@ func TestValidate(t *testing.T) {
 	if err == nil {
 		t.Fatal("passes")
 	}
-	if lines := strings.Split(err.Error(), "\n"); len(lines) != 10 {
+	if lines := strings.Split(err.Error(), "\n"); len(lines) != 11 {
 		t.Errorf("%d faults:\n%v", len(lines), err)
 	}
 }
@@ -130,7 +133,7 @@ func FuzzMessage(f *testing.F) {
 			f.Add(b)
 		}
 	}
-	f.Add(enc(1, 1<<6|2, "a", []byte{0x41, 'x'}, "c", "", "", []byte{0xf6}, enc("k", "v"), enc(1, 2)))
+	f.Add(enc(1, 1<<6|2, "a", []byte{0x41, 'x'}, "c", "", "", []byte{0xf6}, enc("k", "v"), 7, enc(1, 2)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		topic, terr := Topic(b)
 		m, err := ParseMessage(b)

@@ -354,9 +354,9 @@ var sessionMutants = []mutant{
 		tests: "node/core .",
 	},
 	{
-		name: "a retained message is not written", file: "node/core/submit.go", short: true,
-		old:   "	c.setLarge(set)\n}",
-		new:   "	_ = set\n}",
+		name: "a retained message is not written", file: "node/core/retained.go", short: true,
+		old:   "	c.setLarge(store.Set{Key: RetainedPrefix + n.topic, Value: appendKept(nil, n), Blob: n.blob})\n",
+		new:   "",
 		tests: "node/core .",
 	},
 	{
