@@ -30,10 +30,30 @@ func (c *Core) adjacent(n addr.Node, cost uint32, up bool) {
 	c.advertDirty = true
 }
 
+// interestWatch says when this node's filters are summed up again. That takes
+// time in proportion to their number, so with many of them changes are
+// gathered: ten thousand devices that connect one after the other must not
+// cost ten thousand sums of thousands.
+type interestWatch struct {
+	dirty bool
+	after int64 // ms
+}
+
+// filtersPerMS is how many filters put off the next sum by a millisecond:
+// some tenths of what a small processor sums up in that time.
+const filtersPerMS = 50
+
+func (c *Core) wakeInterest(w *wake) {
+	if c.interest.dirty {
+		w.min(max(c.interest.after, c.now+1))
+	}
+}
+
 // refreshAdvert publishes what changed about this node. It waits until the
 // number of this boot is durable: only then is a later boot sure to be newer.
 func (c *Core) refreshAdvert() {
-	if !c.advertDirty && !c.groupsDirty || c.gate.persisted < c.bootLSN {
+	filters := c.interest.dirty && c.now >= c.interest.after
+	if !c.advertDirty && !c.groupsDirty && !filters || c.gate.persisted < c.bootLSN {
 		return
 	}
 	a, old := c.advert, c.table.Advert(c.cfg.Self)
@@ -41,8 +61,10 @@ func (c *Core) refreshAdvert() {
 		old = &routing.Advert{}
 	}
 	a.Interest, a.Groups = old.Interest, c.tellGroups(old.Groups)
-	if c.advertDirty {
-		a.Interest = summarize(slices.DeleteFunc(c.subs.Filters(), func(f string) bool { return f[0] == '$' }))
+	if filters {
+		all := slices.DeleteFunc(c.subs.Filters(), func(f string) bool { return f[0] == '$' })
+		a.Interest = summarize(all)
+		c.interest = interestWatch{after: c.now + int64(len(all)/filtersPerMS)}
 	}
 	c.advertDirty, c.groupsDirty = false, false
 	if old.Seq > 0 && sameAdvert(old, &a) {

@@ -89,6 +89,7 @@ type Core struct {
 	bootSeq     uint64    // messages up to this Seq are of an earlier boot
 	bootLSN     store.LSN // adverts may leave once the boot number is durable
 	advertDirty bool
+	interest    interestWatch
 	pathsDirty  bool
 	heldDirty   bool // messages held for a region may have found a recipient
 
@@ -120,7 +121,7 @@ func New(cfg Config) *Core {
 		links: map[uint64]*link{}, byNode: map[addr.Node]*link{}, outlets: map[addr.Node]*storeforward.Outlet{},
 		settings: Settings{TTL: DefaultTTL, OrderWait: DefaultOrderWait, Quotas: &policy.Quotas{}},
 		groups:   map[string]*group{}, holding: map[string]bool{}, moved: map[string]bool{}, sentOld: map[string]uint64{},
-		cur: &Effects{}, spare: &Effects{}, advertDirty: true,
+		cur: &Effects{}, spare: &Effects{}, advertDirty: true, interest: interestWatch{dirty: true},
 	}
 	c.dirty.set, c.room.limit = map[dirtyKey]bool{}, math.MaxInt64
 	c.retained = newRetained()
@@ -144,7 +145,7 @@ func (c *Core) Configure(now time.Time, s Settings, routes *policy.Table) {
 		c.routes = routes
 	}
 	c.advert.Services, c.advert.Fleet = s.Services, s.Fleet
-	c.advertDirty, c.heldDirty, c.cur.Changed = true, true, true
+	c.advertDirty, c.interest.dirty, c.heldDirty, c.cur.Changed = true, true, true, true
 }
 
 // SetState writes one key of the node's own durable state; the Reply comes
@@ -238,6 +239,7 @@ func (c *Core) Wake() time.Time {
 	c.wakeRests(&w)
 	c.wakeBatches(&w)
 	c.wakeRetained(&w)
+	c.wakeInterest(&w)
 	if w.ms == 0 {
 		return time.Time{}
 	}

@@ -99,7 +99,7 @@ func (c *Core) OpenSession(now time.Time, o SessionOpen) SessionState {
 	}
 	var state SessionState
 	if s == nil {
-		s = &session{id: o.Client, inbound: map[uint16]bool{}, purgedTo: c.lastSeq(o.Client)}
+		s = &session{id: o.Client, purgedTo: c.lastSeq(o.Client)}
 		s.outlet = storeforward.NewOutlet(s)
 		c.sessions[o.Client] = s
 		for class := range bundle.Class(bundle.NumClasses) {
@@ -120,7 +120,7 @@ func (c *Core) OpenSession(now time.Time, o SessionOpen) SessionState {
 	same := s.stored && s.expiry == o.Expiry && o.Expiry > 0
 	s.conn, s.expiry, s.ends = o.Conn, o.Expiry, 0
 	s.window = int(o.ReceiveMax)
-	s.flying, s.packets = map[uint64]*storeforward.Item{}, map[uint16]bool{}
+	s.flying, s.packets = nil, nil
 	c.away = slices.DeleteFunc(c.away, func(o *session) bool { return o == s })
 	if !same {
 		c.keep(s)
@@ -307,7 +307,8 @@ func (c *Core) attach(s *session, sub Subscription) {
 }
 
 func (c *Core) subscribed(s *session, token uint64) {
-	c.advertDirty, c.heldDirty, c.cur.Changed = true, true, true
+	c.interest.dirty, c.heldDirty = true, true
+	c.cur.Changed = c.cur.Changed || s.durable() // others do not show in a Snapshot
 	c.keep(s)
 	c.reply(Reply{Token: token})
 }
@@ -325,7 +326,8 @@ func (c *Core) unsubscribe(s *session, filters []string) {
 		}
 		return true
 	})
-	c.advertDirty, c.cur.Changed = true, true
+	c.interest.dirty = true
+	c.cur.Changed = c.cur.Changed || s.durable() || s.stored
 }
 
 // serveSession offers a device what waits for it, as far as its window goes.
@@ -356,6 +358,9 @@ func (c *Core) serveSession(s *session) (storing bool) {
 		if s.packets[id] {
 			c.m.Return(i) // 65,535 younger deliveries overtook it
 			return false
+		}
+		if s.flying == nil { // most sessions never have any
+			s.flying, s.packets = map[uint64]*storeforward.Item{}, map[uint16]bool{}
 		}
 		s.flying[i.Header.Seq], s.packets[id] = i, true
 		s.sentTo = max(s.sentTo, i.Header.Seq)
@@ -472,6 +477,9 @@ func (c *Core) inbound(p *Submission) bool {
 
 func (c *Core) noteInbound(p *Submission) {
 	if s := c.sessions[p.Client]; s != nil && p.Packet != 0 {
+		if s.inbound == nil {
+			s.inbound = map[uint16]bool{}
+		}
 		s.inbound[p.Packet] = true
 		c.dirty.add(dirtyKey{kind: dirtyInbound, name: s.id})
 	}

@@ -167,7 +167,7 @@ func TestTrieDuplicatesAndPruning(t *testing.T) {
 			t.Errorf("Remove(%q) twice: want true, then false", f)
 		}
 	}
-	if !tr.root.empty() || tr.root.literal != nil || tr.Len() != 0 {
+	if !tr.root.empty() || tr.root.literal.more != nil || tr.Len() != 0 {
 		t.Errorf("after removing all: %+v, Len %d", tr.root, tr.Len())
 	}
 }

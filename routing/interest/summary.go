@@ -59,7 +59,7 @@ func (n *node[V]) covered(rest string, wild, wider bool) bool {
 	if wild && n.plus != nil && n.plus.coveredNext(rest, more, wider || level != "+") {
 		return true
 	}
-	c := n.literal[level]
+	c := n.literal.get(level)
 	return c != nil && c.coveredNext(rest, more, wider)
 }
 

@@ -1,7 +1,6 @@
 package interest
 
 import (
-	"maps"
 	"slices"
 	"strings"
 )
@@ -20,14 +19,14 @@ type Trie[V comparable] struct {
 // node is one level. A filter ends in here, in multi when its last level is
 // "#" (which thereby needs no node of its own).
 type node[V comparable] struct {
-	literal map[string]*node[V]
+	literal children[V]
 	plus    *node[V]
 	here    set[V]
 	multi   set[V]
 }
 
 func (n *node[V]) empty() bool {
-	return len(n.literal) == 0 && n.plus == nil && len(n.here.list) == 0 && len(n.multi.list) == 0
+	return n.literal.empty() && n.plus == nil && len(n.here.list) == 0 && len(n.multi.list) == 0
 }
 
 // Add stores v under filter. It returns false when v is stored there already
@@ -64,13 +63,10 @@ func (n *node[V]) descend(level string) *node[V] {
 		}
 		return n.plus
 	}
-	c := n.literal[level]
+	c := n.literal.get(level)
 	if c == nil {
-		if n.literal == nil {
-			n.literal = make(map[string]*node[V])
-		}
 		c = new(node[V])
-		n.literal[strings.Clone(level)] = c // a clone: do not pin the whole filter
+		n.literal.put(strings.Clone(level), c) // a clone: do not pin the whole filter
 	}
 	return c
 }
@@ -101,14 +97,12 @@ func (n *node[V]) remove(rest string, more bool, v V) bool {
 			n.plus = nil
 		}
 	default:
-		c := n.literal[level]
+		c := n.literal.get(level)
 		if c == nil || !c.remove(rest, more, v) {
 			return false
 		}
 		if c.empty() {
-			if delete(n.literal, level); len(n.literal) == 0 {
-				n.literal = nil
-			}
+			n.literal.remove(level)
 		}
 	}
 	return true
@@ -132,7 +126,7 @@ func (n *node[V]) match(topic string, wild bool, visit func(V)) {
 	if wild {
 		n.multi.each(visit)
 	}
-	if c := n.literal[level]; c != nil {
+	if c := n.literal.get(level); c != nil {
 		c.next(rest, more, visit)
 	}
 	if wild && n.plus != nil {
@@ -174,8 +168,50 @@ func (n *node[V]) filters(prefix string, out *[]string) {
 	if n.plus != nil {
 		child("+", n.plus)
 	}
-	for level, c := range maps.All(n.literal) { // the caller sorts
+	if n.literal.only != nil {
+		child(n.literal.level, n.literal.only)
+	}
+	for level, c := range n.literal.more { // the caller sorts
 		child(level, c)
+	}
+}
+
+// children are the nodes below one by their level. Most nodes have one at
+// most, and a map for it would cost more than all the rest of the node.
+type children[V comparable] struct {
+	level string // of only
+	only  *node[V]
+	more  map[string]*node[V] // instead of only
+}
+
+func (c *children[V]) empty() bool { return c.only == nil && len(c.more) == 0 }
+
+func (c *children[V]) get(level string) *node[V] {
+	if c.only != nil && c.level == level {
+		return c.only
+	}
+	return c.more[level]
+}
+
+func (c *children[V]) put(level string, n *node[V]) {
+	switch {
+	case c.more != nil:
+		c.more[level] = n
+	case c.only != nil:
+		c.more = map[string]*node[V]{c.level: c.only, level: n}
+		c.level, c.only = "", nil
+	default:
+		c.level, c.only = level, n
+	}
+}
+
+func (c *children[V]) remove(level string) {
+	if c.only != nil {
+		c.level, c.only = "", nil
+		return
+	}
+	if delete(c.more, level); len(c.more) == 0 {
+		c.more = nil
 	}
 }
 
