@@ -18,9 +18,9 @@ func (c *Core) expire() {
 			return
 		}
 		switch {
-		case i.State == storeforward.InFlight, i.Entry.State == store.Received:
-			// Judged when it returns; or the device has it, and still has to
-			// hear PUBREL.
+		case i.State == storeforward.InFlight, i.Entry.State == store.Received, c.begun(i, 0):
+			// Judged when it returns; or the device has it, or may, and still
+			// has to hear the rest.
 			c.m.Outlive(i)
 		case i.Entry.State == store.Ended && i.Entry.Queue.Kind == store.ToOrder:
 			c.m.Outlive(i) // drain passes over it
@@ -30,6 +30,17 @@ func (c *Core) expire() {
 			c.expireItem(i)
 		}
 	}
+}
+
+// begun reports whether a device may have seen a QoS 2 delivery: it was offered
+// more than offers times, or in an earlier boot. Such a one does not expire: the
+// device keeps its packet id until it heard all of it (MQTT 5, [MQTT-4.3.3-7]).
+func (c *Core) begun(i *storeforward.Item, offers int) bool {
+	if i.Entry.Queue.Kind != store.ToSession || i.Entry.QoS < 2 || i.Entry.State != store.Pending {
+		return false
+	}
+	s := c.sessions[i.Entry.Queue.Name]
+	return s != nil && (i.Sent > offers || i.Header.Seq <= min(s.sentOld, c.bootSeq))
 }
 
 func (c *Core) expireItem(i *storeforward.Item) { c.end(i, bundle.Expired) }

@@ -276,7 +276,7 @@ func (l *link) rest() int64 { return max(4*l.rtt, 1000) }
 // giveBack makes an unacknowledged item wait again, unless its life is over.
 func (c *Core) giveBack(i *storeforward.Item) {
 	c.m.Return(i)
-	if i.Header.Expires <= c.now && i.Entry.State == store.Pending && i.State == storeforward.Waiting {
+	if i.Header.Expires <= c.now && i.Entry.State == store.Pending && !c.begun(i, 0) && i.State == storeforward.Waiting {
 		c.expireItem(i)
 	}
 }

@@ -349,7 +349,7 @@ func (c *Core) serveSession(s *session) (storing bool) {
 		if i == nil {
 			return storing
 		}
-		if i.Header.Expires <= c.now && i.Entry.State == store.Pending {
+		if i.Header.Expires <= c.now && i.Entry.State == store.Pending && !c.begun(i, 1) {
 			c.m.Return(i)
 			c.expireItem(i)
 			continue

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/farhop/farhop/broker/conformance"
 	"github.com/farhop/farhop/node/config"
 )
 
@@ -49,6 +50,22 @@ func TestStandalone(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(d.dir, config.FileName)); err != nil {
 		t.Errorf("the directory cannot become a node of a mesh: %v", err)
+	}
+}
+
+// TestConformance plays every case of the MQTT standards against the program.
+func TestConformance(t *testing.T) {
+	d := newDaemon(t, "judged")
+	d.runArgs = []string{"--standalone", "--mqtt", d.mqtt, "--admin", d.admin}
+	d.run()
+	cases, err := conformance.Cases()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := conformance.Config{}.RunAll(t.Context(), d.mqtt, cases)
+	t.Log("\n" + r.Summary())
+	if n := r.Count(0, conformance.Passed); r.Count(0, conformance.Failed) > 0 || n < len(cases)-2 {
+		t.Errorf("%d of %d cases passed:\n%s", n, len(cases), r.Faults(conformance.Failed, conformance.Lax, conformance.Skipped))
 	}
 }
 
