@@ -38,12 +38,9 @@ func (b backend) Status(ctx context.Context) (admin.Status, error) {
 		},
 		Peers: append(b.peers(v), b.n.doors.view()...), Queues: queues(v), Counters: counters(v.Stats, b.n.mqtt.local()),
 	}
-	if b.n.cfg.MQTT.Listen != "" {
-		out.MQTT.Listen = string(b.n.cfg.MQTT.Listen)
-		if a := b.n.broker.Addr(); a != nil {
-			out.MQTT.Listen = a.String()
-		}
-		out.MQTT.Clients = b.n.broker.Clients()
+	if b.n.cfg.MQTT.Serves() {
+		out.MQTT.Listen, out.MQTT.Listeners = b.n.listening()
+		out.MQTT.Clients, out.MQTT.Bridges = b.n.broker.Clients(), b.n.front.views()
 	}
 	return out, nil
 }
@@ -259,7 +256,7 @@ func (b backend) FleetStatus(context.Context) (admin.FleetStatus, error) {
 }
 
 // Config implements admin.Backend.
-func (b backend) Config(context.Context) (config.Config, error) { return b.n.cfg, nil }
+func (b backend) Config(context.Context) (config.Config, error) { return b.n.cfg.Redacted(), nil }
 
 // Healthy implements admin.Backend.
 func (b backend) Healthy() error {

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,7 +18,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/farhop/farhop/broker"
-	"github.com/farhop/farhop/broker/auth"
 	"github.com/farhop/farhop/crypto/identity"
 	"github.com/farhop/farhop/crypto/pki"
 	"github.com/farhop/farhop/node/admin"
@@ -55,6 +55,7 @@ type Node struct {
 	mqtt      *mqtt
 	doors     *doors // nil without
 	broker    *broker.Broker
+	front     front
 	links     *links
 	manager   *link.Manager
 	streams   *stream.Server
@@ -73,11 +74,13 @@ func Open(dir string, opt Options) (*Node, error) {
 	if err := opt.Standalone.prepare(dir); err != nil {
 		return nil, err
 	}
-	cfg, err := config.Load(filepath.Join(dir, config.FileName))
+	cfg, err := config.Load(filepath.Join(dir, config.FileName), checkFront)
 	if err != nil {
 		return nil, err
 	}
-	opt.Standalone.override(&cfg)
+	if err := opt.Standalone.override(&cfg); err != nil {
+		return nil, err
+	}
 	if cfg.Dir, err = filepath.Abs(dir); err != nil {
 		return nil, err
 	}
@@ -220,40 +223,6 @@ func (n *Node) build() error {
 	return err
 }
 
-func (n *Node) buildBroker() error {
-	c := broker.Config{
-		Listen: string(n.cfg.MQTT.Listen), Anonymous: n.cfg.MQTT.Anonymous || n.cfg.MQTT.Listen.Loopback() && n.cfg.MQTT.Users == "",
-		// What a device may have in flight is what MQTT may repeat to it after
-		// this node was killed; 32 keep any local network busy.
-		Window: 32, MaxPacket: int(n.cfg.MQTT.MaxPacket), MaxClients: n.cfg.MQTT.MaxClients,
-		ListenInstruction: "mqtt.listen in " + config.FileName, Log: n.log, Registerer: n.registry,
-	}
-	if o := n.opt.Standalone; o != nil {
-		c.ServerKeepAlive, c.ListenInstruction = o.ServerKeepAlive, "--mqtt HOST:PORT"
-	}
-	if n.cfg.MQTT.Users != "" {
-		path := n.cfg.Path(n.cfg.MQTT.Users)
-		f, err := os.Open(path)
-		if err != nil {
-			return fmt.Errorf("mqtt.users: %w", err)
-		}
-		if err := f.Close(); err != nil {
-			return fmt.Errorf("mqtt.users: %w", err)
-		}
-		who, err := auth.New(auth.Config{Users: path, Anonymous: n.cfg.MQTT.Anonymous}, auth.Deps{Log: n.log, Registerer: n.registry})
-		if err != nil {
-			return err
-		}
-		c.Auth, c.Rules = who.Chain, who.Rules
-	}
-	var err error
-	if n.broker, err = broker.New(c, n.mqtt); err != nil {
-		return err
-	}
-	n.mqtt.broker = n.broker
-	return nil
-}
-
 // authority loads the keys that only the node of farhop init has.
 func (n *Node) authority() error {
 	dir := filepath.Join(n.cfg.Dir, authorityDir)
@@ -363,8 +332,8 @@ func (n *Node) Run(ctx context.Context) (err error) {
 		stopInner()
 		return errors.Join(err, n.closeAdmin(), heart.Wait())
 	}
-	if n.cfg.MQTT.Listen != "" {
-		outer.Go(func() error { return n.broker.Run(octx) })
+	if n.cfg.MQTT.Serves() {
+		outer.Go(func() error { return n.runFront(octx) })
 	}
 	if n.doors != nil {
 		outer.Go(func() error { return n.doors.door.Run(octx) })
@@ -438,13 +407,14 @@ func (n *Node) begin(ctx context.Context) error {
 // announce says where the node listens once it does.
 func (n *Node) announce(ctx context.Context) error {
 	var where []any
-	if n.cfg.MQTT.Listen != "" {
+	if n.cfg.MQTT.Serves() {
 		select {
 		case <-n.broker.Listening():
 		case <-ctx.Done():
 			return nil
 		}
-		where = append(where, "mqtt", n.broker.Addr())
+		plain, urls := n.listening()
+		where = append(where, "mqtt", strings.TrimSpace(plain+" "+strings.Join(urls, " ")))
 	}
 	if n.opt.Standalone == nil {
 		mesh, err := n.manager.Addr(ctx)

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/farhop/farhop/node/config"
 )
@@ -15,7 +16,9 @@ import (
 // it needs to be a node it makes in its data directory, where it also keeps
 // its messages, so that it can join others' ranks later.
 type Standalone struct {
-	MQTT            config.HostPort // "" as in the directory, or the default
+	MQTT            config.HostPort // "" as in the directory, or the default, or none beside Listen
+	Listen          []string        // URLs of listeners that need no file; nil as in the directory
+	Users, ACL      string          // files; "" as in the directory
 	Admin           config.HostPort // "" serves no API
 	ServerKeepAlive uint16          // seconds, as broker.Config has it
 }
@@ -35,14 +38,39 @@ func (o *Standalone) prepare(dir string) error {
 	return err
 }
 
-// override takes out what a standalone node does not do.
-func (o *Standalone) override(c *config.Config) {
+// override takes out what a standalone node does not do, and says what is
+// wrong with what it was told to do instead.
+func (o *Standalone) override(c *config.Config) error {
 	if o == nil {
-		return
+		return nil
 	}
 	c.Admin.Listen, c.Peers, c.Links, c.DTN = o.Admin, nil, nil, config.DTN{}
 	c.Services = nil
-	if o.MQTT != "" {
-		c.MQTT.Listen = o.MQTT
+	m := &c.MQTT
+	if len(o.Listen) > 0 {
+		m.Listen, m.Listeners = "", nil
+		for _, at := range o.Listen {
+			m.Listeners = append(m.Listeners, config.Listener{URL: at})
+		}
 	}
+	if o.MQTT != "" {
+		m.Listen = o.MQTT
+	}
+	if o.ServerKeepAlive > 0 {
+		m.ServerKeepAlive = config.Duration(o.ServerKeepAlive) * config.Duration(time.Second)
+	}
+	for _, f := range []struct {
+		name string
+		to   *string
+	}{{o.Users, &m.Users}, {o.ACL, &m.Auth.ACL}} {
+		if f.name == "" {
+			continue
+		}
+		path, err := filepath.Abs(f.name)
+		if err != nil {
+			return err
+		}
+		*f.to = path
+	}
+	return checkStandalone(*c)
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/farhop/farhop/node"
 	"github.com/farhop/farhop/node/config"
 )
 
@@ -24,18 +25,19 @@ func (a *app) configCheckCmd() *cobra.Command {
 		Use:   "check [FILE]",
 		Short: "Check farhop.yaml and say all that is wrong with it",
 		Long: `Check the farhop.yaml of the data directory, or another file, as the daemon would
-at its start. Every fault is printed with its line; the exit code is 1 if there
-is one. The daemon need not run.`,
+at its start: also the certificates, keys, password files and access rules that
+its section mqtt names are read. Every fault is printed with its line; the exit
+code is 1 if there is one. The daemon need not run, and nothing is started.`,
 		Args: args(0, 1, "one file"),
 	}
 	asJSON := jsonFlag(c)
 	c.RunE = func(c *cobra.Command, given []string) error {
-		cfg, path, err := a.loadConfig(given)
+		cfg, path, err := a.loadConfig(given, node.Check)
 		if err != nil {
 			return err
 		}
 		if *asJSON {
-			return printJSON(a.out, cfg)
+			return printJSON(a.out, cfg.Redacted())
 		}
 		_, err = fmt.Fprintf(a.out, "%s is good: node %s of region %s, %s, %s, %s\n", path, cfg.Node.Name, cfg.Node.Region,
 			count(len(cfg.Peers), "peer", "peers"), count(len(cfg.Services), "service", "services"), count(len(cfg.Routes), "route", "routes"))
@@ -72,9 +74,9 @@ It may be older than farhop.yaml: that is read at the start only.`,
 }
 
 // loadConfig reads the file that was given, or that of the data directory.
-func (a *app) loadConfig(given []string) (cfg config.Config, path string, err error) {
+func (a *app) loadConfig(given []string, checks ...config.Check) (cfg config.Config, path string, err error) {
 	if len(given) > 0 {
-		cfg, err = config.Load(given[0])
+		cfg, err = config.Load(given[0], checks...)
 		return cfg, given[0], err
 	}
 	dir, err := a.dataDir()
@@ -82,6 +84,6 @@ func (a *app) loadConfig(given []string) (cfg config.Config, path string, err er
 		return cfg, "", err
 	}
 	path = filepath.Join(dir, config.FileName)
-	cfg, err = config.Load(path)
+	cfg, err = config.Load(path, checks...)
 	return cfg, path, a.noNode(dir, err)
 }

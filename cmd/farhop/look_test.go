@@ -43,8 +43,11 @@ func (f fakeNode) Status(context.Context) (admin.Status, error) {
 		return s, nil
 	}
 	s.Store = admin.Store{Engine: "bolt", Messages: 1, Bytes: 3 << 20, PeakBytes: 100 << 20, FileBytes: 1 << 20, MaxBytes: 1 << 30}
-	s.MQTT = admin.MQTT{Listen: "127.0.0.1:1883", Clients: 2}
 	earth, at := addr.MustNode("earth-1"), func(d time.Duration) time.Time { return noon().Add(d) }
+	s.MQTT = admin.MQTT{Listen: "127.0.0.1:1883", Listeners: []string{"unix:///run/farhop/mqtt.sock"}, Clients: 2, Bridges: []admin.Bridge{
+		{Name: "cloud", Remote: "mqtts://broker.example:8883", State: "connected", Since: at(-time.Hour), RTTms: 31, Out: admin.BridgeTraffic{Forwarded: 70, Dropped: map[string]uint64{"loop": 2, "hops": 1}}, In: admin.BridgeTraffic{Forwarded: 5}, Warnings: []string{"the remote broker takes QoS 1 at most"}},
+		{Name: "site-7", Remote: "mqtt://10.0.0.5:1883", State: "waiting", Since: at(-5 * time.Second), LastError: "connection refused"},
+	}}
 	s.Peers = []admin.Peer{
 		{Node: earth, Region: addr.MustRegion("earth"), Address: "192.0.2.1:7330", State: admin.PeerUp, Kex: "X25519MLKEM768", RTTms: 2560, InFlight: 2, InFlightBytes: 4000, SentBytes: 1 << 20, ReceivedBytes: 10, PacketsLost: 3, LastError: "old news", Since: at(-90 * time.Second)},
 		{Address: "192.0.2.2:7330", State: admin.PeerDown, LastError: "no answer\x1b[31m", Since: at(-26 * time.Hour)},

@@ -8,11 +8,13 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/crypto/bcrypt"
+
+	"github.com/farhop/farhop/broker/auth"
 )
 
 func (a *app) passwdCmd() *cobra.Command {
-	return &cobra.Command{
+	var bcrypt bool
+	c := &cobra.Command{
 		Use:     "passwd USER",
 		GroupID: groupSetUp,
 		Short:   "Make a line for the password file of MQTT devices",
@@ -21,7 +23,10 @@ password is the first line of standard input; the line goes to standard output:
 
   printf '%s\n' "$PASSWORD" | farhop passwd plc >> users.txt
 
-The node reads the file when it starts.`,
+A running node sees within a second that the file changed. Clients that are
+connected stay; a file with a fault changes nothing and is told in the log. The
+password is kept as an argon2id hash, or with --bcrypt as one of bcrypt, which
+other brokers read as well.`,
 		Args: args(1, 1, "a user name"),
 		RunE: func(c *cobra.Command, words []string) error {
 			user := words[0]
@@ -35,12 +40,18 @@ The node reads the file when it starts.`,
 			if password = strings.TrimRight(password, "\r\n"); password == "" {
 				return failed("printf '%s\\n' PASSWORD | farhop passwd "+user, "no password on standard input")
 			}
-			hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.DefaultCost)
+			algorithm := auth.Argon2id
+			if bcrypt {
+				algorithm = auth.Bcrypt
+			}
+			hash, err := auth.Hash([]byte(password), algorithm)
 			if err != nil {
-				return failed("choose one of at most 72 bytes", "the password cannot be used: %v", err)
+				return failed("choose another one", "the password cannot be used: %v", err)
 			}
 			_, err = fmt.Fprintf(a.out, "%s:%s\n", user, hash)
 			return err
 		},
 	}
+	c.Flags().BoolVar(&bcrypt, "bcrypt", false, "make a bcrypt hash; its passwords have at most 72 bytes")
+	return c
 }

@@ -56,13 +56,7 @@ func (a *app) printPeers(s admin.Status, figures bool) error {
 		if name == "" && figures {
 			name = p.Address
 		}
-		rtt := ""
-		if p.RTTms > 0 {
-			rtt = fmt.Sprintf("%.3g ms", p.RTTms)
-			if p.RTTms >= 1000 {
-				rtt = fmt.Sprintf("%.2f s", p.RTTms/1000)
-			}
-		}
+		rtt := rttText(p.RTTms)
 		note, next, since := p.LastError, "", sinceText(s.Now, p.Since)
 		if !p.NextContact.IsZero() {
 			next = "in " + spanText(p.NextContact.Sub(s.Now))
@@ -85,6 +79,17 @@ func (a *app) printPeers(s admin.Status, figures bool) error {
 		return err
 	}
 	return t.print(a.out)
+}
+
+// rttText writes a round trip of ms milliseconds, "" when it is not known.
+func rttText(ms float64) string {
+	switch {
+	case ms <= 0:
+		return ""
+	case ms >= 1000:
+		return fmt.Sprintf("%.2f s", ms/1000)
+	}
+	return fmt.Sprintf("%.3g ms", ms)
 }
 
 // join puts texts together, without the empty ones.

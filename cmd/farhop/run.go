@@ -3,6 +3,8 @@ package main
 import (
 	"log/slog"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -27,9 +29,12 @@ once, which costs nothing but repeated work: what was acknowledged is on disk.
 
 With --standalone it is an MQTT broker and nothing else: it needs no file, only a
 data directory in which it makes what it needs, listens for no other node, and
-serves no API without --admin. Without users it listens on loopback only.`,
-		Example: "  farhop run\n  farhop run --standalone --dir broker --mqtt 127.0.0.1:1883",
-		Args:    args(0, 0, ""),
+serves no API without --admin. Without users it listens on loopback only. --listen
+takes tcp://HOST:PORT, ws://HOST:PORT/PATH and unix:///PATH; listeners with a
+certificate are in farhop.yaml.`,
+		Example: "  farhop run\n  farhop run --standalone --dir broker --mqtt 127.0.0.1:1883\n" +
+			"  farhop run --standalone --dir broker --listen tcp://:1883 --listen ws://:8083/mqtt --users users.txt --acl acl.txt",
+		Args: args(0, 0, ""),
 		RunE: func(c *cobra.Command, _ []string) error {
 			dir, err := a.dataDir()
 			if err != nil {
@@ -68,20 +73,30 @@ serves no API without --admin. Without users it listens on loopback only.`,
 type standaloneFlags struct {
 	on          bool
 	mqtt, admin string
+	listen      []string
+	users, acl  string
 	keepAlive   uint16
 }
 
 func (s *standaloneFlags) add(c *cobra.Command) {
 	f := c.Flags()
 	f.BoolVar(&s.on, "standalone", false, "be an MQTT broker and nothing else")
-	f.StringVar(&s.mqtt, "mqtt", "", "with --standalone: HOST:PORT for MQTT clients (default 127.0.0.1:1883)")
+	f.StringVar(&s.mqtt, "mqtt", "", "with --standalone: HOST:PORT for MQTT clients (default 127.0.0.1:1883, none with --listen)")
+	f.StringArrayVar(&s.listen, "listen", nil, "with --standalone: URL to listen at for MQTT clients: tcp, ws or unix; may be repeated")
+	f.StringVar(&s.users, "users", "", "with --standalone: password file, made with farhop passwd")
+	f.StringVar(&s.acl, "acl", "", "with --standalone: file of access rules")
 	f.StringVar(&s.admin, "admin", "", "with --standalone: HOST:PORT for the API and the page (default: none)")
 	f.Uint16Var(&s.keepAlive, "server-keepalive", 0, "with --standalone: longest keep-alive of an MQTT 5 client, in seconds (default: as it asks)")
 }
 
 // options returns nil without --standalone.
 func (s *standaloneFlags) options(c *cobra.Command) (*node.Standalone, error) {
-	o := &node.Standalone{ServerKeepAlive: s.keepAlive}
+	o := &node.Standalone{ServerKeepAlive: s.keepAlive, Listen: s.listen, Users: s.users, ACL: s.acl}
+	for _, at := range s.listen {
+		if scheme, _, ok := strings.Cut(at, "://"); !ok || !slices.Contains([]string{"tcp", "ws", "unix"}, scheme) {
+			return nil, usage(c, "--listen: %q is not tcp://HOST:PORT, ws://HOST:PORT/PATH or unix:///PATH; those that need a certificate are mqtt.listeners in %s", at, config.FileName)
+		}
+	}
 	for _, f := range []struct {
 		name, value string
 		to          *config.HostPort
@@ -96,9 +111,9 @@ func (s *standaloneFlags) options(c *cobra.Command) (*node.Standalone, error) {
 	if s.on {
 		return o, nil
 	}
-	for _, name := range []string{"mqtt", "admin", "server-keepalive"} {
+	for _, name := range []string{"mqtt", "listen", "users", "acl", "admin", "server-keepalive"} {
 		if c.Flags().Changed(name) {
-			return nil, usage(c, "--%s needs --standalone; otherwise the addresses are in %s", name, config.FileName)
+			return nil, usage(c, "--%s needs --standalone; otherwise it is in %s", name, config.FileName)
 		}
 	}
 	return nil, nil

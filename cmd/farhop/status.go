@@ -60,10 +60,10 @@ func (a *app) printStatus(s admin.Status) error {
 	line("version", "%s, up %s, %s", s.Version, spanText(time.Duration(s.UptimeS)*time.Second), clock)
 	line("store", "%s, %s of %s (peak %s, file %s, %s)", count(s.Store.Messages, "message", "messages"),
 		sizeText(s.Store.Bytes), sizeText(s.Store.MaxBytes), sizeText(s.Store.PeakBytes), sizeText(s.Store.FileBytes), s.Store.Engine)
-	if s.MQTT.Listen == "" {
+	if at := strings.TrimSpace(s.MQTT.Listen + " " + strings.Join(s.MQTT.Listeners, " ")); at == "" {
 		line("mqtt", "no broker")
 	} else {
-		line("mqtt", "%s, %s", s.MQTT.Listen, count(s.MQTT.Clients, "client", "clients"))
+		line("mqtt", "%s, %s", at, count(s.MQTT.Clients, "client", "clients"))
 	}
 	line("counts", "%s", countersText(s.Counters))
 	fmt.Fprintln(a.out)
@@ -71,7 +71,28 @@ func (a *app) printStatus(s admin.Status) error {
 		return err
 	}
 	fmt.Fprintln(a.out)
+	if len(s.MQTT.Bridges) > 0 {
+		if err := a.printBridges(s); err != nil {
+			return err
+		}
+		fmt.Fprintln(a.out)
+	}
 	return a.printQueues(s)
+}
+
+func (a *app) printBridges(s admin.Status) error {
+	t := newTable("BRIDGE", "REMOTE", "STATE", "FOR", "RTT", "OUT", "IN", "DROPPED", "NOTE")
+	for _, b := range s.MQTT.Bridges {
+		dropped := uint64(0)
+		for _, d := range []admin.BridgeTraffic{b.Out, b.In} {
+			for _, n := range d.Dropped {
+				dropped += n
+			}
+		}
+		note := join("; ", append([]string{b.LastError}, b.Warnings...)...)
+		t.row(b.Name, b.Remote, b.State, sinceText(s.Now, b.Since), rttText(b.RTTms), fmt.Sprint(b.Out.Forwarded), fmt.Sprint(b.In.Forwarded), fmt.Sprint(dropped), note)
+	}
+	return t.print(a.out)
 }
 
 // countersText names the counters that are not zero.

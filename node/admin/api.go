@@ -100,8 +100,31 @@ type Store struct {
 
 // MQTT is the broker side.
 type MQTT struct {
-	Listen  string `json:"listen"`  // bound address, "" without a broker
-	Clients int    `json:"clients"` // connected now
+	Listen    string   `json:"listen"`              // bound address for plain MQTT, "" for none
+	Listeners []string `json:"listeners,omitempty"` // URLs of the others
+	Clients   int      `json:"clients"`             // connected now
+	Bridges   []Bridge `json:"bridges,omitempty"`
+}
+
+// Bridge carries messages to and from another broker.
+type Bridge struct {
+	Name      string        `json:"name"`
+	Remote    string        `json:"remote"`             // URL
+	State     string        `json:"state"`              // stopped, connecting, waiting or connected
+	Since     time.Time     `json:"since"`              // of State
+	Version   string        `json:"version,omitempty"`  // of MQTT, spoken with the remote
+	RTTms     float64       `json:"rtt_ms"`             // round trip, ms; 0 not measured
+	Out       BridgeTraffic `json:"out"`                // to the remote
+	In        BridgeTraffic `json:"in"`                 // from it
+	Warnings  []string      `json:"warnings,omitempty"` // what the remote keeps less of than asked
+	LastError string        `json:"last_error,omitempty"`
+}
+
+// BridgeTraffic is one direction since the daemon started.
+type BridgeTraffic struct {
+	Forwarded uint64            `json:"forwarded"`         // messages
+	UnderWay  int               `json:"under_way"`         // not acknowledged yet
+	Dropped   map[string]uint64 `json:"dropped,omitempty"` // messages that do not go on, by cause
 }
 
 // PeerState is the state of the link to a neighbour.

@@ -53,15 +53,6 @@ type Node struct {
 	Region addr.Region `json:"region,omitzero"`
 }
 
-// MQTT is the broker side.
-type MQTT struct {
-	Listen     HostPort `json:"listen"`          // "" runs no broker
-	Anonymous  bool     `json:"anonymous"`       // clients without a password are let in, off loopback too
-	Users      string   `json:"users,omitempty"` // password file, "" for none
-	MaxPacket  Size     `json:"max_packet"`      // larger packets end the connection
-	MaxClients int      `json:"max_clients"`     // connections at one time
-}
-
 // Mesh is the side towards other nodes.
 type Mesh struct {
 	Listen    HostPort   `json:"listen"`

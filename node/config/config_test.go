@@ -19,7 +19,58 @@ import (
 // full is the file of a node that uses every key.
 const full = `
 node: {name: luna-1, region: luna/base}
-mqtt: {listen: 0.0.0.0:1883, anonymous: false, users: users.txt, max_packet: 256KiB, max_clients: 500}
+mqtt:
+  listen: 0.0.0.0:1883
+  anonymous: false
+  users: users.txt
+  max_packet: 256KiB
+  max_clients: 500
+  server_keepalive: 10m
+  listeners:
+  - url: tls://0.0.0.0:8883
+    cert: server.pem
+    key: server.key
+    client_ca: devices.pem
+    require_client_cert: true
+    proxy: [10.0.0.0/8, "2001:db8::/32"]
+    handshake_timeout: 40s
+    max_handshakes: 100
+  - {url: "ws://127.0.0.1:8083/mqtt", origins: ["https://panel.example.org"], max_message: 1MiB}
+  - {url: "unix:///run/farhop/mqtt.sock", mode: 0600}
+  - {url: "quic://:8883", cert: server.pem, key: server.key, idle_timeout: 2h, max_window: 1MiB}
+  auth:
+    mtls: {enabled: true, client_id: name, user: true}
+    jwt:
+      {keys: issuer.jwks, issuer: "https://id.acme.example", audience: mqtt, leeway: 30s, endless: true,
+       user_claim: name, client_claim: devices, attributes_claim: facts, acl_claim: rules}
+    http:
+      {url: "https://auth.acme.example/mqtt", ca: acme.pem, plain: true, timeout: 2s, max_in_flight: 8,
+       cache: 5m, cache_entries: 100, unreachable: ignore}
+    acl: acl.txt
+    access:
+    - {name: ours, action: allow, from: ["user:*"], mqtt: {publish: ["plant/${attr.site}/#"], subscribe: ["cmd/#"]}}
+  bridges:
+  - name: cloud
+    domain: acme
+    remote:
+      {url: "mqtts://broker.example:8883", domain: far, version: "5", client_id: gateway, username: farhop, password: "s: e",
+       password_file: cloud.pass, tls: {ca: ca.pem, cert: us.pem, key: us.key, server_name: b.example, alpn: [x-amzn-mqtt-ca]},
+       max_qos: 0, inflight: 100, max_packet: 128KiB, mosquitto: true}
+    local: {client_id: bridge, username: b, password: c, password_file: d}
+    rules:
+    - {direction: both, filter: "a/#", local_prefix: x/, remote_prefix: y/, qos: 1}
+    share: farhop
+    window: 100
+    rate: 5000
+    keepalive: 50s
+    retry_min: 1s
+    retry_max: 2m
+    connect_timeout: 20s
+    max_packet: 2MiB
+    buffer: 16MiB
+    remember: 1000
+    remember_for: 20m
+  - {name: "null", remote: {url: "mqtt://10.0.0.5:1883"}, rules: [{direction: in, filter: "#"}]}
 mesh: {listen: "0.0.0.0:7330", advertise: [luna.example.net:7330, "[2001:db8::1]:7330"]}
 admin: {listen: "0.0.0.0:7331", remote: true}
 peers:
@@ -100,7 +151,7 @@ func TestParseEveryKey(t *testing.T) {
 	start := Instant{time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
 	want := Config{
 		Node:  Node{addr.MustNode("luna-1"), addr.MustRegion("luna/base")},
-		MQTT:  MQTT{"0.0.0.0:1883", false, "users.txt", 256 << 10, 500},
+		MQTT:  fullMQTT(),
 		Mesh:  Mesh{"0.0.0.0:7330", []HostPort{"luna.example.net:7330", "[2001:db8::1]:7330"}},
 		Admin: Admin{"0.0.0.0:7331", true},
 		Peers: []Peer{
@@ -156,10 +207,10 @@ func TestDefaults(t *testing.T) {
 
 func TestValidateWithoutAFile(t *testing.T) {
 	c := parse(t, full)
-	c.MQTT.Users, c.Peers[0].Address, c.Mesh.Listen, c.Routes[0].Class, c.Log.Level = "", "nowhere", "0.0.0.0", "urgent", ""
+	c.MQTT.Users, c.MQTT.Auth, c.MQTT.Listeners, c.Peers[0].Address, c.Mesh.Listen, c.Routes[0].Class, c.Log.Level = "", Auth{}, nil, "nowhere", "0.0.0.0", "urgent", ""
 	c.Quotas[0].Match.Class, c.Quotas[1].MaxMessages, c.Store.Engine, c.Delivery.Batch.Wait.Bulk = "urgent", 0, "paper", -1
 	want := strings.Join([]string{
-		`mqtt.listen: 0.0.0.0:1883 can be reached from other machines and asks nobody for a password; set mqtt.users to a password file, or mqtt.anonymous: true to let everybody in`,
+		`mqtt.listen: 0.0.0.0:1883 is reachable from other machines and asks nobody for a password; set mqtt.users to a password file, or mqtt.anonymous: true to let everybody in`,
 		`mesh.listen: "0.0.0.0" is not HOST:PORT; write it as 127.0.0.1:1883, example.net:7330 or [::1]:7330`,
 		`peers[0].address: "nowhere" is not HOST:PORT; write it as 127.0.0.1:1883, example.net:7330 or [::1]:7330`,
 		`store.engine: unknown value "paper"; write one of journal, bbolt`,

@@ -52,6 +52,17 @@ func (f *faults) add(field, format string, args ...any) {
 	f.at(f.line(field), field, format, args...)
 }
 
+// check adds what a Check found, but for fields that have faults already, they or parts of
+// them.
+func (f *faults) check(found []Fault) {
+	known := slices.Clone(f.list)
+	for _, n := range found {
+		if !slices.ContainsFunc(known, func(o Fault) bool { return within(o.Field, n.Field) }) {
+			f.add(n.Field, "%s", n.Problem)
+		}
+	}
+}
+
 func (f *faults) at(line int, field, format string, args ...any) {
 	f.list = append(f.list, Fault{f.file, line, field, fmt.Sprintf(format, args...)})
 }

@@ -9,8 +9,15 @@ import (
 	"path/filepath"
 )
 
-// Load reads and validates the file. The error joins every Fault.
-func Load(path string) (Config, error) {
+// Check finds more faults of a configuration, such as those that only the
+// packages know which are configured. Fields are paths, such as
+// mqtt.listeners[0].url; File and Line are filled in by the caller. c may have
+// faults already, and one of a field that has some is not told.
+type Check func(c Config) []Fault
+
+// Load reads and validates the file. The error joins every Fault, those of
+// checks among them.
+func Load(path string, checks ...Check) (Config, error) {
 	data, err := readFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Config{}, fmt.Errorf("read configuration: %w; run farhop init or farhop join to make one", err)
@@ -18,12 +25,7 @@ func Load(path string) (Config, error) {
 	if err != nil {
 		return Config{}, fmt.Errorf("read configuration: %w", err)
 	}
-	c, err := Parse(path, data)
-	if err != nil {
-		return Config{}, err
-	}
-	c.Dir = filepath.Dir(path)
-	return c, nil
+	return read(path, filepath.Dir(path), data, checks)
 }
 
 // readFile reads at most one byte more than Parse accepts.
@@ -37,12 +39,24 @@ func readFile(path string) ([]byte, error) {
 }
 
 // Parse reads and validates the content of a file on top of Default. name is
-// what errors call the file. The error joins every Fault.
-func Parse(name string, data []byte) (Config, error) {
+// what errors call the file. The error joins every Fault, those of checks
+// among them.
+func Parse(name string, data []byte, checks ...Check) (Config, error) {
+	return read(name, "", data, checks)
+}
+
+func read(name, dir string, data []byte, checks []Check) (Config, error) {
 	c := Default()
+	c.Dir = dir
 	f := decode(name, data, &c, "run farhop init or farhop join to get one with comments")
 	if len(f.lines) > 0 || len(f.list) == 0 {
+		if _, set := f.lines["mqtt.listen"]; !set && len(c.MQTT.Listeners) > 0 {
+			c.MQTT.Listen = "" // the default is for those who name no listener
+		}
 		c.validate(f)
+		for _, check := range checks {
+			f.check(check(c))
+		}
 	}
 	if len(f.list) > 0 {
 		return Config{}, f.err()

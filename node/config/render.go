@@ -120,20 +120,6 @@ func (w *writer) entry(key, value string) {
 	w.indent = "  "
 }
 
-func (w *writer) mqtt(m MQTT) {
-	w.section("mqtt", `For devices. listen: "" runs no broker. Off loopback either users (the name
-of a password file) or anonymous: true is needed.`)
-	w.text("listen", string(m.Listen))
-	w.line("anonymous: %t", m.Anonymous)
-	if m.Users == "" {
-		w.line("# users: users.txt")
-	} else {
-		w.text("users", m.Users)
-	}
-	w.line("max_packet: %s", m.MaxPacket)
-	w.line("max_clients: %d", m.MaxClients)
-}
-
 func (w *writer) peers(peers []Peer) {
 	w.list("peers", `Nodes to dial; no others are, whatever addresses are heard of. node: who must
 answer there. owlt: one-way light time. contacts: when the link can carry.`,

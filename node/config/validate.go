@@ -46,13 +46,13 @@ func (c Config) validate(f *faults) {
 	if c.Node.Region.IsZero() {
 		f.add("node.region", "is missing; run farhop init or farhop join, which write it")
 	}
-	c.validateMQTT(f)
+	taken := make(bindings)
+	c.MQTT.validate(f, taken, c.Node.Name)
 	c.validateListeners(f)
 	c.validatePeers(f)
 	c.validateLimits(f)
-	taken := make(bindings)
-	taken.add(f, "mqtt.listen", c.Node.Name, c.MQTT.Listen)
 	taken.add(f, "mesh.listen", c.Node.Name, c.Mesh.Listen)
+	taken.addUDP(f, "mesh.listen", c.Node.Name, c.Mesh.Listen)
 	taken.add(f, "admin.listen", c.Node.Name, c.Admin.Listen)
 	c.Resources.validate(f, taken, func(e Endpoint) (addr.Node, bool) {
 		if e.Node.IsZero() {
@@ -61,16 +61,6 @@ func (c Config) validate(f *faults) {
 		return e.Node, true
 	})
 	c.DTN.validate(f, taken, c.Node.Name)
-}
-
-func (c Config) validateMQTT(f *faults) {
-	m := c.MQTT
-	if m.Listen != "" && !m.Listen.Loopback() && m.Users == "" && !m.Anonymous {
-		f.add("mqtt.listen", "%s can be reached from other machines and asks nobody for a password; set mqtt.users to a password file, or mqtt.anonymous: true to let everybody in", m.Listen)
-	}
-	listenable(f, "mqtt.listen", m.Listen)
-	inRange(f, "mqtt.max_packet", m.MaxPacket, 128, maxPacket)
-	inRange(f, "mqtt.max_clients", m.MaxClients, 1, 1_000_000)
 }
 
 func (c Config) validateListeners(f *faults) {

@@ -147,11 +147,21 @@ type bindings map[binding]string // -> field
 
 type binding struct {
 	node addr.Node
+	udp  bool
 	port int
 	host string // "*" for all addresses, "" for the first listener of any kind
 }
 
 func (b bindings) add(f *faults, field string, n addr.Node, a HostPort) {
+	b.take(f, field, n, a, false)
+}
+
+// addUDP is add for what listens for datagrams, where TCP does not matter.
+func (b bindings) addUDP(f *faults, field string, n addr.Node, a HostPort) {
+	b.take(f, field, n, a, true)
+}
+
+func (b bindings) take(f *faults, field string, n addr.Node, a HostPort, udp bool) {
 	if a.Port() == 0 {
 		return // none, or chosen by the system
 	}
@@ -164,13 +174,13 @@ func (b bindings) add(f *faults, field string, n addr.Node, a HostPort) {
 		find = []string{""}
 	}
 	for _, h := range find {
-		if other, taken := b[binding{n, a.Port(), h}]; taken {
+		if other, taken := b[binding{n, udp, a.Port(), h}]; taken {
 			f.add(field, "%s is taken by %s; choose another port", a, other)
 			return
 		}
 	}
-	b[binding{n, a.Port(), host}] = field
-	if first := (binding{n, a.Port(), ""}); b[first] == "" {
+	b[binding{n, udp, a.Port(), host}] = field
+	if first := (binding{n, udp, a.Port(), ""}); b[first] == "" {
 		b[first] = field
 	}
 }

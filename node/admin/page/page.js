@@ -68,6 +68,14 @@ function peerRow(now, p) {
   ];
 }
 
+function bridgeRow(now, b) {
+  return [
+    cell(b.name), cell(b.state, b.state === "connected" ? "up" : "wait"), cell(b.rtt_ms ? b.rtt_ms.toFixed(b.rtt_ms < 10 ? 1 : 0) + " ms" : "–", "n"),
+    cell(b.out.forwarded.toLocaleString(), "n"), cell(b.in.forwarded.toLocaleString(), "n"), cell(span((now - Date.parse(b.since)) / 1000)),
+    cell([b.last_error, ...(b.warnings || [])].filter(Boolean).join("; ")),
+  ];
+}
+
 function queueRow(now, q) {
   const hop = q.next_hop ? (q.up ? "" : "down: ") + q.next_hop : "–";
   return [
@@ -102,8 +110,12 @@ function show(s) {
   $("room").textContent = "stored, of " + size(s.store.max_bytes);
   $("links").textContent = up + "/" + s.peers.length;
   $("clients").textContent = s.mqtt.clients;
-  $("listen").textContent = s.mqtt.listen ? "MQTT clients at " + s.mqtt.listen : "no broker here";
+  const at = [s.mqtt.listen, ...(s.mqtt.listeners || [])].filter(Boolean);
+  $("listen").textContent = at.length ? "MQTT clients at " + at.join(", ") : "no broker here";
   fill("peers", s.peers.map((p) => peerRow(now, p)), 6, "No peer is configured and none has called.");
+  const bridges = s.mqtt.bridges || [];
+  $("bridging").hidden = !bridges.length;
+  fill("bridges", bridges.map((b) => bridgeRow(now, b)), 7, "");
   fill("queues", s.queues.map((q) => queueRow(now, q)), 8, "Nothing waits: all is delivered or handed on.");
   fill("counters", counterRows(s.counters), 2, "Nothing yet.");
 }
