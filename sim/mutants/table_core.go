@@ -197,7 +197,7 @@ var coreMutants = []mutant{
 	},
 	{
 		name: "what expired in flight waits again", file: "node/core/links.go",
-		old:   "if i.Header.Expires <= c.now && i.Entry.State == store.Pending && i.State == storeforward.Waiting {",
+		old:   "if i.Header.Expires <= c.now && i.Entry.State == store.Pending && !c.begun(i, 0) && i.State == storeforward.Waiting {",
 		new:   "if false {",
 		tests: "node/core .",
 	},
