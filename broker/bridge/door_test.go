@@ -236,32 +236,3 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 }
-
-// TestFarhop bridges from the product's own broker, where FARHOP_BIN names it.
-func TestFarhop(t *testing.T) {
-	bin := os.Getenv("FARHOP_BIN")
-	if bin == "" {
-		t.Skip("set FARHOP_BIN to a farhop binary")
-	}
-	here := &mosquitto{t: t, dir: t.TempDir(), port: freePort(t)}
-	here.spawn(bin, "run", "--standalone", "--dir", here.dir+"/data", "--mqtt", here.address())
-	t.Cleanup(func() { here.stop(syscall.SIGKILL) })
-	there := newMosquitto(t)
-	cfg, deps := quick(here.address(), there.address(), Rule{Direction: Both, Filter: "#"})
-	b := run(t, cfg, deps)
-	l := newDevice(t, here.address(), "l", "down", false)
-	r := newDevice(t, there.address(), "r", "up", false)
-	there.stop(syscall.SIGTERM)
-	l.flood("up", 0, 5000, 2)
-	there.start()
-	r.waitFor(5000)
-	r.mustBe(sequence(5000))
-	until(t, "the device to be back", func() bool { return alive(r) })
-	r.flood("down", 0, 999, 2)
-	r.publish(&paho.Publish{Topic: "down", QoS: 2, Payload: []byte("999")})
-	l.waitFor(1000)
-	l.mustBe(sequence(1000))
-	if s := b.Status(); s.Window == 0 || s.RTT == 0 {
-		t.Errorf("status %+v", s)
-	}
-}

@@ -37,7 +37,7 @@ type turn struct {
 	life   int // of the node
 }
 
-const groupFilter = "$share/work/job/#"
+const groupFilter = "$share/crew/job/#"
 
 // members by client, and the node of each. What they begin with tells what
 // their sessions are.
