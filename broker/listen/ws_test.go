@@ -307,7 +307,7 @@ func TestWebSocketNode(t *testing.T) {
 		t.Skip("no browser's WebSocket came in: install Node.js 20.10 or later (Debian 12 has 18, so continuous integration skips this; TestWebSocket has another client)")
 	}
 	if exec.Command(path, "--experimental-websocket", "-e", "process.exit(typeof WebSocket === 'function' ? 0 : 1)").Run() != nil {
-		t.Skip("no browser's WebSocket came in: this Node.js has none, 20.10 and later have (Debian 12 has 18, so continuous integration skips this; TestWebSocket has another client)")
+		t.Skip("no browser's WebSocket came in: this Node.js has none, install 20.10 or later (Debian 12 has 18, so continuous integration skips this; TestWebSocket has another client)")
 	}
 	l := start(t, Config{URL: "ws://127.0.0.1:0/mqtt"})
 	const script = `const ws = new WebSocket(process.argv[1], ['mqtt']); ws.binaryType = 'arraybuffer';

@@ -15,6 +15,7 @@ import (
 	"github.com/farhop/farhop/sim/bench"
 	"github.com/farhop/farhop/sim/bench/mqtt"
 	"github.com/farhop/farhop/sim/bench/mqtt/crowd"
+	"github.com/farhop/farhop/sim/bench/proc"
 )
 
 // benchMQTTFlags are those of "bench mqtt". One of durable, idle, sessions and
@@ -184,7 +185,7 @@ func (a *app) benchPrograms(b *bench.Config, dir, mosquitto string) error {
 	switch mosquitto {
 	case noMosquitto:
 	case "":
-		if b.Mosquitto = bench.FindMosquitto(); b.Mosquitto == "" {
+		if b.Mosquitto = proc.FindMosquitto(); b.Mosquitto == "" {
 			a.note("there is no Mosquitto on this machine: measuring without it")
 		}
 	default:

@@ -17,6 +17,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/farhop/farhop/sim/bench/proc"
 )
 
 // chain is a sender and a receiver, and the relay between them that both are
@@ -37,10 +39,10 @@ type member struct {
 func newMember(ctx context.Context, program, dir, region string, via *member) (*member, error) {
 	m := &member{}
 	var err error
-	if m.mesh, err = freeAddr(); err != nil {
+	if m.mesh, err = proc.FreeAddr(); err != nil {
 		return nil, err
 	}
-	if m.admin, err = freeAddr(); err != nil {
+	if m.admin, err = proc.FreeAddr(); err != nil {
 		return nil, err
 	}
 	m.process, err = launch(ctx, server{name: region, program: program, prepare: func(ctx context.Context, dir, addr string) ([]string, error) {
@@ -134,7 +136,7 @@ func (ch *chain) stop() error {
 	var errs []error
 	for _, m := range []*member{ch.sender, ch.relay, ch.receiver} {
 		if m != nil && m.process != nil {
-			errs = append(errs, m.stop())
+			errs = append(errs, m.Stop())
 		}
 	}
 	return errors.Join(errs...)
@@ -143,9 +145,9 @@ func (ch *chain) stop() error {
 // tails returns what the nodes logged last.
 func (ch *chain) tails() string {
 	if ch.sender == nil {
-		return "\nrelay:\n" + ch.relay.tail()
+		return "\nrelay:\n" + ch.relay.Tail()
 	}
-	return fmt.Sprintf("\nsender:\n%s\nrelay:\n%s\nreceiver:\n%s", ch.sender.tail(), ch.relay.tail(), ch.receiver.tail())
+	return fmt.Sprintf("\nsender:\n%s\nrelay:\n%s\nreceiver:\n%s", ch.sender.Tail(), ch.relay.Tail(), ch.receiver.Tail())
 }
 
 // linked publishes until something arrives: then the sender knows what the
@@ -193,7 +195,7 @@ func (ch *chain) durable(ctx context.Context, c RelayConfig) (x RelayRound, err 
 	if err != nil {
 		return x, err
 	}
-	if err := ch.relay.kill(); err != nil {
+	if err := ch.relay.Kill(); err != nil {
 		return x, err
 	}
 	l, err := connectLoad(ctx, Config{Clients: 8, Window: 64, Size: c.Size, Messages: c.Messages}, ch.sender.addr)
@@ -205,7 +207,7 @@ func (ch *chain) durable(ctx context.Context, c RelayConfig) (x RelayRound, err 
 		return x, fmt.Errorf("fill the sender: %w", err)
 	}
 	want := int(l.acked.Load())
-	if err := ch.relay.begin(ctx); err != nil { // bundles flow before it takes clients
+	if err := ch.relay.Begin(ctx); err != nil { // bundles flow before it takes clients
 		return x, err
 	}
 	marks, err := ch.watch(ctx, want, c.Limit, func() (int, error) {

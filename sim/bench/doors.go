@@ -14,6 +14,7 @@ import (
 
 	"github.com/farhop/farhop/node/dtn"
 	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/sim/bench/proc"
 	"github.com/farhop/farhop/storeforward/bundle"
 )
 
@@ -76,11 +77,11 @@ func (r *doorReceiver) PeerDown(string) { r.up.Store(false) }
 // newDoorChain makes a relay and its two neighbours.
 func newDoorChain(ctx context.Context, c RelayConfig, dir string) (ch *doorChain, err error) {
 	ch = &doorChain{receiver: &doorReceiver{size: c.Size}, stopped: func() error { return nil }}
-	in, err := freeAddr()
+	in, err := proc.FreeAddr()
 	if err != nil {
 		return nil, err
 	}
-	out, err := freeAddr()
+	out, err := proc.FreeAddr()
 	if err != nil {
 		return nil, err
 	}
@@ -96,10 +97,10 @@ func newDoorChain(ctx context.Context, c RelayConfig, dir string) (ch *doorChain
 func newDoorRelay(ctx context.Context, c RelayConfig, dir, in, out string) (*member, error) {
 	m := &member{}
 	var err error
-	if m.mesh, err = freeAddr(); err != nil {
+	if m.mesh, err = proc.FreeAddr(); err != nil {
 		return nil, err
 	}
-	if m.admin, err = freeAddr(); err != nil {
+	if m.admin, err = proc.FreeAddr(); err != nil {
 		return nil, err
 	}
 	text := fmt.Sprintf(`
@@ -154,7 +155,7 @@ func (ch *doorChain) connect(ctx context.Context, in, out string) error {
 			return err
 		}
 	}
-	return fmt.Errorf("the doors do not connect\nrelay:\n%s", ch.relay.tail())
+	return fmt.Errorf("the doors do not connect\nrelay:\n%s", ch.relay.Tail())
 }
 
 func (ch *doorChain) stop() error { return errors.Join(ch.stopped(), ch.chain.stop()) }

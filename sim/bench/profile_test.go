@@ -111,7 +111,7 @@ func create(t *testing.T, name string) *os.File {
 
 func freePort(t *testing.T) string {
 	t.Helper()
-	a, err := freeAddr()
+	a, err := proc.FreeAddr()
 	if err != nil {
 		t.Fatal(err)
 	}

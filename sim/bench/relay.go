@@ -243,11 +243,11 @@ func (ch *chain) mark(arrived func() (int, error)) (m mark, err error) {
 		if x.p == nil { // a door of this process
 			continue
 		}
-		if *x.to, err = proc.CPU(x.p.cmd.Process.Pid); err != nil {
+		if *x.to, err = proc.CPU(x.p.PID()); err != nil {
 			return m, err
 		}
 	}
-	m.written, err = proc.Written(ch.relay.cmd.Process.Pid)
+	m.written, err = proc.Written(ch.relay.PID())
 	return m, err
 }
 

@@ -37,7 +37,7 @@ func Run(ctx context.Context, c Config, note func(format string, args ...any)) (
 	for _, s := range servers {
 		out := Server{Name: s.name, Setting: s.setting, Promise: s.promise}
 		if s.name == "mosquitto" {
-			out.Version = mosquittoVersion(ctx, s.program)
+			out.Version = proc.MosquittoVersion(ctx, s.program)
 		}
 		r.Servers = append(r.Servers, out)
 	}
@@ -85,7 +85,7 @@ func idle(ctx context.Context, c Config, dir string, servers []server, out []Ser
 				return err
 			}
 			for i, p := range running {
-				m, err := proc.MemoryOf(p.cmd.Process.Pid)
+				m, err := proc.MemoryOf(p.PID())
 				if err != nil {
 					return err
 				}
@@ -94,7 +94,7 @@ func idle(ctx context.Context, c Config, dir string, servers []server, out []Ser
 			return nil
 		}()
 		for _, p := range running {
-			err = errors.Join(err, p.stop())
+			err = errors.Join(err, p.Stop())
 		}
 		if err != nil {
 			return fmt.Errorf("idle: %w", err)
@@ -141,14 +141,14 @@ func loaded(ctx context.Context, c Config, dir string, s server) (out Load, err 
 	}
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("%w\n%s", err, p.tail())
+			err = fmt.Errorf("%w\n%s", err, p.Tail())
 		}
-		err = errors.Join(err, p.stop())
+		err = errors.Join(err, p.Stop())
 	}()
 	if err := prepareSession(ctx, p.addr); err != nil {
 		return out, err
 	}
-	pid := p.cmd.Process.Pid
+	pid := p.PID()
 	before, err := proc.MemoryOf(pid)
 	if err != nil {
 		return out, err
@@ -218,9 +218,9 @@ func killed(ctx context.Context, c Config, dir string, s server) (out Drain, err
 	}
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("%w\n%s", err, p.tail())
+			err = fmt.Errorf("%w\n%s", err, p.Tail())
 		}
-		err = errors.Join(err, p.stop())
+		err = errors.Join(err, p.Stop())
 	}()
 	if err := prepareSession(ctx, p.addr); err != nil {
 		return out, err
@@ -230,7 +230,7 @@ func killed(ctx context.Context, c Config, dir string, s server) (out Drain, err
 		return out, err
 	}
 	defer l.close()
-	if err := l.run(ctx, c.Limit, c.KillAfter, p.kill); err != nil {
+	if err := l.run(ctx, c.Limit, c.KillAfter, p.Kill); err != nil {
 		return out, err
 	}
 	if err := p.start(ctx); err != nil {

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/farhop/farhop/sim/bench/proc"
 )
 
 // TestRun measures a real node, kills it, and leaves nothing behind.
@@ -51,14 +53,14 @@ func TestRun(t *testing.T) {
 // TestMosquitto measures a Mosquitto that keeps everything in memory: what it
 // acknowledged must be counted as lost after a kill.
 func TestMosquitto(t *testing.T) {
-	program := FindMosquitto()
+	program := proc.FindMosquitto()
 	if program == "" {
 		if os.Getenv("FARHOP_E2E") == "require" {
 			t.Fatal("mosquitto is not installed: there is no peer to measure beside")
 		}
 		t.Skip("install mosquitto to run this test")
 	}
-	if mosquittoVersion(t.Context(), program) == "" {
+	if proc.MosquittoVersion(t.Context(), program) == "" {
 		t.Errorf("%s does not say its version", program)
 	}
 	c := testConfig(t).withDefaults()

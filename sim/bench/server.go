@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
 
@@ -34,11 +33,11 @@ func node(program string) server {
 		name: "farhop", setting: "defaults", program: program,
 		promise: "PUBACK after fdatasync",
 		prepare: func(ctx context.Context, dir, addr string) ([]string, error) {
-			mesh, err := freeAddr()
+			mesh, err := proc.FreeAddr()
 			if err != nil {
 				return nil, err
 			}
-			admin, err := freeAddr()
+			admin, err := proc.FreeAddr()
 			if err != nil {
 				return nil, err
 			}
@@ -93,92 +92,35 @@ func (c Config) servers() []server {
 	return out
 }
 
-// FindMosquitto looks where systems keep it, "" when there is none.
-func FindMosquitto() string {
-	for _, name := range []string{"mosquitto", "/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto", "/opt/homebrew/sbin/mosquitto"} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
-	}
-	return ""
-}
-
-// mosquittoVersion asks the program; "" when it does not say.
-func mosquittoVersion(ctx context.Context, program string) string {
-	text, _ := exec.CommandContext(ctx, program, "-h").CombinedOutput() // its help ends with code 3
-	m := regexp.MustCompile(`version ([0-9][0-9.]*)`).FindSubmatch(text)
-	if m == nil {
-		return ""
-	}
-	return string(m[1])
-}
-
-// freeAddr finds a port that is free for TCP and UDP.
-func freeAddr() (string, error) {
-	for range 100 {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return "", err
-		}
-		addr := ln.Addr().String()
-		pc, err := net.ListenPacket("udp", addr)
-		if err := errors.Join(ln.Close()); err != nil {
-			return "", err
-		}
-		if err == nil {
-			return addr, pc.Close()
-		}
-	}
-	return "", errors.New("no port is free for TCP and UDP")
-}
-
 // process is a running server with its own folder.
 type process struct {
+	proc.Program
 	s    server
-	dir  string
 	addr string
-	args []string
-	cmd  *exec.Cmd
 }
 
 // launch makes a fresh server below dir and starts it. stop must follow.
 func launch(ctx context.Context, s server, dir string) (*process, error) {
-	p := &process{s: s}
+	p := &process{s: s, Program: proc.Program{Path: s.program}}
 	var err error
-	if p.dir, err = os.MkdirTemp(dir, s.name+"-"); err != nil {
+	if p.Dir, err = os.MkdirTemp(dir, s.name+"-"); err != nil {
 		return nil, err
 	}
-	if p.addr, err = freeAddr(); err == nil {
-		p.args, err = s.prepare(ctx, p.dir, p.addr)
+	if p.addr, err = proc.FreeAddr(); err == nil {
+		p.Args, err = s.prepare(ctx, p.Dir, p.addr)
 	}
 	if err == nil {
 		err = p.start(ctx)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("start %s: %w", s.name, err), p.stop())
+		return nil, errors.Join(fmt.Errorf("start %s: %w", s.name, err), p.Stop())
 	}
 	return p, nil
 }
 
-// begin runs the program.
-func (p *process) begin(ctx context.Context) error {
-	logs, err := os.OpenFile(p.logs(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	defer logs.Close() // the process has its own copy
-	p.cmd = exec.CommandContext(ctx, p.s.program, p.args...)
-	p.cmd.Stdout, p.cmd.Stderr = logs, logs
-	if err := p.cmd.Start(); err != nil {
-		p.cmd = nil
-		return err
-	}
-	return nil
-}
-
 // start runs the program and waits until it takes clients.
 func (p *process) start(ctx context.Context) error {
-	if err := p.begin(ctx); err != nil {
+	if err := p.Begin(ctx); err != nil {
 		return err
 	}
 	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
@@ -189,51 +131,15 @@ func (p *process) start(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if time.Now().After(end) || p.gone() {
-			return fmt.Errorf("it does not take clients: %w\n%s", err, p.tail())
+		if time.Now().After(end) || p.Gone() {
+			return fmt.Errorf("it does not take clients: %w\n%s", err, p.Tail())
 		}
 	}
-}
-
-// gone reports whether the program has ended by itself. A process that ended
-// and was not waited for has no memory.
-func (p *process) gone() bool {
-	m, err := proc.MemoryOf(p.cmd.Process.Pid)
-	return err != nil && m.Resident == 0
-}
-
-// kill ends the program as SIGKILL does: it can save nothing.
-func (p *process) kill() error {
-	if p.cmd == nil {
-		return nil
-	}
-	err := p.cmd.Process.Kill()
-	if x := (*exec.ExitError)(nil); err == nil {
-		if err = p.cmd.Wait(); errors.As(err, &x) {
-			err = nil
-		}
-	}
-	p.cmd = nil
-	return err
-}
-
-// stop ends the program and removes its folder.
-func (p *process) stop() error { return errors.Join(p.kill(), os.RemoveAll(p.dir)) }
-
-func (p *process) logs() string { return filepath.Join(p.dir, "log") }
-
-// tail returns the end of the program's log.
-func (p *process) tail() string {
-	data, err := os.ReadFile(p.logs())
-	if err != nil {
-		return err.Error()
-	}
-	return string(data[max(len(data)-4096, 0):])
 }
 
 // files counts the bytes of the server's data.
 func (p *process) files() (n int64, err error) {
-	err = filepath.WalkDir(filepath.Join(p.dir, "data"), func(_ string, d fs.DirEntry, err error) error {
+	err = filepath.WalkDir(filepath.Join(p.Dir, "data"), func(_ string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err
 		}

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
 
@@ -19,9 +18,6 @@ import (
 
 // patience bounds every wait for a program on this machine.
 const patience = 2 * time.Minute
-
-// tailBytes of a log are shown when its program failed.
-const tailBytes = 4096
 
 // broker is a program under test in one setting.
 type broker struct {
@@ -35,7 +31,7 @@ type broker struct {
 // node is a farhop as "farhop init" makes it, with room for all clients.
 func node(program string) broker {
 	return broker{name: "farhop", program: program, prepare: func(ctx context.Context, dir, addr string) ([]string, error) {
-		mesh, err := freeAddr()
+		mesh, err := proc.FreeAddr()
 		if err != nil {
 			return nil, err
 		}
@@ -86,35 +82,6 @@ func mosquitto(program string, setting ...string) broker {
 	}}
 }
 
-// versionOf asks a Mosquitto; "" when it does not say.
-func versionOf(ctx context.Context, program string) string {
-	text, _ := exec.CommandContext(ctx, program, "-h").CombinedOutput() // its help ends with code 3
-	m := regexp.MustCompile(`version ([0-9][0-9.]*)`).FindSubmatch(text)
-	if m == nil {
-		return ""
-	}
-	return string(m[1])
-}
-
-// freeAddr finds a port that is free for TCP and UDP.
-func freeAddr() (string, error) {
-	for range 100 {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return "", err
-		}
-		addr := ln.Addr().String()
-		pc, err := net.ListenPacket("udp", addr)
-		if err := ln.Close(); err != nil {
-			return "", err
-		}
-		if err == nil {
-			return addr, pc.Close()
-		}
-	}
-	return "", errors.New("no port is free for TCP and UDP")
-}
-
 // call runs a program to its end and returns what it printed.
 func call(ctx context.Context, program string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
@@ -128,11 +95,9 @@ func call(ctx context.Context, program string, args ...string) (string, error) {
 
 // process is a running broker with its own folder.
 type process struct {
+	proc.Program
 	b    broker
-	dir  string
 	addr string
-	args []string
-	cmd  *exec.Cmd
 }
 
 // launch makes a fresh broker below dir and starts it. stop must follow.
@@ -142,38 +107,30 @@ func launch(ctx context.Context, b broker, dir string) (*process, error) {
 		err = p.start(ctx)
 	}
 	if err != nil && p != nil {
-		err = errors.Join(err, p.stop())
+		err = errors.Join(err, p.Stop())
 	}
 	return p, err
 }
 
 // prepare makes a broker that does not run yet.
 func prepare(ctx context.Context, b broker, dir string) (*process, error) {
-	p := &process{b: b}
+	p := &process{b: b, Program: proc.Program{Path: b.program}}
 	var err error
-	if p.dir, err = os.MkdirTemp(dir, b.name+"-"); err != nil {
+	if p.Dir, err = os.MkdirTemp(dir, b.name+"-"); err != nil {
 		return nil, err
 	}
-	if p.addr, err = freeAddr(); err == nil {
-		p.args, err = b.prepare(ctx, p.dir, p.addr)
+	if p.addr, err = proc.FreeAddr(); err == nil {
+		p.Args, err = b.prepare(ctx, p.Dir, p.addr)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("make %s: %w", b.name, err), p.stop())
+		return nil, errors.Join(fmt.Errorf("make %s: %w", b.name, err), p.Stop())
 	}
 	return p, nil
 }
 
 // start runs the program and waits until it takes clients.
 func (p *process) start(ctx context.Context) error {
-	logs, err := os.OpenFile(p.logs(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	defer logs.Close() // the process has its own copy
-	p.cmd = exec.CommandContext(ctx, p.b.program, p.args...)
-	p.cmd.Stdout, p.cmd.Stderr = logs, logs
-	if err := p.cmd.Start(); err != nil {
-		p.cmd = nil
+	if err := p.Begin(ctx); err != nil {
 		return fmt.Errorf("start %s: %w", p.b.name, err)
 	}
 	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
@@ -184,49 +141,8 @@ func (p *process) start(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if time.Now().After(end) || p.gone() {
-			return fmt.Errorf("start %s: it does not take clients: %w\n%s", p.b.name, err, p.tail())
+		if time.Now().After(end) || p.Gone() {
+			return fmt.Errorf("start %s: it does not take clients: %w\n%s", p.b.name, err, p.Tail())
 		}
 	}
-}
-
-func (p *process) pid() int { return p.cmd.Process.Pid }
-
-// gone reports whether the program has ended by itself. A process that ended
-// and was not waited for has no memory.
-func (p *process) gone() bool {
-	m, err := proc.MemoryOf(p.pid())
-	return err != nil && m.Resident == 0
-}
-
-// halt ends the program at once.
-func (p *process) halt() error {
-	if p.cmd == nil {
-		return nil
-	}
-	err := p.cmd.Process.Kill()
-	if errors.Is(err, os.ErrProcessDone) {
-		err = nil
-	}
-	if x := (*exec.ExitError)(nil); err == nil {
-		if err = p.cmd.Wait(); errors.As(err, &x) {
-			err = nil
-		}
-	}
-	p.cmd = nil
-	return err
-}
-
-// stop ends the program and removes its folder.
-func (p *process) stop() error { return errors.Join(p.halt(), os.RemoveAll(p.dir)) }
-
-func (p *process) logs() string { return filepath.Join(p.dir, "log") }
-
-// tail returns the end of the program's log.
-func (p *process) tail() string {
-	data, err := os.ReadFile(p.logs())
-	if err != nil {
-		return err.Error()
-	}
-	return string(data[max(len(data)-tailBytes, 0):])
 }

@@ -66,7 +66,7 @@ func Idle(ctx context.Context, c Config, note func(format string, args ...any)) 
 		return r, fmt.Errorf("idle: %d connections need as many open files at each end, and a process may have %d here: ask for at most %d, or raise the limit (ulimit -Hn)",
 			c.Idle, files, files-spareFiles)
 	}
-	r = IdleReport{Machine: machine(versionOf(ctx, c.Peer)), Connections: c.Idle, Settle: c.Settle.Seconds(), Seconds: c.Time.Seconds()}
+	r = IdleReport{Machine: machine(proc.MosquittoVersion(ctx, c.Peer)), Connections: c.Idle, Settle: c.Settle.Seconds(), Seconds: c.Time.Seconds()}
 	x, err := c.idle(ctx, node(c.Farhop), note)
 	if err != nil {
 		return r, err
@@ -88,14 +88,14 @@ func (c Config) idle(ctx context.Context, b broker, note func(string, ...any)) (
 	}
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("%s: %w\n%s", b.name, err, p.tail())
+			err = fmt.Errorf("%s: %w\n%s", b.name, err, p.Tail())
 		}
-		err = errors.Join(err, p.stop())
+		err = errors.Join(err, p.Stop())
 	}()
 	if err := pause(ctx, min(c.Settle, 3*time.Second)); err != nil {
 		return x, err
 	}
-	before, err := proc.MemoryOf(p.pid())
+	before, err := proc.MemoryOf(p.PID())
 	if err != nil {
 		return x, err
 	}
@@ -112,7 +112,7 @@ func (c Config) idle(ctx context.Context, b broker, note func(string, ...any)) (
 	if x.cpu, err = share(ctx, p, c.Time); err != nil {
 		return x, err
 	}
-	after, err := proc.MemoryOf(p.pid())
+	after, err := proc.MemoryOf(p.PID())
 	if err != nil {
 		return x, err
 	}
@@ -124,7 +124,7 @@ func (c Config) idle(ctx context.Context, b broker, note func(string, ...any)) (
 
 // share is the part of one core that a broker takes over a time.
 func share(ctx context.Context, p *process, d time.Duration) (float64, error) {
-	from, err := proc.CPU(p.pid())
+	from, err := proc.CPU(p.PID())
 	if err != nil {
 		return 0, err
 	}
@@ -132,7 +132,7 @@ func share(ctx context.Context, p *process, d time.Duration) (float64, error) {
 	if err := pause(ctx, d); err != nil {
 		return 0, err
 	}
-	to, err := proc.CPU(p.pid())
+	to, err := proc.CPU(p.PID())
 	return ratio((to - from).Seconds(), time.Since(begin).Seconds()), err
 }
 

@@ -128,7 +128,7 @@ func Moon(ctx context.Context, c Config, note func(format string, args ...any)) 
 	}
 	c.light = cmp.Or(c.light, MoonLight)
 	r = MoonReport{
-		Machine: machine(versionOf(ctx, c.Peer)), OWLT: c.light.Seconds(), Rate: MoonRate, Size: c.Size,
+		Machine: machine(proc.MosquittoVersion(ctx, c.Peer)), OWLT: c.light.Seconds(), Rate: MoonRate, Size: c.Size,
 		Warm: c.Warm.Seconds(), Seconds: c.Time.Seconds(),
 	}
 	var faults []error
@@ -221,7 +221,7 @@ func (p *pair) stop() error {
 	var errs []error
 	for _, x := range []*process{p.near, p.far} {
 		if x != nil {
-			errs = append(errs, x.stop())
+			errs = append(errs, x.Stop())
 		}
 	}
 	if p.link != nil {
@@ -233,11 +233,11 @@ func (p *pair) stop() error {
 
 // cpu is the processor time of both.
 func (p *pair) cpu() (time.Duration, error) {
-	near, err := proc.CPU(p.near.pid())
+	near, err := proc.CPU(p.near.PID())
 	if err != nil {
 		return 0, err
 	}
-	far, err := proc.CPU(p.far.pid())
+	far, err := proc.CPU(p.far.PID())
 	return near + far, err
 }
 
@@ -251,7 +251,7 @@ func (p *pair) tails() string {
 	var text strings.Builder
 	for _, x := range []*process{p.near, p.far} {
 		if x != nil {
-			fmt.Fprintf(&text, "\n%s:\n%s", x.dir, x.tail())
+			fmt.Fprintf(&text, "\n%s:\n%s", x.Dir, x.Tail())
 		}
 	}
 	return text.String()

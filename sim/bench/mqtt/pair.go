@@ -8,6 +8,7 @@ import (
 
 	"github.com/farhop/farhop/node/config"
 	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/sim/bench/proc"
 	"github.com/farhop/farhop/sim/emulator"
 )
 
@@ -27,7 +28,7 @@ func openNodes(ctx context.Context, c Config, _ byte) (_ *pair, err error) {
 			err = errors.Join(err, p.stop())
 		}
 	}()
-	mesh, err := freeAddr()
+	mesh, err := proc.FreeAddr()
 	if err != nil {
 		return p, err
 	}
@@ -49,7 +50,7 @@ func openNodes(ctx context.Context, c Config, _ byte) (_ *pair, err error) {
 	if err != nil {
 		return p, err
 	}
-	if err := p.far.halt(); err != nil {
+	if err := p.far.Kill(); err != nil {
 		return p, err
 	}
 	props := c.link()

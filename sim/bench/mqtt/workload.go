@@ -114,7 +114,7 @@ func Run(ctx context.Context, c Config, note func(format string, args ...any)) (
 	if note == nil {
 		note = func(string, ...any) {}
 	}
-	r = Report{Machine: machine(versionOf(ctx, c.Peer)), Config: c, Seconds: c.Time.Seconds()}
+	r = Report{Machine: machine(proc.MosquittoVersion(ctx, c.Peer)), Config: c, Seconds: c.Time.Seconds()}
 	for _, s := range c.chosen() {
 		r.Workloads = append(r.Workloads, Workload{
 			Name: s.name, Publishers: s.publishers, Subscribers: s.subscribers, QoS: s.qos, Window: s.window,
@@ -169,9 +169,9 @@ func (c Config) once(ctx context.Context, b broker, s shape) (x Round, err error
 	}
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("%w\n%s", err, p.tail())
+			err = fmt.Errorf("%w\n%s", err, p.Tail())
 		}
-		err = errors.Join(err, p.stop())
+		err = errors.Join(err, p.Stop())
 	}()
 	l, err := load.Open(ctx, load.Config{
 		Publish: p.addr, Publishers: s.publishers, Subscribers: s.subscribers, Pairs: s.pairs, QoS: s.qos, Size: c.Size, Window: s.window,
@@ -182,7 +182,7 @@ func (c Config) once(ctx context.Context, b broker, s shape) (x Round, err error
 	defer func() { err = errors.Join(err, l.Close()) }()
 	r, err := l.Run(ctx, load.Plan{
 		Warm: c.Warm, Time: c.Time, Stall: stall, Drain: stall,
-		CPU: func() (time.Duration, error) { return proc.CPU(p.pid()) },
+		CPU: func() (time.Duration, error) { return proc.CPU(p.PID()) },
 	})
 	return newRound(r), err
 }

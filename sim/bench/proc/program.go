@@ -1,0 +1,120 @@
+package proc
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+)
+
+const tailBytes = 4096 // of a log, for errors
+
+// Program is a program with a folder of its own, which is run, killed and run
+// again. Its output goes to a log there. It is for one goroutine.
+type Program struct {
+	Path string
+	Args []string
+	Dir  string
+	cmd  *exec.Cmd // nil while it does not run
+}
+
+// Begin runs the program. ctx kills it.
+func (p *Program) Begin(ctx context.Context) error {
+	logs, err := os.OpenFile(p.logs(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer logs.Close() // the process has its own copy
+	p.cmd = exec.CommandContext(ctx, p.Path, p.Args...)
+	p.cmd.Stdout, p.cmd.Stderr = logs, logs
+	if err := p.cmd.Start(); err != nil {
+		p.cmd = nil
+		return err
+	}
+	return nil
+}
+
+// PID is the process of a program that runs.
+func (p *Program) PID() int { return p.cmd.Process.Pid }
+
+// Gone reports whether the program has ended by itself. A process that ended
+// and was not waited for has no memory.
+func (p *Program) Gone() bool {
+	m, err := MemoryOf(p.PID())
+	return err != nil && m.Resident == 0
+}
+
+// Kill ends the program as SIGKILL does: it can save nothing. One that does
+// not run is no error.
+func (p *Program) Kill() error {
+	if p.cmd == nil {
+		return nil
+	}
+	err := p.cmd.Process.Kill()
+	if errors.Is(err, os.ErrProcessDone) {
+		err = nil
+	}
+	if x := (*exec.ExitError)(nil); err == nil {
+		if err = p.cmd.Wait(); errors.As(err, &x) {
+			err = nil
+		}
+	}
+	p.cmd = nil
+	return err
+}
+
+// Stop kills the program and removes its folder.
+func (p *Program) Stop() error { return errors.Join(p.Kill(), os.RemoveAll(p.Dir)) }
+
+// Tail returns the end of the program's log.
+func (p *Program) Tail() string {
+	data, err := os.ReadFile(p.logs())
+	if err != nil {
+		return err.Error()
+	}
+	return string(data[max(len(data)-tailBytes, 0):])
+}
+
+func (p *Program) logs() string { return filepath.Join(p.Dir, "log") }
+
+// FreeAddr finds an address of loopback that is free for TCP and UDP.
+func FreeAddr() (string, error) {
+	for range 100 {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return "", err
+		}
+		addr := ln.Addr().String()
+		pc, err := net.ListenPacket("udp", addr)
+		if err := ln.Close(); err != nil {
+			return "", err
+		}
+		if err == nil {
+			return addr, pc.Close()
+		}
+	}
+	return "", errors.New("no port is free for TCP and UDP")
+}
+
+// FindMosquitto looks where systems keep it, "" when there is none.
+func FindMosquitto() string {
+	for _, name := range []string{"mosquitto", "/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto", "/opt/homebrew/sbin/mosquitto"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	return ""
+}
+
+// MosquittoVersion asks the program; "" when it does not say.
+func MosquittoVersion(ctx context.Context, program string) string {
+	text, _ := exec.CommandContext(ctx, program, "-h").CombinedOutput() // its help ends with code 3
+	m := regexp.MustCompile(`version ([0-9][0-9.]*)`).FindSubmatch(text)
+	if m == nil {
+		return ""
+	}
+	return string(m[1])
+}
