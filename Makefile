@@ -56,6 +56,15 @@ demo: build ## three nodes, one of them behind a bad link (40 s)
 test: ## all tests (PKG=./node/... RUN=TestName)
 	go test -timeout 10m -run '$(RUN)' $(PKG)
 
+# MQTT.js and its codec are clients of the end-to-end tests and judges of ours.
+NPM := $(TOOLS)/npm
+
+.PHONY: clients
+clients: $(NPM)/node_modules/mqtt-packet ## the MQTT clients of npm that tests talk to
+
+$(NPM)/node_modules/mqtt-packet:
+	npm install --no-audit --no-fund --no-save --prefix $(NPM) mqtt@5.16.0 mqtt-packet@9.0.2
+
 .PHONY: race
 race: ## tests of everything concurrent under the race detector (needs a C compiler)
 	CGO_ENABLED=1 go test -race -timeout 15m -run '$(RUN)' $(CONCURRENT)

@@ -130,7 +130,7 @@ func checkFlags(typ, flags byte) error {
 		return nil
 	case TypePubrel, TypeSubscribe, TypeUnsubscribe:
 		want = 2
-	case 0, TypeConnack, TypePingresp:
+	case 0, TypeConnack, TypeSuback, TypeUnsuback, TypePingresp:
 		return protocol("packet type %d, which clients do not send", typ)
 	}
 	if flags != want && typ == TypeAuth {
