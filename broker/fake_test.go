@@ -20,6 +20,7 @@ type fakeNode struct {
 	filters   map[string][]Subscription // live clients
 	reason    bundle.Reason             // answer to every publish, if not OK
 	wanted    bool                      // another node wants everything
+	subscribe chan struct{}             // Subscribe waits until it is closed, nil: not
 	holding   bool
 	held      []func()
 	log       []*Message // every publish that was committed
@@ -108,6 +109,11 @@ func (n *fakeNode) CloseSession(client string, conn uint64, expiry uint32) {
 func (n *fakeNode) Subscribe(_ context.Context, client string, subs []Subscription) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if wait := n.subscribe; wait != nil {
+		n.mu.Unlock()
+		<-wait
+		n.mu.Lock()
+	}
 	s := n.sessions[client]
 	for _, sub := range subs {
 		if s == nil {
@@ -243,6 +249,10 @@ func (n *fakeNode) Settle(t Settlement) {
 	}
 	if t.What == Released {
 		delete(s.inbound, t.PacketID)
+		if n.holding {
+			n.held = append(n.held, t.Done)
+			return
+		}
 		n.work <- t.Done
 		return
 	}

@@ -63,3 +63,25 @@ func TestQoS2RepeatOnOneConnection(t *testing.T) {
 		})
 	}
 }
+
+// A PUBCOMP says that the packet id is free, so it waits until a node that is
+// killed now would not take the next message under it for a repeat.
+func TestPubcompWaitsForTheNode(t *testing.T) {
+	t.Parallel()
+	w := start(t, nil)
+	c := w.connect("p", 5, persistent)
+	c.send(publish("a", "x", 2, 7))
+	c.next(packets.Pubrec)
+	w.node.mu.Lock()
+	w.node.holding = true
+	w.node.mu.Unlock()
+	for range 2 { // asked again it has no other answer
+		c.send(ack(packets.Pubrel, 7))
+		c.quiet()
+	}
+	w.node.release(false)
+	if pk := c.next(packets.Pubcomp); pk.PacketID != 7 {
+		t.Errorf("PUBCOMP %d, want 7", pk.PacketID)
+	}
+	c.quiet()
+}

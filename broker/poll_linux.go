@@ -124,10 +124,11 @@ func (l *poller) wait() {
 	_ = l.raw.Read(l.look)
 }
 
+// hasWork reports whether there is a reason not to sleep; to end is one.
 func (l *poller) hasWork() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.work) > 0
+	return len(l.work) > 0 || l.ending && l.wheel.count == 0
 }
 
 // add leaves work for the loop and wakes it up.

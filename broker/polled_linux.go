@@ -102,8 +102,10 @@ func (p *polled) serve() {
 			p.c.disconnect(noDisconnectMessage, "connection-lost")
 		}
 		p.schedule()
-		p.onEvents(p.sock.again(p.interest))
-		return
+		if !p.c.closing.Load() {
+			p.onEvents(p.sock.again(p.interest))
+			return
+		}
 	case phaseClosed:
 		return
 	case phaseOpen:
@@ -149,8 +151,14 @@ func (p *polled) readable(broken bool) {
 	case p.phase == phaseLinger:
 		p.drain()
 		return
-	case p.phase != phaseOpen || p.c.closing.Load():
+	case p.phase == phaseClosed:
+		return
+	case p.c.closing.Load() && broken:
 		p.forget()
+		return
+	case p.c.closing.Load(): // drain reads it
+		p.muted = true
+		p.arm()
 		return
 	case p.c.holds.Load() > 0 && !broken:
 		p.muted = true

@@ -65,13 +65,21 @@ func (c *conn) subscribe(ctx context.Context, id uint16, codes []byte, grants []
 			grants = nil
 		}
 	}
-	c.mu.Lock()
-	c.control = appendSuback(c.control, c.version, packet.TypeSuback, id, codes)
-	c.kick()
-	c.mu.Unlock()
+	c.acked(packet.TypeSuback, id, codes)
 	for _, g := range grants {
 		c.sendRetained(g.sub, g.old == nil)
 	}
+}
+
+// acked answers a SUBSCRIBE or UNSUBSCRIBE, unless our last word is said.
+func (c *conn) acked(typ byte, id uint16, codes []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing.Load() {
+		return
+	}
+	c.control = appendSuback(c.control, c.version, typ, id, codes)
+	c.kick()
 }
 
 // refuse turns grants into the failure of err.
@@ -184,10 +192,7 @@ func (c *conn) onUnsubscribe(ctx context.Context, id uint16, filters []string) {
 			}
 		}
 	}
-	c.mu.Lock()
-	c.control = appendSuback(c.control, c.version, packet.TypeUnsuback, id, codes)
-	c.kick()
-	c.mu.Unlock()
+	c.acked(packet.TypeUnsuback, id, codes)
 }
 
 // drop forgets a subscription.

@@ -34,6 +34,8 @@ type loop struct {
 
 	tokens map[uint64]func(core.Reply) // loop goroutine only
 	token  uint64
+	owed   store.LSN // the newest batch that something waits for; loop goroutine only
+	paid   store.LSN // the newest that is durable; loop goroutine only
 
 	failed chan error // one error: the store is done for
 	scarce bool       // it was told that the disk is full; loop goroutine only
@@ -49,20 +51,26 @@ func newLoop(c *core.Core, s store.Store, cl *clock, log *slog.Logger) *loop {
 	}
 }
 
-// run serves events until ctx ends, then what still waits.
+// run serves events until ctx ends, then what still waits. What is being
+// written then is answered: what a device of a shared subscription was to get,
+// for one, comes back for another member with the answer.
 func (l *loop) run(ctx context.Context) error {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	var spare []event
 	for {
 		stop := false
+		var over <-chan struct{}
+		if l.paid >= l.owed {
+			over = ctx.Done()
+		}
 		select {
 		case <-l.in.ready:
 		case <-timer.C:
 		case err := <-l.failed:
 			l.in.close()
 			return err
-		case <-ctx.Done():
+		case <-over:
 			stop = true
 		}
 		events := l.in.take(spare)
@@ -93,10 +101,18 @@ func (l *loop) run(ctx context.Context) error {
 
 func (l *loop) perform(e *core.Effects) {
 	if e.Write != nil {
+		if !e.Write.Lazy {
+			l.owed = e.Write.LSN
+		}
 		l.store.Append(e.Write)
 	}
 	for _, s := range e.Sends {
 		l.send(s.Link, s.Frame)
+	}
+	// Before the replies: whoever hears that somebody subscribed finds it in
+	// the snapshot, by which publishes are kept within the broker.
+	if e.Changed {
+		l.changed(l.core.Snapshot())
 	}
 	for _, r := range e.Replies {
 		if f := l.tokens[r.Token]; f != nil {
@@ -124,9 +140,6 @@ func (l *loop) perform(e *core.Effects) {
 	for _, c := range e.Close {
 		l.closeBy(c.Link, c.Reason)
 	}
-	if e.Changed {
-		l.changed(l.core.Snapshot())
-	}
 }
 
 // newToken names a request whose Reply goes to f. Loop goroutine only.
@@ -146,7 +159,10 @@ func (l *loop) done(lsn store.LSN, err error) {
 		}
 		return
 	}
-	l.in.put(func(now time.Time, c *core.Core) { c.Persisted(now, lsn) })
+	l.in.put(func(now time.Time, c *core.Core) {
+		l.paid = max(l.paid, lsn)
+		c.Persisted(now, lsn)
+	})
 }
 
 // Below scarceRoom new work is refused, or soon will be, for want of space on

@@ -168,10 +168,10 @@ func (m *mqtt) Settle(s broker.Settlement) {
 	})
 }
 
-// Wanted implements broker.Node.
+// Wanted implements broker.Node. Before there is a snapshot the core is asked.
 func (m *mqtt) Wanted(topic string) bool {
 	s := m.snapshot.Load()
-	return s != nil && s.Wanted(topic)
+	return s == nil || s.Wanted(topic)
 }
 
 // Kept implements broker.Node.

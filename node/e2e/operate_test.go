@@ -75,25 +75,52 @@ func TestObserve(t *testing.T) {
 // TestTerm stops a node with SIGTERM while devices are connected and publish.
 // It ends by itself, and what it acknowledged is there afterwards.
 func TestTerm(t *testing.T) {
-	d := newDaemon(t, "earth-1")
-	d.init("earth")
-	d.run()
-	sub := subscribe(d, "historian", "plant/#", 2)
-	sent := numbered("m", 400)
-	pub := stream(d, "sensor", "plant/1/temp", 2, 2*time.Millisecond, sent...)
-	for i := range 2 {
-		until(t, text("messages to flow"), func() bool { return len(sub.lines()) > 50+100*i })
-		d.stop()
-		if d.logged("level=ERROR") || d.logged("panic") {
-			t.Errorf("stopped with errors:\n%s", tail(d.logs, 30))
-		}
-		d.run()
+	d := endings(t, 6, (*daemon).stop)
+	if d.logged("level=ERROR") || d.logged("panic") {
+		t.Errorf("stopped with errors:\n%s", tail(d.logs, 30))
 	}
-	pub.done()
-	sub.once(sent)
 	if d.logged("was not closed cleanly") {
 		t.Errorf("the store was not closed:\n%s", tail(d.logs, 30))
 	}
+}
+
+// TestKillAlone ends it with SIGKILL.
+func TestKillAlone(t *testing.T) {
+	full(t)
+	endings(t, 6, (*daemon).kill)
+}
+
+// endings ends and starts a node several times while devices with sessions
+// publish to it and listen: QoS 2 comes once, QoS 1 at least once, and no more
+// often than what may be in flight to and from it.
+func endings(t *testing.T, times int, end func(*daemon)) *daemon {
+	const n = 900
+	d := newDaemon(t, "earth-1")
+	d.init("earth")
+	d.run()
+	exactly := []*listener{listen(d, "historian", "plant/2", 2), listen(d, "archive", "plant/2", 2)}
+	atLeast := listen(d, "dashboard", "plant/1", 1)
+	once, more := numbered("once", n), numbered("more", n)
+	talkers := []*talker{talk(d, "sensor-2", "plant/2", 2, 2*time.Millisecond, once...), talk(d, "sensor-1", "plant/1", 1, 2*time.Millisecond, more...)}
+	for i := range times {
+		target := (i + 1) * n / (times + 2)
+		until(t, text(fmt.Sprintf("%d messages", target)), func() bool { return len(exactly[0].lines()) >= target })
+		end(d)
+		d.run()
+	}
+	for _, k := range talkers {
+		k.done()
+	}
+	for _, l := range exactly {
+		if r := l.receive(once); r.repeats > 0 || len(r.foreign) > 0 || !r.ordered {
+			t.Errorf("%s: %s", l.id, r)
+		}
+	}
+	if r := atLeast.receive(more); r.repeats > times*(talkerWindow+brokerWindow) || len(r.foreign) > 0 || !r.ordered {
+		t.Errorf("%s: %s", atLeast.id, r)
+	}
+	d.empty()
+	return d
 }
 
 // TestClockBehind runs a node whose clock is behind the time it was sure of,

@@ -153,4 +153,34 @@ var edgeMutants = []mutant{
 		new:   "if false {",
 		tests: "broker TestReceiveMaximumExceeded",
 	},
+	{
+		name: "broker: PUBCOMP before the packet id is free on disk", file: "broker/inbound.go", short: true,
+		old:   "	case !c.persistent:\n		c.released(id)",
+		new:   "	case true:\n		c.released(id)",
+		tests: "broker TestPubcompWaits",
+	},
+	{
+		name: "broker: who still sends when its connection ends is reset", file: "broker/polled_linux.go",
+		old:   "	case p.c.closing.Load() && broken:",
+		new:   "	case p.c.closing.Load():",
+		tests: "broker TestEndedWhileSending",
+	},
+	{
+		name: "broker: a connection that ends before it was served stays", file: "broker/polled_linux.go",
+		old:   "		if !p.c.closing.Load() {\n			p.onEvents(",
+		new:   "		if true {\n			p.onEvents(",
+		tests: "broker TestEndedBeforeServed",
+	},
+	{
+		name: "node: a publish before the first snapshot stays within the broker", file: "node/mqtt.go",
+		old:   "	return s == nil || s.Wanted(topic)",
+		new:   "	return s != nil && s.Wanted(topic)",
+		tests: "node TestWantedBefore",
+	},
+	{
+		name: "node: a loop that is stopped leaves what is written unanswered", file: "node/loop.go",
+		old:   "		if l.paid >= l.owed {",
+		new:   "		if true {",
+		tests: "node TestStopAnswers",
+	},
 }
