@@ -138,6 +138,7 @@ bench-mqtt: build ## the broker beside Mosquitto: workloads, idle clients, sessi
 	bin/farhop bench mqtt --idle 19000
 	bin/farhop bench mqtt --sessions 1000000
 	bin/farhop bench mqtt --moon
+	bin/farhop bench mqtt --tsung # apt-get install tsung
 
 .PHONY: bench-relay
 bench-relay: build ## what a node costs that only passes bundles on: stored and volatile

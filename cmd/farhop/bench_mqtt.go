@@ -18,8 +18,8 @@ import (
 	"github.com/farhop/farhop/sim/bench/proc"
 )
 
-// benchMQTTFlags are those of "bench mqtt". One of durable, idle, sessions and
-// moon says what is measured, none of them the workloads.
+// benchMQTTFlags are those of "bench mqtt". One of durable, idle, sessions,
+// moon and tsung says what is measured, none of them the workloads.
 type benchMQTTFlags struct {
 	b              mqtt.Config  // Rounds, Size and Window are those of all
 	d              bench.Config // of durable
@@ -28,6 +28,7 @@ type benchMQTTFlags struct {
 	peer           string // NAME=PATH
 	mosquitto      string // the older way to say so
 	durable, moon  bool
+	tsung          bool
 	settle, length time.Duration
 }
 
@@ -38,7 +39,7 @@ func (a *app) benchMQTTCmd() *cobra.Command {
 		Use:   "mqtt",
 		Short: "Messages a second through a broker and what they cost, beside Mosquitto",
 		Long: `Measure a new node as a broker, beside Mosquitto if there is one, round by round.
-Without one of the four flags below, five workloads of clean sessions, for which
+Without one of the flags below, five workloads of clean sessions, for which
 nothing has to be on a disk: 20 publishers to one subscriber and one to 50, with
 QoS 0 and 1, and 50 pairs with QoS 1. Rates are messages that arrive; processor
 time is the broker's, per message in or out. Every message has to arrive once and
@@ -49,6 +50,7 @@ in order, or the command fails.
   --idle N      memory and processor time of connections that do nothing
   --sessions N  the same without sockets, within this process
   --moon        two nodes 1.28 s of light apart, beside a bridge of Mosquitto
+  --tsung       the load made by tsung 1.7, which others wrote
 
 The load shares the machine with the brokers, so the ratios of one run say more
 than its rates. The workloads take about a minute and a half, --moon about six.`,
@@ -73,6 +75,7 @@ func (o *benchMQTTFlags) add(c *cobra.Command) {
 	f.IntVar(&o.b.Idle, "idle", 0, "connections that do nothing")
 	f.IntVar(&o.crowd.Sessions, "sessions", 0, "sessions within this process that do nothing")
 	f.BoolVar(&o.moon, "moon", false, "messages between two nodes over a link as to the moon")
+	f.BoolVar(&o.tsung, "tsung", false, "users that come, publish and go, made by tsung")
 	f.StringVar(&o.peer, "peer", "", "the other broker: mosquitto=PROGRAM, or none (default: the one in PATH or in sbin)")
 	f.StringVar(&o.mosquitto, "mosquitto", "", "the same, without its name")
 	f.StringVar(&o.dir, "dir", "", "folder of the brokers, with --durable on the disk to measure (default: the system's for temporary files)")
@@ -93,7 +96,7 @@ func durableFlags() []string { return []string{"clients", "messages", "limit"} }
 // check refuses what cannot be before anything is measured.
 func (o *benchMQTTFlags) check(c *cobra.Command) error {
 	changed := c.Flags().Changed
-	for _, group := range [][]string{{"durable", "idle", "sessions", "moon"}, {"peer", "mosquitto"}} {
+	for _, group := range [][]string{{"durable", "idle", "sessions", "moon", "tsung"}, {"peer", "mosquitto"}} {
 		if set := slices.DeleteFunc(group, func(name string) bool { return !changed(name) }); len(set) > 1 {
 			return usage(c, "--%s: want one of them", strings.Join(set, ", --"))
 		}
@@ -147,6 +150,9 @@ func (a *app) benchMQTT(c *cobra.Command, o *benchMQTTFlags, json bool) error {
 	case o.moon:
 		r, err := mqtt.Moon(c.Context(), b, a.note)
 		return a.benchReport(json, r, err, func(w io.Writer) error { return printBenchMoon(w, r) })
+	case o.tsung:
+		r, err := mqtt.Tsung(c.Context(), b, a.note)
+		return a.benchReport(json, r, err, func(w io.Writer) error { return printBenchTsung(w, r) })
 	}
 	r, err := mqtt.Run(c.Context(), b, a.note)
 	return a.benchReport(json, r, err, func(w io.Writer) error { return printBenchWorkloads(w, r) })

@@ -104,6 +104,13 @@ func printBenchMoon(w io.Writer, r mqtt.MoonReport) error {
 	return t.print(w)
 }
 
+func printBenchTsung(w io.Writer, r mqtt.TsungReport) error {
+	fmt.Fprintf(w, "%d users of tsung, %d messages of %d bytes with QoS 1%s\n\n", r.Users, r.Messages, r.Size, besideText(r.Machine))
+	t := newTable("CPU/MSG", "PEER", "RATIO", "ANSWER MS", "PEER")
+	t.row(cpuText(r.CPU), cpuText(r.PeerCPU), fmt.Sprintf("%.2f", r.CPURatio), fmt.Sprintf("%.2f", r.Answer), fmt.Sprintf("%.2f", r.PeerAnswer))
+	return t.print(w)
+}
+
 func printBenchSessions(w io.Writer, r crowd.Report) error {
 	fmt.Fprintf(w, "%d idle sessions, one subscription each; memory after %.0f s, processor over %.0f s\n\n", r.Sessions, r.Settle, r.Seconds)
 	t := newTable("BYTES/SESSION", "LIVE", "IN THE HEAP", "GOROUTINES", "OF A CORE", "CONNECTS/S")
