@@ -15,7 +15,7 @@ func (c *conn) authenticate(ctx context.Context, h *packet.Connect) byte {
 	cfg := &c.b.cfg
 	if cfg.Auth == nil {
 		if cfg.Rules != nil {
-			c.id = &auth.Identity{Client: h.Client}
+			c.id.Store(&auth.Identity{Client: h.Client})
 		}
 		return codeSuccess
 	}
@@ -28,42 +28,48 @@ func (c *conn) authenticate(ctx context.Context, h *packet.Connect) byte {
 		cfg.Log.Debug("mqtt client not let in", "client", h.Client, "remote", c.driver.remote(), "err", err)
 		return auth.Reason(err)
 	}
-	c.id = id
+	c.id.Store(id)
 	return codeSuccess
 }
 
 // limit ends the connection when what its client came in with ends.
 func (c *conn) limit() {
-	if c.id == nil || c.id.Expires.IsZero() {
+	id := c.id.Load()
+	if id == nil || id.Expires.IsZero() {
 		return
 	}
-	left := time.AfterFunc(time.Until(c.id.Expires), func() { c.disconnect(codeMaxTime, cause(codeMaxTime)) })
+	left := time.AfterFunc(time.Until(id.Expires), func() { c.disconnect(codeMaxTime, cause(codeMaxTime)) })
 	c.mu.Lock()
-	c.lease = left
-	c.mu.Unlock()
+	defer c.mu.Unlock()
+	if c.lease = left; c.closing.Load() {
+		left.Stop()
+	}
 }
 
 // mayPublish decides on a topic.
 func (c *conn) mayPublish(topic string) bool {
-	return c.id == nil || c.b.cfg.Rules == nil || c.b.cfg.Rules.Allow(c.id, topic, true)
+	id := c.id.Load()
+	return id == nil || c.b.cfg.Rules == nil || c.b.cfg.Rules.Allow(id, topic, true)
 }
 
 // maySubscribe decides on a filter. partly says that not all of what it
 // matches may be handed to the client.
 func (c *conn) maySubscribe(filter string) (may, partly bool) {
-	if c.id == nil || c.b.cfg.Rules == nil {
+	id := c.id.Load()
+	if id == nil || c.b.cfg.Rules == nil {
 		return true, false
 	}
-	v := c.b.cfg.Rules.Subscribe(c.id, filter)
+	v := c.b.cfg.Rules.Subscribe(id, filter)
 	return v.Partly || v.Allowed(), v.Partly
 }
 
 // mayReceive decides on a delivery, where the filter alone does not.
 func (c *conn) mayReceive(topic string, partly bool) bool {
-	if c.id == nil || c.b.cfg.Rules == nil || !partly && !c.b.strict.Load() {
+	id := c.id.Load()
+	if id == nil || c.b.cfg.Rules == nil || !partly && !c.b.strict.Load() && !c.changed.Load() {
 		return true
 	}
-	return c.b.cfg.Rules.Receive(c.id, topic)
+	return c.b.cfg.Rules.Receive(id, topic)
 }
 
 // peerOf is who is at the other end of a connection.

@@ -125,6 +125,7 @@ type Settlement struct {
 	Seq      uint64 // Acked, Received, Completed
 	PacketID uint16
 	What     What
+	Unsent   bool // Acked, Completed: the client never got it and never will
 	// Done is set for Released only. The node calls it once, from any
 	// goroutine, when the release is durable; the PUBCOMP leaves then. A
 	// PUBCOMP before that could let the client reuse an id which a restarted

@@ -40,6 +40,7 @@ type Broker struct {
 
 	mu        sync.Mutex // guards what follows
 	sessions  map[string]*conn
+	trailing  map[string]*conn // gone, with publishes that the node has not answered
 	all       map[*conn]struct{}
 	idle      sync.Cond // signalled when all shrinks
 	listeners []net.Listener
@@ -58,7 +59,7 @@ func New(cfg Config, node Node) (*Broker, error) {
 	}
 	b := &Broker{
 		cfg: cfg, node: node, metrics: m, bound: make(chan struct{}),
-		sessions: make(map[string]*conn), all: make(map[*conn]struct{}),
+		sessions: make(map[string]*conn), trailing: make(map[string]*conn), all: make(map[*conn]struct{}),
 		retained: retainedStore{maxCount: cfg.MaxRetained, maxBytes: cfg.MaxRetainedBytes, metrics: m},
 	}
 	b.idle.L = &b.mu

@@ -232,6 +232,8 @@ func decode(version, first byte, body []byte) (packets.Packet, error) {
 		}
 		err = pk.DisconnectDecode(body)
 	case packets.Pingresp:
+	case packets.Auth:
+		err = pk.AuthDecode(body)
 	default:
 		err = fmt.Errorf("packet type %d from a server", pk.FixedHeader.Type)
 	}

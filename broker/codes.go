@@ -9,6 +9,8 @@ const (
 	codeSuccess         = 0x00
 	codeNoSubscribers   = 0x10
 	codeNoSubscription  = 0x11
+	codeContinue        = 0x18
+	codeReauthenticate  = 0x19
 	codeUnspecified     = 0x80
 	codeMalformed       = 0x81
 	codeProtocol        = 0x82

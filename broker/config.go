@@ -23,6 +23,7 @@ type Config struct {
 	Listen    string
 	Listeners []listen.Config    // more ways in
 	Auth      auth.Authenticator // who may come in, nil = everybody
+	Enhanced  auth.Enhanced      // authentication methods of MQTT 5, nil = none is known
 	Anonymous bool               // lets everybody in where strangers can reach us, too
 	Rules     *auth.Rules        // which topics, nil = all
 

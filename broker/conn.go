@@ -30,6 +30,9 @@ type driver interface {
 	wake()
 	// kick has output written. The caller holds the connection's mu.
 	kick()
+	// turns reports whether others wait for their turn while this one's input
+	// is handled.
+	turns() bool
 	// stop has the connection ended: closing is set. The caller holds mu.
 	stop()
 	// remote is the client's address, for the log.
@@ -50,12 +53,15 @@ type conn struct {
 
 	holds     atomic.Int32 // reasons not to handle more input
 	closing   atomic.Bool
-	elsewhere atomic.Bool // the client is at another node now
+	id        atomic.Pointer[auth.Identity] // set before CONNACK, nil where nobody asks
+	elsewhere atomic.Bool                   // the client is at another node now
+	changed   atomic.Bool                   // another identity since its subscriptions were judged
+	trails    atomic.Bool                   // it ended, and the node has not answered all its publishes
 
 	// Set before CONNACK, constant after.
 	client     string
-	id         *auth.Identity // nil where nobody asks
-	version    byte           // 3, 4 or 5; 0 before CONNECT
+	method     string // of its enhanced authentication, "" for none
+	version    byte   // 3, 4 or 5; 0 before CONNECT
 	keepAlive  time.Duration
 	maxSend    int // bytes of a packet the client takes, 0 = any
 	noProblem  bool
@@ -66,14 +72,19 @@ type conn struct {
 	will       *will
 
 	// Owned by the input.
-	greeted bool // the CONNECT was seen
-	present bool
-	polite  bool // the client said DISCONNECT 0x00: no will
-	left    bool // the client said DISCONNECT
-	expiry  uint32
-	in      []byte // what of the input is not handled yet
-	subs    map[string]*liveSub
-	aliases map[uint16]string
+	greeted  bool // the CONNECT was seen
+	present  bool
+	polite   bool // the client said DISCONNECT 0x00: no will
+	left     bool // the client said DISCONNECT
+	expiry   uint32
+	in       []byte    // what of the input is not handled yet
+	stopped  bool      // feed stopped because something held the input
+	spent    int       // deliveries that the input brought about since the loop last went on with it
+	paused   bool      // they were many: one of the holds, until the loop's next turn
+	before   *conn     // the client's last connection, if that trails
+	exchange *exchange // nil for none
+	subs     map[string]*liveSub
+	aliases  map[uint16]string
 
 	toldAliases map[string]uint16 // by topic; the driver's, as it writes
 	lastTopic   string            // of a PUBLISH, known to be valid
@@ -83,6 +94,7 @@ type conn struct {
 	gone       chan struct{} // closed when the session let go of the connection; made when somebody waits
 	isGone     bool
 	lease      *time.Timer // ends what the client came in with, nil for never
+	proof      *time.Timer // ends an exchange that takes too long, nil for none
 	partly     bool        // some subscription is allowed in part
 	open       bool        // CONNACK is out, deliveries may flow
 	said       bool        // our last word, a DISCONNECT or a refusing CONNACK, is in control
@@ -151,6 +163,9 @@ func (c *conn) disconnectLocked(code byte, why string) {
 	if c.lease != nil {
 		c.lease.Stop()
 	}
+	if c.proof != nil {
+		c.proof.Stop()
+	}
 	if c.full {
 		c.full = false
 		c.holds.Add(-1)
@@ -218,7 +233,7 @@ func (c *conn) awaitGone(ctx context.Context) error {
 // patience is how long the client may stay silent before it counts as lost
 // (MQTT 5, 3.1.2.10), 0 for ever.
 func (c *conn) patience() time.Duration {
-	if !c.greeted {
+	if !c.greeted || c.proving() {
 		return c.b.cfg.ConnectTimeout
 	}
 	return c.keepAlive + c.keepAlive/2

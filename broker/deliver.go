@@ -32,7 +32,7 @@ func (b *Broker) Deliver(d Delivery) {
 			if d.QoS == 2 {
 				what = Completed
 			}
-			b.node.Settle(Settlement{Client: c.client, Conn: c.num, Seq: d.Seq, PacketID: d.PacketID, What: what})
+			b.node.Settle(Settlement{Client: c.client, Conn: c.num, Seq: d.Seq, PacketID: d.PacketID, What: what, Unsent: true})
 		}
 		return
 	}

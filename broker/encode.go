@@ -112,6 +112,8 @@ type connack struct {
 	maxPacket  int    // bytes
 	keepAlive  uint16 // seconds, when not as asked
 	hasKeep    bool
+	method     string // of its enhanced authentication, "" for none
+	data       []byte // the last of it, nil for none
 }
 
 // appendConnack appends the CONNACK of a session that is open.
@@ -139,10 +141,32 @@ func appendConnack(b []byte, version byte, a connack) []byte {
 	}
 	p = binary.BigEndian.AppendUint32(append(p, 0x27), uint32(a.maxPacket))
 	p = binary.BigEndian.AppendUint16(append(p, 0x21), uint16(a.receiveMax))
+	p = appendProof(p, a.method, a.data)
 	b = append(b, packet.TypeConnack<<4)
 	b = appendLength(b, 2+lengthSize(len(p))+len(p))
 	b = append(b, present, codeSuccess)
 	b = appendLength(b, len(p))
+	return append(b, p...)
+}
+
+// appendProof appends the properties of an enhanced authentication, if there
+// is one (MQTT 5, 3.15.2.2).
+func appendProof(p []byte, method string, data []byte) []byte {
+	if method != "" {
+		p = appendString(append(p, 0x15), method)
+	}
+	if data != nil {
+		p = appendString(append(p, 0x16), data)
+	}
+	return p
+}
+
+// appendAuth appends an AUTH (MQTT 5, 3.15).
+func appendAuth(b []byte, code byte, method string, data []byte) []byte {
+	p := appendProof(nil, method, data)
+	b = append(b, packet.TypeAuth<<4)
+	b = appendLength(b, 1+lengthSize(len(p))+len(p))
+	b = appendLength(append(b, code), len(p))
 	return append(b, p...)
 }
 

@@ -26,7 +26,8 @@ type fakeNode struct {
 	log       []*Message // every publish that was committed
 	closed    []string   // clients of CloseSession
 	settled   []Settlement
-	regrouped []string // "FILTER PAYLOAD" of what came back from members
+	regrouped []string      // "FILTER PAYLOAD" of what came back from members
+	gate      chan struct{} // OpenSession and Subscribe wait for its end
 	work      chan func()
 	idle      sync.WaitGroup
 }
@@ -66,6 +67,7 @@ func newFakeNode() *fakeNode {
 func (n *fakeNode) stop() { close(n.work); n.idle.Wait() }
 
 func (n *fakeNode) OpenSession(_ context.Context, o SessionOpen) (SessionState, error) {
+	n.wait()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	s := n.sessions[o.Client]
@@ -106,7 +108,18 @@ func (n *fakeNode) CloseSession(client string, conn uint64, expiry uint32) {
 	}
 }
 
+// wait makes the broker wait, if the test wants that.
+func (n *fakeNode) wait() {
+	n.mu.Lock()
+	gate := n.gate
+	n.mu.Unlock()
+	if gate != nil {
+		<-gate
+	}
+}
+
 func (n *fakeNode) Subscribe(_ context.Context, client string, subs []Subscription) error {
+	n.wait()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if wait := n.subscribe; wait != nil {

@@ -17,9 +17,9 @@ import (
 type pending struct {
 	m       *Message
 	id      uint16
-	ack     byte // packet.TypePuback, packet.TypePubrec, or 0 for none
-	local   bool // the node was not asked
-	kept    bool // room in the retained store is reserved
+	ack     byte  // packet.TypePuback, packet.TypePubrec, or 0 for none
+	local   bool  // the node was not asked
+	kept    *room // reserved in the retained store, nil for none
 	done    bool
 	verdict Verdict
 }
@@ -72,7 +72,7 @@ func (c *conn) onPublish(in *packet.Publish, now time.Time) error {
 // wants it and none of the client's waits before it: there is no fact to wait
 // for. It reports false when the publish must take the long way.
 func (c *conn) shortcut(m *Message, id uint16) bool {
-	if reserved(m.Topic) || !c.mayPublish(m.Topic) || c.b.node.Wanted(m.Topic) {
+	if reserved(m.Topic) || !c.mayPublish(m.Topic) || c.b.node.Wanted(m.Topic) || c.follows() {
 		return false
 	}
 	c.mu.Lock()
@@ -82,6 +82,7 @@ func (c *conn) shortcut(m *Message, id uint16) bool {
 		return false
 	}
 	n := c.b.routeLive(m)
+	c.spent += n
 	if m.QoS == 0 {
 		return true
 	}
@@ -170,12 +171,12 @@ func (c *conn) submit(p *pending) {
 		return
 	}
 	if m.Retain {
-		if p.kept = b.retained.reserve(m); !p.kept {
+		if p.kept = b.retained.reserve(m); p.kept == nil {
 			c.complete(p, Verdict{Reason: bundle.QuotaExceeded})
 			return
 		}
 	}
-	if m.Retain || m.PacketID != 0 || b.node.Wanted(m.Topic) {
+	if m.Retain || m.PacketID != 0 || b.node.Wanted(m.Topic) || c.follows() {
 		b.node.Publish(m, func(v Verdict) { c.complete(p, v) })
 		return
 	}
@@ -194,16 +195,24 @@ func reserved(topic string) bool {
 	return first == "$SYS" || first == "$share" || first == "$mesh"
 }
 
-// complete records the node's answer and sends what is ready. Any goroutine.
+// complete takes the node's answer. Any goroutine.
 func (c *conn) complete(p *pending, v Verdict) {
-	if p.kept {
-		c.b.retained.settle(p.m, v.Reason == bundle.OK || v.Reason == bundle.NoSubscriber)
+	if p.kept != nil {
+		c.b.retained.settle(p.m, p.kept, v.Reason == bundle.OK || v.Reason == bundle.NoSubscriber)
 	}
+	if c.advance(p, v) {
+		c.b.arrived(c)
+	}
+}
+
+// advance records the node's answer and sends what is ready. It reports
+// whether that was the last publish of a connection that is gone.
+func (c *conn) advance(p *pending, v Verdict) (last bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	p.done, p.verdict = true, v
 	if c.draining {
-		return
+		return false
 	}
 	c.draining = true // one goroutine at a time keeps the order
 	for c.pending.len() > 0 && (*c.pending.front()).done {
@@ -218,6 +227,7 @@ func (c *conn) complete(p *pending, v Verdict) {
 		c.full = false
 		c.release()
 	}
+	return c.trails.Load() && c.pending.len() == 0
 }
 
 // finish delivers an accepted publish to live sessions and answers the client.

@@ -36,8 +36,11 @@ type directory struct {
 	sharing atomic.Bool // there are groups
 }
 
-// maxKnown bounds the topics whose subscribers are remembered.
-const maxKnown = 8192
+// What bounds the memory of the topics whose subscribers are remembered.
+const (
+	maxKnown      = 8192 // topics
+	maxKnownTopic = 512  // bytes of one; a longer one is matched each time
+)
 
 // matches remembers who subscribed to a topic with plain filters. Every change
 // of the directory starts a new one.
@@ -123,6 +126,9 @@ func (d *directory) plain(topic string) []*liveSub {
 // remember notes a match. The caller holds mu for reading, so the directory
 // is still what was matched.
 func (d *directory) remember(topic string, subs []*liveSub) {
+	if len(topic) > maxKnownTopic {
+		return
+	}
 	known := d.known.Load()
 	if known == nil || known.count.Load() >= maxKnown {
 		known = new(matches)

@@ -58,7 +58,7 @@ func newPoller(b *Broker) (*poller, error) {
 		return nil, fmt.Errorf("epoll: %w", err)
 	}
 	l := &poller{b: b, fd: fd, epoll: os.NewFile(uintptr(fd), "epoll"), buf: make([]byte, readBuffer), now: time.Now()}
-	l.ticked, l.wheel.last = l.now, slotOf(l.now)
+	l.ticked, l.wheel.start = l.now, l.now
 	if l.raw, err = l.epoll.SyscallConn(); err != nil {
 		_ = l.epoll.Close()
 		return nil, fmt.Errorf("epoll: %w", err)

@@ -51,6 +51,7 @@ type polled struct {
 	muted    bool // not read: something holds the input
 	timed    bool // the client's own patience counts
 	deaf     bool // out of epoll: nothing more comes
+	broke    bool // the client is gone, its last input is held
 	unsent   []byte
 	heard    time.Time // when something was read last
 	blockAt  time.Time // when it blocked, or entered its phase
@@ -81,9 +82,10 @@ func (p *polled) mark() {
 	}
 }
 
-func (p *polled) wake() { p.mark() }
-func (p *polled) kick() { p.mark() }
-func (p *polled) stop() { p.mark() }
+func (p *polled) wake()       { p.mark() }
+func (p *polled) kick()       { p.mark() }
+func (p *polled) stop()       { p.mark() }
+func (p *polled) turns() bool { return true }
 
 func (p *polled) remote() string { return p.sock.remote() }
 
@@ -95,33 +97,11 @@ func (p *polled) peer() listen.Peer { return listen.Peer{Transport: p.sock.trans
 func (p *polled) serve() {
 	switch p.phase {
 	case phaseNew:
-		p.phase, p.heard = phaseOpen, p.l.now
-		p.interest = unix.EPOLLIN
-		if err := p.sock.watch(p.l, p.interest); err != nil {
-			p.c.b.cfg.Log.Warn("mqtt accept failed", "err", err)
-			p.c.disconnect(noDisconnectMessage, "connection-lost")
-		}
-		p.schedule()
-		if !p.c.closing.Load() {
-			p.onEvents(p.sock.again(p.interest))
-			return
-		}
+		p.begin()
+	case phaseOpen:
+		p.goOn()
 	case phaseClosed:
 		return
-	case phaseOpen:
-		if p.c.holds.Load() == 0 {
-			if len(p.c.in) > 0 && !p.c.closing.Load() {
-				p.c.feed(nil, p.l.now)
-			}
-			if p.muted && p.c.holds.Load() == 0 {
-				p.muted = false
-				p.arm()
-			}
-			if p.c.holds.Load() == 0 && !p.timed && p.c.greeted {
-				p.timed = true // from the time for a CONNECT to the client's keep-alive
-				p.schedule()
-			}
-		}
 	case phaseLast, phaseLinger:
 	}
 	p.flush()
@@ -130,6 +110,47 @@ func (p *polled) serve() {
 	}
 	if p.phase != phaseClosed {
 		p.onEvents(p.sock.again(p.interest))
+	}
+}
+
+// begin enters the loop.
+func (p *polled) begin() {
+	p.phase, p.heard = phaseOpen, p.l.now
+	p.interest = unix.EPOLLIN
+	if err := p.sock.watch(p.l, p.interest); err != nil {
+		p.c.b.cfg.Log.Warn("mqtt accept failed", "err", err)
+		p.c.disconnect(noDisconnectMessage, "connection-lost")
+	}
+	p.schedule()
+}
+
+// goOn handles input that was held. What the client sent while we did not read
+// counts as heard now.
+func (p *polled) goOn() {
+	if p.c.spent = 0; p.c.paused {
+		p.c.paused = false
+		p.c.holds.Add(-1)
+	}
+	if p.c.holds.Load() > 0 {
+		return
+	}
+	if len(p.c.in) > 0 && !p.c.closing.Load() {
+		p.feed(nil)
+	}
+	if p.c.holds.Load() > 0 {
+		return
+	}
+	if p.broke {
+		p.lost()
+		return
+	}
+	if p.muted && !p.c.closing.Load() {
+		p.muted, p.heard = false, p.l.now
+		p.arm()
+	}
+	if !p.timed && p.c.greeted && !p.c.proving() {
+		p.timed, p.heard = true, p.l.now // from the time for a CONNECT to the client's keep-alive
+		p.schedule()
 	}
 }
 
@@ -147,37 +168,43 @@ func (p *polled) onEvents(events uint32) {
 
 // readable reads once and has it handled.
 func (p *polled) readable(broken bool) {
+	held := p.c.holds.Load() > 0
 	switch {
 	case p.phase == phaseLinger:
 		p.drain()
 		return
 	case p.phase == phaseClosed:
 		return
-	case p.c.closing.Load() && broken:
+	case (p.phase != phaseOpen || p.c.closing.Load()) && broken:
 		p.forget()
 		return
-	case p.c.closing.Load(): // drain reads it
-		p.muted = true
-		p.arm()
-		return
-	case p.c.holds.Load() > 0 && !broken:
+	case p.phase != phaseOpen || p.c.closing.Load(), held && !broken: // drain reads what comes while it ends
 		p.muted = true
 		p.arm()
 		return
 	}
 	n, err := p.sock.read(p.l.buf)
 	switch {
-	case n > 0 && p.c.holds.Load() > 0: // it broke with input unread
-		p.lost()
 	case n > 0:
 		p.heard = p.l.now
-		p.c.feed(p.l.buf[:n], p.l.now)
+		p.feed(p.l.buf[:n])
 		if p.sock.again(unix.EPOLLIN) != 0 {
 			p.mark() // after the others
 		}
 	case errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR):
+	case held && len(p.c.in) > 0: // it may have said DISCONNECT: that is handled first
+		p.broke = true
+		p.forget()
 	default:
 		p.lost()
+	}
+}
+
+// feed has input handled, the rest of it in a later turn if it is much work.
+func (p *polled) feed(b []byte) {
+	p.c.feed(b, p.l.now)
+	if p.c.paused {
+		p.mark()
 	}
 }
 
@@ -212,9 +239,17 @@ func (p *polled) arm() {
 	_ = p.sock.watch(p.l, want)
 }
 
+// turnWrites bounds what one client is written before others have their turn:
+// one that reads as fast as we write would keep the loop to itself.
+const turnWrites = 16
+
 // flush writes what waits, as far as the socket takes it.
 func (p *polled) flush() {
-	for !p.blocked && p.phase < phaseLinger {
+	for n := 0; !p.blocked && p.phase < phaseLinger; n++ {
+		if n == turnWrites {
+			p.mark()
+			return
+		}
 		if len(p.unsent) > 0 {
 			if !p.send(p.unsent, true) {
 				return

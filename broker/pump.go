@@ -20,9 +20,8 @@ type pump struct {
 	c   *conn
 	raw net.Conn
 
-	mu     sync.Mutex
-	turn   sync.Cond // something may no longer hold the input
-	waited bool      // guarded by mu: input may be left from before
+	mu   sync.Mutex
+	turn sync.Cond // something may no longer hold the input
 
 	// Guarded by c.mu.
 	writing bool // a writer runs
@@ -40,7 +39,7 @@ func newPump(c *conn, raw net.Conn) *pump {
 func (p *pump) serve() {
 	buf := make([]byte, pumpBuffer)
 	for {
-		if p.await() {
+		if p.await(); p.c.stopped {
 			p.c.feed(nil, time.Now())
 			continue
 		}
@@ -52,7 +51,7 @@ func (p *pump) serve() {
 		if n > 0 {
 			p.c.feed(buf[:n], time.Now())
 		}
-		if err == nil {
+		if err == nil || n > 0 { // TLS tells of the end along with the last bytes: they may be held back
 			continue
 		}
 		if errors.Is(err, os.ErrDeadlineExceeded) && !p.c.closing.Load() {
@@ -66,17 +65,13 @@ func (p *pump) serve() {
 	_ = p.raw.Close()
 }
 
-// await returns when nothing holds the input, and whether something did.
-func (p *pump) await() bool {
+// await returns when nothing holds the input.
+func (p *pump) await() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for p.c.holds.Load() > 0 {
-		p.waited = true
 		p.turn.Wait()
 	}
-	waited := p.waited
-	p.waited = false
-	return waited
 }
 
 // deadline gives the client its time to be heard.
@@ -94,6 +89,8 @@ func (p *pump) deadline() {
 func (p *pump) remote() string { return p.raw.RemoteAddr().String() }
 
 func (p *pump) peer() listen.Peer { return peerOf(p.raw, listen.TCP) }
+
+func (p *pump) turns() bool { return false }
 
 func (p *pump) wake() {
 	p.mu.Lock()

@@ -11,6 +11,7 @@ var transported = map[string]func(*testing.T){
 	"backpressure": TestBackpressure, "qos 2 after reconnect": TestQoS2AfterReconnect,
 	"retained burst": TestRetainedBurst, "persistent session": TestPersistentSession, "takeover": TestTakeover,
 	"takeover storm": TestTakeoverStorm, "will": TestWill, "aliases": TestOutboundAliases,
+	"enhanced": TestEnhancedHoldsNobodyUp, "enhanced time": TestEnhancedTakesNoLongerThanAConnect, "reauthentication": TestReauthentication,
 }
 
 // TestPumped runs them with a goroutine for each connection in place of the

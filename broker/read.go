@@ -21,15 +21,24 @@ func (c *conn) feed(p []byte, now time.Time) {
 		c.in = append(c.in, p...)
 		p = c.in
 	}
+	c.stopped = false
 	limits := packet.Limits{Publish: c.b.cfg.MaxPacket, Other: min(c.b.cfg.MaxPacket, maxControl)}
-	for len(p) > 0 && c.holds.Load() == 0 && !c.closing.Load() {
+	for len(p) > 0 && !c.closing.Load() {
+		if c.holds.Load() > 0 {
+			c.stopped = true // it may be over at once: the driver cannot tell by holds
+			break
+		}
 		f, size, whole, err := packet.Cut(p, limits)
 		if err == nil && !c.greeted && p[0]>>4 != packet.TypeConnect {
 			err = &packet.Fault{Code: codeProtocol, Text: "the first packet is no CONNECT"}
 		}
+		if err == nil && c.proving() && p[0]>>4 != packet.TypeAuth && p[0]>>4 != packet.TypeDisconnect {
+			err = &packet.Fault{Code: codeProtocol, Text: "more than AUTH before the CONNACK"}
+		}
 		if err == nil && whole {
 			p = p[size:]
 			err = c.handle(f, now)
+			c.pause()
 		}
 		if err != nil {
 			if fault, ok := errors.AsType[*packet.Fault](err); ok {
@@ -42,6 +51,23 @@ func (c *conn) feed(p []byte, now time.Time) {
 		}
 	}
 	c.keep(p, own)
+}
+
+// turnDeliveries bounds what one client's input may bring about before others
+// of its loop have their turn: 64 KiB of small publishes to a thousand
+// subscribers are seconds of work.
+const turnDeliveries = 64 << 10
+
+// pause stops the input of a polled client that spent its turn, until the loop
+// goes on with it.
+func (c *conn) pause() {
+	if c.spent < turnDeliveries || c.paused {
+		return
+	}
+	if c.spent = 0; c.driver.turns() {
+		c.paused = true
+		c.holds.Add(1)
+	}
 }
 
 // keep holds on to input that was not handled. A long packet costs memory as
@@ -118,10 +144,11 @@ func (c *conn) handleRare(f packet.Frame) error {
 		}
 		return c.onDisconnect(d)
 	case packet.TypeAuth:
-		if _, err := packet.ParseAuth(f, c.version); err != nil {
+		a, err := packet.ParseAuth(f, c.version)
+		if err != nil {
 			return err
 		}
-		return &packet.Fault{Code: codeProtocol, Text: "AUTH without enhanced authentication"}
+		return c.onAuth(a)
 	default:
 		return &packet.Fault{Code: codeProtocol, Text: "a packet that only servers send"}
 	}

@@ -13,39 +13,43 @@ type retainedStore struct {
 	mu       sync.RWMutex
 	messages map[string]*Message
 	bytes    int
-	reserved int // messages on their way through the node
-	resBytes int
+	reserved room // for messages on their way through the node
 	maxCount int
 	maxBytes int
 	metrics  *metrics
 }
 
-// reserve makes room for m, or reports that there is none. A deletion always
-// has room. settle must follow.
-func (r *retainedStore) reserve(m *Message) bool {
+// room is what a message on its way through the node adds to the store.
+type room struct{ count, bytes int }
+
+// reserve makes room for m, or returns nil where there is none. What takes the
+// place of another needs no more than it is larger; a deletion needs nothing.
+// settle must follow.
+func (r *retainedStore) reserve(m *Message) *room {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	count, size := r.reserved+len(r.messages), r.resBytes+r.bytes+m.Size()
-	old := r.messages[m.Topic]
-	if old != nil {
-		size -= old.Size()
-	} else {
-		count++
+	var need room
+	if len(m.Payload) > 0 {
+		need = room{1, m.Size()}
+		if old := r.messages[m.Topic]; old != nil {
+			need = room{0, max(0, m.Size()-old.Size())}
+		}
 	}
-	if len(m.Payload) > 0 && (count > r.maxCount || size > r.maxBytes) {
-		return false
+	count, size := len(r.messages)+r.reserved.count+need.count, r.bytes+r.reserved.bytes+need.bytes
+	if need.count > 0 && count > r.maxCount || need.bytes > 0 && size > r.maxBytes {
+		return nil
 	}
-	r.reserved++
-	r.resBytes += m.Size()
-	return true
+	r.reserved.count += need.count
+	r.reserved.bytes += need.bytes
+	return &need
 }
 
 // settle ends a reservation and, if the message was accepted, applies it.
-func (r *retainedStore) settle(m *Message, accepted bool) {
+func (r *retainedStore) settle(m *Message, kept *room, accepted bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.reserved--
-	r.resBytes -= m.Size()
+	r.reserved.count -= kept.count
+	r.reserved.bytes -= kept.bytes
 	if accepted {
 		r.put(m)
 	}

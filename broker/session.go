@@ -15,10 +15,31 @@ import (
 // without (MQTT 5, 3.1.3.1).
 const assignedPrefix = "auto-"
 
-// onConnect opens the session of a CONNECT and answers it.
+// onConnect finds out who the client is and lets it in.
 func (c *conn) onConnect(ctx context.Context, h *packet.Connect) {
+	code := c.vet(h)
+	switch {
+	case code != codeSuccess:
+	case h.AuthMethod == "":
+		code = c.authenticate(ctx, h)
+	case c.b.cfg.Enhanced == nil || !c.b.cfg.Enhanced.Knows(h.AuthMethod): // MQTT 5, [MQTT-4.12.0-1]
+		code = codeBadAuthMethod
+	default:
+		c.method = h.AuthMethod
+		c.begin(h)
+		c.round(ctx, h.AuthData)
+		return
+	}
+	c.welcome(ctx, h, code, nil)
+}
+
+// welcome opens the session of a CONNECT, unless code refuses it, and answers
+// it. data is the last of an enhanced authentication, nil for none.
+func (c *conn) welcome(ctx context.Context, h *packet.Connect, code byte, data []byte) {
 	assigned, asked := h.Client == "", *h
-	code := c.vet(ctx, h)
+	if code == codeSuccess {
+		code = c.identify(h)
+	}
 	if code == codeSuccess {
 		code = c.openSession(ctx, h)
 		c.limit()
@@ -36,7 +57,7 @@ func (c *conn) onConnect(ctx context.Context, h *packet.Connect) {
 		c.disconnectLocked(noDisconnectMessage, "connect-refused")
 		return
 	}
-	a := connack{present: c.present, receiveMax: c.b.cfg.ReceiveMax, maxPacket: c.b.cfg.MaxPacket}
+	a := connack{present: c.present, receiveMax: c.b.cfg.ReceiveMax, maxPacket: c.b.cfg.MaxPacket, method: c.method, data: data}
 	if assigned {
 		a.assigned = c.client
 	}
@@ -54,24 +75,24 @@ func (c *conn) onConnect(ctx context.Context, h *packet.Connect) {
 	c.kick()
 }
 
-// vet decides whether the client may come in at all.
-func (c *conn) vet(ctx context.Context, h *packet.Connect) byte {
+// vet decides whether a CONNECT can be taken at all.
+func (c *conn) vet(h *packet.Connect) byte {
 	switch {
 	case len(h.Client) > maxClientID, h.Client == "" && (c.version == 3 || c.version == 4 && !h.Clean): // MQTT 3.1.1, [MQTT-3.1.3-8]
 		return codeBadClientID
-	case h.AuthMethod != "":
-		return codeBadAuthMethod
 	case c.will != nil && interest.ValidTopic(c.will.m.Topic) != nil:
 		return codeBadTopic
 	}
-	if code := c.authenticate(ctx, h); code != codeSuccess {
-		return code
-	}
+	return codeSuccess
+}
+
+// identify names the client to the rules, and asks them about its will.
+func (c *conn) identify(h *packet.Connect) byte {
 	if h.Client == "" {
 		h.Client = assignedPrefix + rand.Text()
 	}
-	if c.id != nil {
-		c.id.Client = h.Client
+	if id := c.id.Load(); id != nil {
+		id.Client = h.Client
 	}
 	if c.will != nil && !c.mayPublish(c.will.m.Topic) {
 		return codeNotAuthorized
@@ -102,6 +123,7 @@ func (c *conn) openSession(ctx context.Context, h *packet.Connect) byte {
 	if h.ReceiveMax > 0 {
 		c.window = min(c.window, int(h.ReceiveMax))
 	}
+	c.partly = c.id.Load() != nil // the node may deliver before we know what the session subscribed to
 	if code := c.b.takeOver(ctx, c, h); code != codeSuccess {
 		return code
 	}
@@ -115,23 +137,32 @@ func (c *conn) openSession(ctx context.Context, h *packet.Connect) byte {
 		}
 		return codeUnavailable
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.present = st.Present && !h.Clean
-	c.persistent = c.expiry > 0 || c.present
-	if !c.present {
-		return codeSuccess
-	}
-	for _, s := range st.Subscriptions {
-		c.hold(s)
-	}
-	for _, id := range st.Inbound {
-		if c.inbound == nil {
-			c.inbound = make(map[uint16]*inboundID)
-		}
-		c.inbound[id] = &inboundID{}
-	}
+	c.resume(&st, h.Clean)
 	return codeSuccess
+}
+
+// resume takes what the session brings along.
+func (c *conn) resume(st *SessionState, clean bool) {
+	c.mu.Lock()
+	c.present = st.Present && !clean
+	c.persistent = c.expiry > 0 || c.present
+	if c.present && len(st.Inbound) > 0 {
+		c.inbound = make(map[uint16]*inboundID, len(st.Inbound))
+		for _, id := range st.Inbound {
+			c.inbound[id] = &inboundID{}
+		}
+	}
+	c.mu.Unlock()
+	partly := false
+	if c.present {
+		for _, s := range st.Subscriptions {
+			c.hold(s)
+			partly = partly || c.subs[s.Filter].partly
+		}
+	}
+	c.mu.Lock()
+	c.partly = partly
+	c.mu.Unlock()
 }
 
 // takeOver makes c the connection of its client id and ends the older one.
@@ -159,7 +190,7 @@ func (b *Broker) takeOver(ctx context.Context, c *conn, h *packet.Connect) byte 
 	if b.draining {
 		return codeShuttingDown
 	}
-	c.client = h.Client
+	c.client, c.before = h.Client, b.trailing[h.Client]
 	b.sessions[h.Client] = c // before OpenSession: the node may deliver at once
 	b.metrics.clients.Set(float64(len(b.sessions)))
 	return codeSuccess
@@ -189,6 +220,40 @@ func (b *Broker) endSession(c *conn) {
 	if opened {
 		c.lost()
 	}
+	c.trail()
+}
+
+// trail notes that publishes of a connection that ended are still with the
+// node: those of the client's next one must not overtake them.
+func (c *conn) trail() {
+	c.b.mu.Lock()
+	defer c.b.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.pending.len() > 0 || c.draining {
+		c.trails.Store(true)
+		c.b.trailing[c.client] = c
+	}
+	c.before = nil
+}
+
+// arrived ends what trail began.
+func (b *Broker) arrived(c *conn) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c.trails.Store(false)
+	if b.trailing[c.client] == c {
+		delete(b.trailing, c.client)
+	}
+}
+
+// follows reports whether publishes of the client's last connection are still
+// with the node. It keeps them in order, so those of this one go there too.
+func (c *conn) follows() bool {
+	if c.before != nil && !c.before.trails.Load() {
+		c.before = nil
+	}
+	return c.before != nil
 }
 
 // idLocks serialises connections of one client id.

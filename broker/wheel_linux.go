@@ -10,7 +10,8 @@ const (
 // same however many there are, and a tick looks only at those that are due.
 type wheel struct {
 	slots [wheelSlots]wheelEntry // heads of rings
-	last  int64                  // the slot that was served last, counted since the epoch
+	start time.Time              // slots are counted from here, by the clock that is never set
+	last  int64                  // the slot that was served last
 	count int                    // connections known, with a time set or not
 }
 
@@ -21,7 +22,7 @@ type wheelEntry struct {
 	known      bool
 }
 
-func slotOf(t time.Time) int64 { return t.UnixNano() / int64(tickEvery) }
+func (w *wheel) slotOf(t time.Time) int64 { return int64(t.Sub(w.start) / tickEvery) }
 
 // set makes e due at t, which may be past; a zero t is never.
 func (w *wheel) set(e *wheelEntry, t time.Time) {
@@ -33,7 +34,7 @@ func (w *wheel) set(e *wheelEntry, t time.Time) {
 	if t.IsZero() {
 		return
 	}
-	slot := max(slotOf(t)+1, w.last+1)
+	slot := max(w.slotOf(t)+1, w.last+1)
 	slot = min(slot, w.last+wheelSlots-1) // within one round: onTime sets it again
 	head := &w.slots[slot%wheelSlots]
 	if head.next == nil {
@@ -62,7 +63,7 @@ func (e *wheelEntry) unlink() {
 
 // tick calls f for all that are due. f may set and remove them.
 func (w *wheel) tick(now time.Time, f func(*polled)) {
-	current := slotOf(now)
+	current := w.slotOf(now)
 	w.last = max(w.last, current-wheelSlots)
 	for w.last < current {
 		w.last++

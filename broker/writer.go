@@ -121,6 +121,10 @@ func (c *conn) encode(box *batch, now time.Time) {
 		start := len(box.buf)
 		alias, known := c.aliasOf(d.m.Topic)
 		box.buf = appendPublish(box.buf, c.version, d, now, alias, known)
+		if c.maxSend > 0 && len(box.buf)-start > c.maxSend && alias > 0 && !known { // it may fit without
+			alias = 0
+			box.buf = appendPublish(box.buf[:start], c.version, d, now, 0, false)
+		}
 		if c.maxSend == 0 || len(box.buf)-start <= c.maxSend {
 			if alias > 0 && !known {
 				c.toldAliases[d.m.Topic] = alias
@@ -167,6 +171,6 @@ func (c *conn) skip(d *delivery) {
 		if d.qos == 2 {
 			what = Completed
 		}
-		c.b.node.Settle(Settlement{Client: c.client, Conn: c.num, Seq: d.seq, PacketID: d.id, What: what})
+		c.b.node.Settle(Settlement{Client: c.client, Conn: c.num, Seq: d.seq, PacketID: d.id, What: what, Unsent: true})
 	}
 }

@@ -56,7 +56,7 @@ func (n *Node) buildBroker() error {
 				return err
 			}
 		}
-		c.Auth, c.Rules = own, n.front.auth.Rules
+		c.Auth, c.Enhanced, c.Rules = own, n.front.auth.Enhanced, n.front.auth.Rules
 	}
 	var err error
 	if c.Listeners, err = n.listeners(); err != nil {

@@ -56,6 +56,7 @@ func authConfig(c config.Config) auth.Config {
 		HTTP: auth.HTTP{
 			URL: a.HTTP.URL, CA: a.HTTP.CA, Plain: a.HTTP.Plain, Timeout: auth.Duration(a.HTTP.Timeout), MaxInFlight: a.HTTP.MaxInFlight,
 			Cache: auth.Duration(a.HTTP.Cache), CacheEntries: a.HTTP.CacheEntries, Unreachable: a.HTTP.Unreachable,
+			Methods: a.HTTP.Methods,
 		},
 		ACL: a.ACL,
 	}

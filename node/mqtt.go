@@ -158,7 +158,7 @@ func (m *mqtt) Settle(s broker.Settlement) {
 		t.Outcome = core.Inbound
 	default:
 		t.Outcome = core.Done
-		m.receipt(receiptKey{s.Client, s.Seq})
+		m.receipt(receiptKey{s.Client, s.Seq}, !s.Unsent)
 	}
 	m.loop.in.put(func(now time.Time, c *core.Core) {
 		if s.Done != nil {
@@ -399,13 +399,14 @@ func receiptTopic(m *broker.Message) string {
 	return ""
 }
 
-// receipt tells a publisher that a device has its message.
-func (m *mqtt) receipt(k receiptKey) {
+// receipt tells a publisher that a device has its message, or forgets its wish
+// where the device will never have it.
+func (m *mqtt) receipt(k receiptKey, arrived bool) {
 	m.mu.Lock()
 	p, ok := m.receipts[k]
 	delete(m.receipts, k)
 	m.mu.Unlock()
-	if ok {
+	if ok && arrived {
 		m.sendReceipt(p)
 	}
 }

@@ -71,6 +71,8 @@ func Reason(err error) byte {
 		return 0
 	case errors.Is(err, ErrRefused):
 		return 0x86
+	case errors.Is(err, ErrMethod):
+		return 0x8C
 	case errors.Is(err, ErrNotAuthorized), errors.Is(err, ErrUnknown):
 		return 0x87
 	}

@@ -48,14 +48,35 @@ type question struct {
 	Remote         string   `json:"remote,omitempty"`
 	Transport      string   `json:"transport,omitempty"`
 	Names          []string `json:"names,omitempty"`
+
+	// Of an enhanced authentication only.
+	Exchange string `json:"exchange,omitempty"`
+	Round    int    `json:"round,omitempty"`
+	Again    bool   `json:"again,omitempty"`
+	Method   string `json:"method,omitempty"`
+	Data     []byte `json:"data,omitempty"` // base64
+	State    string `json:"state,omitempty"`
+}
+
+// ask begins a question.
+func ask(c Client) question {
+	q := question{Client: c.ID, User: c.User, Remote: c.Remote, Transport: c.Transport, Names: c.Names}
+	if utf8.Valid(c.Password) {
+		q.Password = string(c.Password)
+	} else {
+		q.PasswordBase64 = c.Password
+	}
+	return q
 }
 
 // answer is the body of the response, as it is kept.
 type answer struct {
-	result     string // allow, deny, ignore
+	result     string // allow, deny, ignore, and for a round continue
 	user       string // "": the one the client gave
 	attributes map[string]string
 	rules      *policy.Access
+	data       []byte // of a round only, as is state
+	state      string
 }
 
 func newCallback(cfg HTTP, d Deps, count *prometheus.CounterVec) (*callback, error) {
@@ -88,10 +109,7 @@ func newCallback(cfg HTTP, d Deps, count *prometheus.CounterVec) (*callback, err
 func (b *callback) Authenticate(ctx context.Context, c Client) (*Identity, error) {
 	a, err := b.ask(ctx, c)
 	if err != nil {
-		b.count.WithLabelValues("failed").Inc()
-		if ctx.Err() == nil { // else the client went: that says nothing about the server
-			b.log.Warn("the authentication server gave no answer", "url", b.cfg.URL, "error", err, "then", b.cfg.Unreachable)
-		}
+		b.failed(ctx, err)
 		if b.cfg.Unreachable == Ignore {
 			return nil, ErrUnknown
 		}
@@ -111,6 +129,24 @@ func (b *callback) Authenticate(ctx context.Context, c Client) (*Identity, error
 	return nil, ErrUnknown
 }
 
+// failed tells of a question without an answer.
+func (b *callback) failed(ctx context.Context, err error) {
+	b.count.WithLabelValues("failed").Inc()
+	if ctx.Err() == nil { // else the client went: that says nothing about the server
+		b.log.Warn("the authentication server gave no answer", "url", b.cfg.URL, "error", err, "then", b.cfg.Unreachable)
+	}
+}
+
+// enter waits until there is room for one more question; leave follows it.
+func (b *callback) enter(ctx context.Context) (leave func(), err error) {
+	select {
+	case b.turn <- struct{}{}:
+		return func() { <-b.turn }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%d questions are under way: %w", b.cfg.MaxInFlight, context.Cause(ctx))
+	}
+}
+
 // ask returns what is remembered, or asks when it is its turn.
 func (b *callback) ask(ctx context.Context, c Client) (answer, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(b.cfg.Timeout), fmt.Errorf("no answer within %s", b.cfg.Timeout))
@@ -120,17 +156,16 @@ func (b *callback) ask(ctx context.Context, c Client) (answer, error) {
 		b.count.WithLabelValues("cached").Inc()
 		return a, nil
 	}
-	select {
-	case b.turn <- struct{}{}:
-		defer func() { <-b.turn }()
-	case <-ctx.Done():
-		return answer{}, fmt.Errorf("%d questions are under way: %w", b.cfg.MaxInFlight, context.Cause(ctx))
+	leave, err := b.enter(ctx)
+	if err != nil {
+		return answer{}, err
 	}
+	defer leave()
 	if a, ok := b.cache.get(sum, b.now()); ok { // asked meanwhile
 		b.count.WithLabelValues("cached").Inc()
 		return a, nil
 	}
-	a, err := b.post(ctx, c)
+	a, err := b.post(ctx, ask(c))
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
@@ -142,13 +177,7 @@ func (b *callback) ask(ctx context.Context, c Client) (answer, error) {
 	return a, nil
 }
 
-func (b *callback) post(ctx context.Context, c Client) (answer, error) {
-	q := question{Client: c.ID, User: c.User, Remote: c.Remote, Transport: c.Transport, Names: c.Names}
-	if utf8.Valid(c.Password) {
-		q.Password = string(c.Password)
-	} else {
-		q.PasswordBase64 = c.Password
-	}
+func (b *callback) post(ctx context.Context, q question) (answer, error) {
 	body, err := json.Marshal(q)
 	if err != nil {
 		return answer{}, err
@@ -173,26 +202,26 @@ func (b *callback) post(ctx context.Context, c Client) (answer, error) {
 	case len(data) > maxAnswer:
 		return answer{}, fmt.Errorf("answer of more than %d bytes", maxAnswer)
 	}
-	return parseAnswer(data)
+	return parseAnswer(data, q.Method != "")
 }
 
-func parseAnswer(data []byte) (answer, error) {
+// parseAnswer reads a response, to a round of an exchange if enhanced.
+func parseAnswer(data []byte, enhanced bool) (answer, error) {
 	var r struct {
 		Result     string          `json:"result"`
 		User       string          `json:"user"`
 		Attributes json.RawMessage `json:"attributes"`
 		ACL        json.RawMessage `json:"acl"`
+		Data       []byte          `json:"data"`
+		State      string          `json:"state"`
 	}
 	if err := json.Unmarshal(data, &r); err != nil {
 		return answer{}, fmt.Errorf("answer is not the JSON that is wanted: %w", err)
 	}
-	a := answer{result: r.Result, user: r.User}
-	var err error
-	switch {
-	case r.Result != "allow" && r.Result != "deny" && r.Result != "ignore":
-		return answer{}, fmt.Errorf("result %.40q, want allow, deny or ignore", r.Result)
-	case len(r.User) > maxAttribute:
-		return answer{}, fmt.Errorf("user of %d bytes, more than %d", len(r.User), maxAttribute)
+	a := answer{result: r.Result, user: r.User, data: r.Data, state: r.State}
+	err := a.check(enhanced)
+	if err != nil {
+		return answer{}, err
 	}
 	if a.attributes, err = parseAttributes(r.Attributes); err != nil {
 		return answer{}, fmt.Errorf("attributes: %w", err)

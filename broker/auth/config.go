@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -77,6 +78,9 @@ type HTTP struct {
 	Cache        Duration `json:"cache,omitzero"`         // how long an answer holds, 0 to ask each time
 	CacheEntries int      `json:"cache_entries,omitzero"` // default 10,000
 	Unreachable  string   `json:"unreachable,omitempty"`  // RefuseAll (default) or Ignore
+	// Methods are the authentication methods of MQTT 5 that the server sees
+	// through, round by round; clients that name another one are refused.
+	Methods []string `json:"methods,omitempty"`
 }
 
 func (h HTTP) withDefaults() HTTP {
@@ -201,7 +205,7 @@ func (c Config) Faults() []Fault {
 
 func (h HTTP) check(add func(field, format string, args ...any)) {
 	if h.URL == "" {
-		if h != (HTTP{}) {
+		if !reflect.ValueOf(h).IsZero() {
 			add("url", "is missing; write the URL to ask, such as https://auth.example/mqtt")
 		}
 		return
@@ -229,6 +233,7 @@ func (h HTTP) check(add func(field, format string, args ...any)) {
 	if h.CacheEntries < 0 || h.CacheEntries > maxEntries {
 		add("cache_entries", "%d, want 1 to %d", h.CacheEntries, maxEntries)
 	}
+	h.checkMethods(add)
 	if h.Unreachable != RefuseAll && h.Unreachable != Ignore {
 		add("unreachable", "unknown value %.40q; write %s or %s", h.Unreachable, RefuseAll, Ignore)
 	}

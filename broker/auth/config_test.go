@@ -20,7 +20,7 @@ func TestConfigFaults(t *testing.T) {
 		{"all", Config{
 			Anonymous: true, Users: "u", ACL: "a", MTLS: MTLS{Enabled: true, ClientID: "name", User: true},
 			JWT:  JWT{Keys: "k", Leeway: Duration(time.Minute)},
-			HTTP: HTTP{URL: "https://auth.acme/mqtt", CA: "ca", Timeout: Duration(time.Second), MaxInFlight: 1, Cache: Duration(time.Hour), CacheEntries: 1, Unreachable: "ignore"},
+			HTTP: HTTP{URL: "https://auth.acme/mqtt", CA: "ca", Timeout: Duration(time.Second), MaxInFlight: 1, Cache: Duration(time.Hour), CacheEntries: 1, Unreachable: "ignore", Methods: []string{"SCRAM-SHA-256", "K8S"}},
 		}, ""},
 		{"client id", Config{MTLS: MTLS{Enabled: true, ClientID: "cn"}}, `mtls.client_id: unknown value "cn"; write any or name`},
 		{"mtls off", Config{MTLS: MTLS{ClientID: "any"}}, "mtls: is not enabled; set enabled: true or remove the rest"},
@@ -31,6 +31,13 @@ func TestConfigFaults(t *testing.T) {
 		{"scheme", Config{HTTP: HTTP{URL: "ftp://auth.acme/"}}, `http.url: "ftp://auth.acme/" is no https:// or http:// URL`},
 		{"password in url", Config{HTTP: HTTP{URL: "https://a:b@auth.acme/"}}, "http.url: has a password in it, which would show in logs; remove it"},
 		{"plain", Config{HTTP: HTTP{URL: "http://auth.acme/"}}, "http.url: would send passwords readable to another machine; write https://, or set plain: true if the way is safe"},
+		{"methods without url", Config{HTTP: HTTP{Methods: []string{"m"}}}, "http.url: is missing; write the URL to ask, such as https://auth.example/mqtt"},
+		{
+			"methods",
+			Config{HTTP: HTTP{URL: "https://a", Methods: []string{"m", "", "m"}}},
+			`http.methods[1]: "" is empty, too long or there twice; write the name as clients say it, such as SCRAM-SHA-256; ` +
+				`http.methods[2]: "m" is empty, too long or there twice; write the name as clients say it, such as SCRAM-SHA-256`,
+		},
 		{"plain on purpose", Config{HTTP: HTTP{URL: "http://auth.acme/", Plain: true}}, ""},
 		{"loopback", Config{HTTP: HTTP{URL: "http://[::1]:8080/"}}, ""},
 		{

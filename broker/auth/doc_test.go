@@ -37,8 +37,21 @@ func TestDocument(t *testing.T) {
 				t.Error(err)
 			}
 		},
+		"json enhanced question": func(t *testing.T, b []byte) {
+			var q question
+			dec := json.NewDecoder(bytes.NewReader(b))
+			dec.DisallowUnknownFields()
+			if err := dec.Decode(&q); err != nil || string(q.Data) != "proof" {
+				t.Errorf("%+v, %v", q, err)
+			}
+		},
+		"json enhanced answer": func(t *testing.T, b []byte) {
+			if a, err := parseAnswer(b, true); err != nil || string(a.data) != "challenge" || a.state == "" {
+				t.Errorf("%+v, %v", a, err)
+			}
+		},
 		"json answer": func(t *testing.T, b []byte) {
-			if a, err := parseAnswer(b); err != nil || a.rules.Len() != 1 || a.attributes["site"] != "hall-3" {
+			if a, err := parseAnswer(b, false); err != nil || a.rules.Len() != 1 || a.attributes["site"] != "hall-3" {
 				t.Errorf("%+v, %v", a, err)
 			}
 		},

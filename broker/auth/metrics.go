@@ -58,7 +58,7 @@ func result(err error) string {
 	switch {
 	case err == nil:
 		return "accepted"
-	case errors.Is(err, ErrUnknown):
+	case errors.Is(err, ErrUnknown), errors.Is(err, ErrMethod):
 		return "unknown"
 	case errors.Is(err, ErrRefused):
 		return "refused"

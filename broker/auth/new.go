@@ -22,8 +22,9 @@ type Deps struct {
 
 // Auth is what a Config makes.
 type Auth struct {
-	Chain Chain
-	Rules *Rules
+	Chain    Chain
+	Enhanced Enhanced // nil where no authentication method is configured
+	Rules    *Rules
 
 	files []file
 	http  *callback // nil if there is none
@@ -93,6 +94,9 @@ func (a *Auth) newChain(c Config, d Deps, m *metrics) error {
 			return fmt.Errorf("http: %w", err)
 		}
 		add("http", a.http)
+		if len(c.HTTP.Methods) > 0 {
+			a.Enhanced = &exchanges{a.http, m.attempts}
+		}
 	}
 	if c.Anonymous {
 		add("anonymous", anonymous{passwords: c.passwords()})

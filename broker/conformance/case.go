@@ -44,10 +44,19 @@ type fileCase struct {
 	Rows     []map[string]string
 }
 
-// Cases gives the cases that come with this package, in the order of their
-// files.
-func Cases() ([]Case, error) {
-	names, err := fs.Glob(caseFiles, "cases/*.json")
+// Cases gives the cases that any server can be held against, in the order of
+// their files.
+func Cases() ([]Case, error) { return read("cases/*.json") }
+
+// AuthCases gives those for a server that sees the authentication method
+// farhop-conformance through: data "at-once" lets the client in, "knock" is
+// answered with "who" and wants "me", which lets it in; anything else is
+// refused. Who is let in reads "welcome". Without a method user conformance
+// comes in with the password plain.
+func AuthCases() ([]Case, error) { return read("cases/auth/*.json") }
+
+func read(pattern string) ([]Case, error) {
+	names, err := fs.Glob(caseFiles, pattern)
 	if err != nil {
 		return nil, err
 	}

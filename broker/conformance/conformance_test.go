@@ -21,7 +21,13 @@ func TestServer(t *testing.T) {
 	if addr == "" {
 		t.Skip("no foreign server named: set FARHOP_CONFORMANCE=HOST:PORT to judge one (our own is judged by TestConformance in node/e2e)")
 	}
-	cases := load(t)
+	cases, err := Cases()
+	if err == nil && os.Getenv("FARHOP_CONFORMANCE_AUTH") != "" {
+		cases, err = AuthCases()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	start := time.Now()
 	r := Config{}.RunAll(t.Context(), addr, cases)
 	t.Logf("%d cases in %v\n%s\n%s\n%s", len(cases), time.Since(start).Round(time.Millisecond), r.Clauses(), r.Faults(Failed, Lax, Skipped), r.Summary())
@@ -43,7 +49,11 @@ func TestMosquitto(t *testing.T) {
 		}
 	}
 	known := knownFaults(t)
-	r := Config{}.RunAll(t.Context(), mosquitto(t, program), load(t))
+	cases, err := Cases()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := Config{}.RunAll(t.Context(), mosquitto(t, program), cases)
 	t.Log("\n" + r.Summary())
 	for _, one := range r {
 		if one.Outcome == Failed && !slices.Contains(known, one.Case.Name) {
@@ -117,7 +127,11 @@ func load(t *testing.T) []Case {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return cases
+	more, err := AuthCases()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(cases, more...)
 }
 
 // TestStatements wants every statement to have a case or a reason, not both,

@@ -10,6 +10,9 @@
 //
 //	FARHOP_CONFORMANCE=127.0.0.1:1883 go test ./broker/conformance -run TestServer -count=1 -v
 //
+// Cases that need an authentication method are apart: FARHOP_CONFORMANCE_AUTH=1
+// runs those, against a server that has it (AuthCases).
+//
 // # Case files
 //
 // A file is a JSON object: "about", a sentence, and "cases", a list of

@@ -45,7 +45,8 @@ mqtt:
        user_claim: name, client_claim: devices, attributes_claim: facts, acl_claim: rules}
     http:
       {url: "https://auth.acme.example/mqtt", ca: acme.pem, plain: true, timeout: 2s, max_in_flight: 8,
-       cache: 5m, cache_entries: 100, unreachable: ignore}
+       cache: 5m, cache_entries: 100, unreachable: ignore,
+       methods: [SCRAM-SHA-256, K8S]}
     acl: acl.txt
     access:
     - {name: ours, action: allow, from: ["user:*"], mqtt: {publish: ["plant/${attr.site}/#"], subscribe: ["cmd/#"]}}

@@ -88,6 +88,7 @@ type AuthHTTP struct {
 	Cache        Duration `json:"cache,omitzero"`
 	CacheEntries int      `json:"cache_entries,omitzero"`
 	Unreachable  string   `json:"unreachable,omitempty"`
+	Methods      []string `json:"methods,omitempty"`
 }
 
 // AccessRule is the written form of a policy.AccessRule.

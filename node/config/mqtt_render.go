@@ -117,6 +117,7 @@ func (a AuthHTTP) group() (g group) {
 	g.value("cache", a.Cache)
 	g.number("cache_entries", a.CacheEntries)
 	g.add("unreachable", a.Unreachable)
+	g.texts("methods", a.Methods)
 	return g
 }
 

@@ -30,7 +30,7 @@ func fullMQTT() MQTT {
 		Auth: Auth{
 			MTLS: AuthMTLS{true, "name", true},
 			JWT:  AuthJWT{"issuer.jwks", "https://id.acme.example", "mqtt", Duration(30 * time.Second), true, "name", "devices", "facts", "rules"},
-			HTTP: AuthHTTP{"https://auth.acme.example/mqtt", "acme.pem", true, Duration(2 * time.Second), 8, Duration(5 * time.Minute), 100, "ignore"},
+			HTTP: AuthHTTP{"https://auth.acme.example/mqtt", "acme.pem", true, Duration(2 * time.Second), 8, Duration(5 * time.Minute), 100, "ignore", []string{"SCRAM-SHA-256", "K8S"}},
 			ACL:  "acl.txt",
 			Access: []AccessRule{{
 				"ours", policy.Allow,
