@@ -98,6 +98,7 @@ type SessionOpen struct {
 	Clean      bool   // end any older session first
 	Expiry     uint32 // seconds after the disconnect; 0 = ends with it; NeverExpires
 	ReceiveMax uint16 // QoS 1 and 2 deliveries that may be unacknowledged
+	Will       *Will  // nil: none
 }
 
 // SessionState is what a session brings along.
@@ -174,12 +175,18 @@ type Member struct{ Client, Filter string } // Filter as subscribed, "$share/GRO
 // for it and calls Broker.Deliver. Every other session is live: the broker
 // itself matches and queues, and the node only knows its filters.
 type Node interface {
-	// OpenSession returns when the session is durable, if it is persistent.
-	// It is called for live sessions too. ctx ends when the client goes.
+	// OpenSession returns when the session is durable, if it is persistent, and
+	// the will is, if there is one. It is called for live sessions too. ctx ends
+	// when the client goes.
 	OpenSession(ctx context.Context, o SessionOpen) (SessionState, error)
 	// CloseSession says that the connection ended. It must not block. It is
-	// always called before OpenSession of the client's next connection.
+	// always called before OpenSession of the client's next connection. The
+	// node publishes the will now, or after its delay, and delivers it to live
+	// sessions here by DeliverLive; see ForgetWill.
 	CloseSession(client string, conn uint64, expiry uint32)
+	// ForgetWill cancels the will of a connection, before its CloseSession: the
+	// client is not lost. It must not block.
+	ForgetWill(client string, conn uint64)
 	// Subscribe adds filters, or replaces those with the same Filter, and
 	// returns when they are durable (persistent) and advertised.
 	Subscribe(ctx context.Context, client string, subs []Subscription) error

@@ -27,7 +27,6 @@ type Broker struct {
 	metrics  *metrics
 	live     directory
 	retained retainedStore
-	wills    wills
 	loops    loops
 	ids      idLocks
 	buffers  sync.Pool // of *batch
@@ -101,9 +100,9 @@ func (b *Broker) Addrs() []net.Addr {
 }
 
 // Run listens and serves until ctx ends, then drains: every client gets a
-// DISCONNECT 0x8B (MQTT 5) and is cut if it does not take it, and wills are
-// published. It returns nil after a drain. The node must
-// serve until Run returns. Run may be called once.
+// DISCONNECT 0x8B (MQTT 5) and is cut if it does not take it, which is a loss to
+// its will. It returns nil after a drain. The node must serve until Run returns.
+// Run may be called once.
 func (b *Broker) Run(ctx context.Context) error {
 	ls, err := b.bind(ctx)
 	if err != nil {
@@ -274,5 +273,4 @@ func (b *Broker) drain() {
 	b.mu.Unlock()
 	b.loops.stop()
 	b.work.Wait()
-	b.wills.fireAll()
 }

@@ -124,6 +124,12 @@ func (w *world) connect(id string, version byte, change func(*packets.Packet)) *
 	w.t.Helper()
 	c := w.raw()
 	c.version = version
+	c.send(connectPacket(id, version, change))
+	c.connack = c.next(packets.Connack)
+	return c
+}
+
+func connectPacket(id string, version byte, change func(*packets.Packet)) packets.Packet {
 	pk := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Connect}, ProtocolVersion: version}
 	pk.Connect.ProtocolName = []byte("MQTT")
 	pk.Connect.Clean = true
@@ -131,9 +137,7 @@ func (w *world) connect(id string, version byte, change func(*packets.Packet)) *
 	if change != nil {
 		change(&pk)
 	}
-	c.send(pk)
-	c.connack = c.next(packets.Connack)
-	return c
+	return pk
 }
 
 func persistent(pk *packets.Packet) {

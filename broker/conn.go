@@ -69,7 +69,7 @@ type conn struct {
 	aliasMax   uint16 // topic aliases the client takes
 	persistent bool
 	window     int
-	will       *will
+	willTopic  string // "" without a will
 
 	// Owned by the input.
 	greeted  bool // the CONNECT was seen

@@ -91,16 +91,12 @@ func (b *Broker) DeliverRetained(m *Message) {
 }
 
 // TakenOver ends a connection whose client is now at another node (DISCONNECT
-// 0x8E) without its will, and cancels a will that still waits for its delay.
-// A newer connection than conn is left alone.
+// 0x8E) without its will. A newer connection than conn is left alone.
 func (b *Broker) TakenOver(client string, conn uint64) {
 	b.mu.Lock()
 	c := b.sessions[client]
 	b.mu.Unlock()
-	switch {
-	case c == nil:
-		b.wills.cancel(client)
-	case c.num == conn:
+	if c != nil && c.num == conn {
 		c.elsewhere.Store(true)
 		c.disconnect(codeTakenOver, cause(codeTakenOver))
 	}

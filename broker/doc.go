@@ -3,7 +3,8 @@
 //
 // It owns connections, packet order per client, sessions that end with their
 // connection (live sessions), retained messages in memory, shared
-// subscriptions, wills and the inbound half of QoS 1 and 2. It never stores
+// subscriptions and the inbound half of QoS 1 and 2; of a will it knows whether
+// its client is lost, and the node has the rest. It never stores
 // anything, never acknowledges a PUBLISH before the Node says that the fact is
 // durable, and never lets one client's slow socket, malformed bytes or size
 // cost another client anything. Package node calls it and implements Node.

@@ -25,6 +25,9 @@ type fakeNode struct {
 	held      []func()
 	log       []*Message // every publish that was committed
 	closed    []string   // clients of CloseSession
+	wills     map[string]*fakeWill
+	noWills   bool     // it has no room for them
+	forgotten []string // clients of ForgetWill
 	settled   []Settlement
 	regrouped []string      // "FILTER PAYLOAD" of what came back from members
 	gate      chan struct{} // OpenSession and Subscribe wait for its end
@@ -55,7 +58,7 @@ type fakeQueued struct {
 }
 
 func newFakeNode() *fakeNode {
-	n := &fakeNode{sessions: map[string]*fakeSession{}, filters: map[string][]Subscription{}, work: make(chan func(), 1<<16)}
+	n := &fakeNode{sessions: map[string]*fakeSession{}, wills: map[string]*fakeWill{}, filters: map[string][]Subscription{}, work: make(chan func(), 1<<16)}
 	n.idle.Go(func() {
 		for f := range n.work {
 			f()
@@ -70,6 +73,10 @@ func (n *fakeNode) OpenSession(_ context.Context, o SessionOpen) (SessionState, 
 	n.wait()
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if o.Will != nil && n.noWills {
+		return SessionState{}, ErrQuota
+	}
+	n.opened(o)
 	s := n.sessions[o.Client]
 	if o.Clean {
 		delete(n.sessions, o.Client)
@@ -106,6 +113,7 @@ func (n *fakeNode) CloseSession(client string, conn uint64, expiry uint32) {
 			delete(n.sessions, client)
 		}
 	}
+	n.lost(client, conn, expiry)
 }
 
 // wait makes the broker wait, if the test wants that.

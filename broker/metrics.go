@@ -19,7 +19,6 @@ type metrics struct {
 	dropped       *prometheus.CounterVec // cause
 	connects      *prometheus.CounterVec // result
 	disconnects   *prometheus.CounterVec // cause
-	wills         prometheus.Counter
 
 	byQoSIn, byQoSOut [3]prometheus.Counter // resolved once: a label lookup per message is not free
 }
@@ -42,10 +41,6 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		dropped:       vec("deliveries_dropped_total", "Deliveries dropped before they were written.", "cause"),
 		connects:      vec("connects_total", "CONNECT packets by result.", "result"),
 		disconnects:   vec("disconnects_total", "Connections ended, by cause.", "cause"),
-		wills: prometheus.NewCounter(prometheus.CounterOpts{
-			Namespace: "farhop", Subsystem: "mqtt",
-			Name: "wills_total", Help: "Wills published.",
-		}),
 	}
 	for q, name := range []string{"0", "1", "2"} {
 		m.byQoSIn[q] = m.publishes.WithLabelValues(name)
@@ -57,7 +52,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	var errs []error
 	for _, c := range []prometheus.Collector{
 		m.clients, m.subscriptions, m.retained, m.retainedBytes, m.publishes,
-		m.deliveries, m.refused, m.dropped, m.connects, m.disconnects, m.wills,
+		m.deliveries, m.refused, m.dropped, m.connects, m.disconnects,
 	} {
 		errs = append(errs, reg.Register(c))
 	}

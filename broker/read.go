@@ -170,17 +170,7 @@ func (c *conn) readConnect(f packet.Frame) error {
 	}
 	c.version, c.bridge = h.Version, h.Bridge
 	if w := h.Will; w != nil {
-		m := &Message{
-			Topic: w.Topic, Payload: w.Payload, QoS: w.QoS, Retain: w.Retain, HasContentType: w.HasContentType,
-			ContentType: w.ContentType, ResponseTopic: w.ResponseTopic, CorrelationData: w.CorrelationData, Expiry: w.Expiry,
-		}
-		if w.HasFormat {
-			m.PayloadFormat = FormatBytes + Format(w.PayloadFormat)
-		}
-		for _, u := range w.User {
-			m.UserProperties = append(m.UserProperties, KV(u))
-		}
-		c.will = &will{m: m, delay: w.Delay}
+		c.willTopic = w.Topic
 	}
 	c.later(func(ctx context.Context) { c.onConnect(ctx, h) })
 	return nil

@@ -80,7 +80,7 @@ func (c *conn) vet(h *packet.Connect) byte {
 	switch {
 	case len(h.Client) > maxClientID, h.Client == "" && (c.version == 3 || c.version == 4 && !h.Clean): // MQTT 3.1.1, [MQTT-3.1.3-8]
 		return codeBadClientID
-	case c.will != nil && interest.ValidTopic(c.will.m.Topic) != nil:
+	case h.Will != nil && interest.ValidTopic(h.Will.Topic) != nil:
 		return codeBadTopic
 	}
 	return codeSuccess
@@ -94,7 +94,7 @@ func (c *conn) identify(h *packet.Connect) byte {
 	if id := c.id.Load(); id != nil {
 		id.Client = h.Client
 	}
-	if c.will != nil && !c.mayPublish(c.will.m.Topic) {
+	if h.Will != nil && (reserved(h.Will.Topic) || !c.mayPublish(h.Will.Topic)) {
 		return codeNotAuthorized
 	}
 	return codeSuccess
@@ -127,9 +127,12 @@ func (c *conn) openSession(ctx context.Context, h *packet.Connect) byte {
 	if code := c.b.takeOver(ctx, c, h); code != codeSuccess {
 		return code
 	}
-	st, err := c.b.node.OpenSession(ctx, SessionOpen{
-		Client: h.Client, Conn: c.num, Clean: h.Clean, Expiry: c.expiry, ReceiveMax: uint16(c.window),
-	})
+	o := SessionOpen{Client: h.Client, Conn: c.num, Clean: h.Clean, Expiry: c.expiry, ReceiveMax: uint16(c.window)}
+	if h.Will != nil {
+		o.Will = willOf(h.Will)
+		o.Will.Message.Client = h.Client
+	}
+	st, err := c.b.node.OpenSession(ctx, o)
 	if err != nil {
 		c.b.cfg.Log.Warn("open session failed", "client", h.Client, "err", err)
 		if errors.Is(err, ErrQuota) {
@@ -180,11 +183,6 @@ func (b *Broker) takeOver(ctx context.Context, c *conn, h *packet.Connect) byte 
 			return codeUnavailable
 		}
 	}
-	if h.Clean {
-		b.wills.fire(h.Client, nil) // its session ends now
-	} else {
-		b.wills.cancel(h.Client)
-	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.draining {
@@ -213,12 +211,10 @@ func (b *Broker) endSession(c *conn) {
 	c.queue, c.queueBytes, c.backlog = ring[delivery]{}, 0, nil
 	opened := c.open
 	c.mu.Unlock()
+	c.takeLeave(opened)
 	b.node.CloseSession(c.client, c.num, c.expiry)
 	for _, d := range back {
 		c.regroup(d) // after CloseSession: to anyone else
-	}
-	if opened {
-		c.lost()
 	}
 	c.trail()
 }

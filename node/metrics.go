@@ -19,7 +19,7 @@ type coreMetrics struct {
 	duplicates, outOfOrder, heldBack, gaps, volatile    *prometheus.Desc
 	messages, storeBytes, fileBytes, damaged, forgotten *prometheus.Desc
 	regrouped                                           *prometheus.Desc
-	retained                                            *prometheus.Desc
+	retained, wills                                     *prometheus.Desc
 	queued, queuedBytes, room                           *prometheus.Desc
 }
 
@@ -50,6 +50,7 @@ func newCoreMetrics(n *Node) *coreMetrics {
 		forgotten:   d("keys_forgotten_total", "Keys of outside work forgotten before their time, for want of room."),
 		regrouped:   d("group_messages_moved_total", "Messages of shared subscriptions that went on to another member."),
 		retained:    d("retained_total", "What happened to retained messages of other nodes: stale, refused for want of room, ahead of our clock, given by comparing, doubted after a long time out of touch; and steps of comparisons.", "what"),
+		wills:       d("mqtt_wills_total", "Wills: published, cancelled because their clients are not lost, refused for want of room or by a quota.", "what"),
 		queued:      d("queue_bundles", "Bundles that wait, by class.", "class"),
 		queuedBytes: d("queue_bytes", "Bytes that wait, by class.", "class"),
 	}
@@ -104,6 +105,9 @@ func (m *coreMetrics) Collect(ch chan<- prometheus.Metric) {
 		"compared": s.Compared, "compare-dropped": s.CompareDropped,
 	} {
 		count(m.retained, n, what)
+	}
+	for what, n := range map[string]uint64{"published": s.Wills, "cancelled": s.WillsCancelled, "refused": s.WillsRefused} {
+		count(m.wills, n, what)
 	}
 	st := m.n.store.stats()
 	gauge(m.messages, int64(st.Messages))

@@ -71,14 +71,18 @@ func (m *mqtt) OpenSession(ctx context.Context, o broker.SessionOpen) (broker.Se
 	if o.Client == exportClient {
 		return broker.SessionState{}, errReserved
 	}
+	will, err := willOf(o.Will)
+	if err != nil {
+		return broker.SessionState{}, err
+	}
 	var state core.SessionState
 	r, err := m.loop.ask(ctx, func(now time.Time, c *core.Core, token uint64) {
 		state = c.OpenSession(now, core.SessionOpen{
-			Token: token, Client: o.Client, Conn: o.Conn, Clean: o.Clean, Expiry: o.Expiry, ReceiveMax: o.ReceiveMax,
+			Token: token, Client: o.Client, Conn: o.Conn, Clean: o.Clean, Expiry: o.Expiry, ReceiveMax: o.ReceiveMax, Will: will,
 		})
 	})
-	if err == nil && r.Reason != bundle.OK {
-		err = errors.New(r.Reason.String())
+	if err == nil {
+		err = notOpened(r.Reason)
 	}
 	if err != nil { // the loop may still write state
 		return broker.SessionState{}, err

@@ -130,7 +130,7 @@ func (n *Node) openStore() error {
 	}
 	self := n.material.Self()
 	c := core.New(core.Config{
-		Self: self.Node, Region: self.Region, Incarnation: s.Incarnation(), Clock: n.clockOK,
+		Self: self.Node, Region: self.Region, Incarnation: s.Incarnation(), Clock: n.clockOK, Stamped: stamped,
 		Limits: storeforward.Config{MaxBytes: int64(n.cfg.Store.MaxBytes), MaxCount: n.cfg.Store.MaxMessages},
 	})
 	var lost *store.LostState
@@ -377,8 +377,8 @@ func firstOf(ctx, inner context.Context) error {
 	}
 }
 
-// begin puts configuration in force and loads what the broker keeps in
-// memory. It needs the loop and no listener.
+// begin puts configuration in force, loads what the broker keeps in memory, and
+// lets wills fire. It needs the loop and no listener.
 func (n *Node) begin(ctx context.Context) error {
 	n.mqtt.setServices(map[string]func([]byte){
 		ServiceFleet:      func(b []byte) { n.agent.receive(ctx, b) },
@@ -401,7 +401,8 @@ func (n *Node) begin(ctx context.Context) error {
 		return err
 	}
 	n.broker.LoadRetained(retained)
-	return nil
+	// Wills of the last run may be retained: after what they replace.
+	return n.loop.call(ctx, func(now time.Time, c *core.Core) { c.Serve(now) })
 }
 
 // announce says where the node listens once it does.

@@ -41,6 +41,10 @@ type Config struct {
 	Incarnation uint32 // of the store
 	Clock       bool   // wall time is trusted: bundles carry their creation time
 	Limits      storeforward.Config
+
+	// Stamped returns a copy of the payload block of a publication that says
+	// its stamp, for wills that are retained. It must follow from its arguments.
+	Stamped func(block *store.Blob, s Stamp) *store.Blob
 }
 
 // Core is the state of one node. It is not safe for concurrent use.
@@ -99,6 +103,7 @@ type Core struct {
 	batches    map[store.Queue]*openBatch
 	joined     map[string]storeforward.Usage // by account: what waits in open batches
 	retained   retained
+	wills      wills
 	room       room
 	openOrder  []*openBatch
 	pool       []*openBatch
@@ -126,6 +131,8 @@ func New(cfg Config) *Core {
 	c.dirty.set, c.room.limit = map[dirtyKey]bool{}, math.MaxInt64
 	c.retained = newRetained()
 	c.settings.Retained.defaults()
+	c.settings.Wills.defaults()
+	c.wills.of = map[string]*will{}
 	c.m = storeforward.New(cfg.Limits, c.outletOf)
 	c.advert = routing.Advert{Node: cfg.Self, Region: cfg.Region}
 	return c
@@ -137,6 +144,7 @@ func (c *Core) Configure(now time.Time, s Settings, routes *policy.Table) {
 	s.TTL = cmp.Or(s.TTL, DefaultTTL)
 	s.OrderWait = cmp.Or(s.OrderWait, DefaultOrderWait)
 	s.Retained.defaults()
+	s.Wills.defaults()
 	if s.Quotas == nil {
 		s.Quotas = &policy.Quotas{}
 	}
@@ -224,6 +232,7 @@ func (c *Core) Tick(now time.Time) {
 	c.tickGroups()
 	c.tickRests()
 	c.tickRetained()
+	c.tickWills()
 }
 
 // Wake returns when Tick is due at the latest; the zero Time when nothing is.
@@ -240,6 +249,7 @@ func (c *Core) Wake() time.Time {
 	c.wakeBatches(&w)
 	c.wakeRetained(&w)
 	c.wakeInterest(&w)
+	c.wakeWills(&w)
 	if w.ms == 0 {
 		return time.Time{}
 	}

@@ -32,7 +32,13 @@ type Submission struct {
 	Session string        // only for this session of this node, such as a retained message
 	Groups  []string      // only for one member of each of these shared subscriptions: the one that had it did not take it
 	Blob    *store.Blob   // the encoded payload block
+
+	will bool // of a Client, whose broker does not wait for the Reply
 }
+
+// shown reports whether the publishing client's broker hands the message to
+// the live, and keeps it if it is retained.
+func (s *Submission) shown() bool { return s.Client != "" && !s.will }
 
 // Reply ends a Submission or another request with a token: the fact is
 // durable, or refused.
@@ -258,6 +264,7 @@ type Settings struct {
 	Batch     Batching
 	Quotas    *policy.Quotas
 	Retained  RetainedSettings
+	Wills     WillSettings
 	Services  []routing.ServiceState
 	Fleet     routing.FleetState
 }

@@ -67,11 +67,12 @@ func (n *enode) boot() {
 	n.tokens, n.loads, n.cost, n.puts, n.allow = map[uint64]string{}, nil, 0, 0, 0
 	n.fetches, n.steps = nil, nil
 	n.loadBroker()
-	n.core = core.New(core.Config{Self: n.name, Region: n.region, Incarnation: n.store.Incarnation(), Clock: true, Limits: n.limits})
+	n.core = core.New(core.Config{Self: n.name, Region: n.region, Incarnation: n.store.Incarnation(), Clock: true, Limits: n.limits, Stamped: stamped})
 	if err := n.core.Restore(n.now(), n.store); err != nil {
 		panic(err)
 	}
 	n.core.Configure(n.now(), n.e.settings, n.e.routes)
+	n.core.Serve(n.now())
 	n.pump()
 }
 
@@ -252,7 +253,7 @@ func (e *env) cmdCrash() {
 			l.end(n)
 		}
 	}
-	n.store = n.store.Crash()
+	n.store = n.store.CrashAfter(e.number("kept", 0))
 	if e.flag("wipe") {
 		n.store = memstore.New(memstore.Config{Incarnation: n.store.Incarnation() + 100})
 	}
@@ -285,6 +286,7 @@ func (e *env) cmdConnect() {
 	}
 	st := n.core.OpenSession(n.now(), core.SessionOpen{
 		Client: d.client, Conn: d.conn, Clean: e.flag("clean"), Expiry: expiry, ReceiveMax: uint16(e.number("receive", 20)),
+		Token: n.willToken(d.client), Will: e.will(),
 	})
 	e.printf("%s session of %s present=%v inbound=%v", n.name, d.client, st.Present, st.Inbound)
 	n.pump()
@@ -296,6 +298,9 @@ func (e *env) cmdDisconnect() {
 	expiry := uint32(core.NeverExpires)
 	if v := e.number("expiry", -1); v >= 0 {
 		expiry = uint32(v)
+	}
+	if e.flag("leaves") {
+		n.core.ForgetWill(n.now(), d.client, d.conn)
 	}
 	n.core.CloseSession(n.now(), d.client, d.conn, expiry)
 	d.conn, d.todo = 0, nil

@@ -68,8 +68,9 @@ var commands = map[string]func(*env){
 	"heal":        (*env).cmdHeal,        // A B
 	"lose":        (*env).cmdLose,        // FROM TO: frames under way vanish
 	"inject":      (*env).cmdInject,      // FROM TO refuse|ack class=C xid=N [reason=R]: a frame that FROM's core never sent
-	"connect":     (*env).cmdConnect,     // NODE CLIENT [clean] [expiry=S] [receive=N] [auto]
-	"disconnect":  (*env).cmdDisconnect,  // NODE CLIENT [expiry=S]
+	"connect":     (*env).cmdConnect,     // NODE CLIENT [clean] [expiry=S] [receive=N] [auto] [will=LABEL topic=T [qos=N] [delay=S] [ttl=D] [retain] [clear] [size=N]]
+	"disconnect":  (*env).cmdDisconnect,  // NODE CLIENT [expiry=S] [leaves]: without will
+	"elsewhere":   (*env).cmdElsewhere,   // NODE CLIENT
 	"subscribe":   (*env).cmdSubscribe,   // NODE CLIENT FILTER [qos=N] [no-local] [id=N]
 	"unsubscribe": (*env).cmdUnsubscribe, // NODE CLIENT FILTER
 	"publish":     (*env).cmdPublish,     // NODE TOPIC LABEL [qos=N] [ttl=D] [class=C] [retain] [client=C] [packet=N] [key=K] [only=REGION] [to=NODE] [group=FILTER] [n=COUNT] [size=N] [clear]
@@ -82,9 +83,9 @@ var commands = map[string]func(*env){
 	"load":        (*env).cmdLoad,        // NODE: what it asked to read is read
 	"stabilize":   (*env).cmdStabilize,   // all of these until nothing is left, in no time
 	"tick":        (*env).cmdTick,        // DURATION: the world runs
-	"crash":       (*env).cmdCrash,       // NODE [wipe] [skew=D]: and boots on what was synced, or on a new store
+	"crash":       (*env).cmdCrash,       // NODE [wipe] [skew=D] [kept=N]: and boots on what was synced, and on N batches that were not, or on a new store
 	"routes":      (*env).cmdRoutes,      // lines: TOPIC [to=R,R] [unreachable=drop] [class=C] [ttl=D] [displace]
-	"settings":    (*env).cmdSettings,    // [order-wait=D] [batch=BYTES] [batch-wait=D] [horizon=D] [max-retained=N]
+	"settings":    (*env).cmdSettings,    // [order-wait=D] [batch=BYTES] [batch-wait=D] [horizon=D] [max-retained=N] [max-wills=N] [max-wills-bytes=N]
 	"quotas":      (*env).cmdQuotas,      // lines: NAME [client=GLOB] [topic=FILTER] [region=R] [class=C] [peer=GLOB] [each=client|peer] [bytes=N] [count=N]
 	"usage":       (*env).cmdUsage,       // NODE
 	"room":        (*env).cmdRoom,        // NODE [left=BYTES]: its store has so much left, without a number plenty
@@ -269,6 +270,7 @@ func (e *env) cmdSettings() {
 	e.settings.OrderWait = e.duration("order-wait")
 	e.settings.Batch.Max = e.number("batch", 0)
 	e.settings.Retained = core.RetainedSettings{Horizon: e.duration("horizon"), Max: e.number("max-retained", 0)}
+	e.settings.Wills = core.WillSettings{Max: e.number("max-wills", 0), MaxBytes: int64(e.number("max-wills-bytes", 0))}
 	for class := range e.settings.Batch.Wait {
 		e.settings.Batch.Wait[class] = e.duration("batch-wait")
 	}

@@ -317,7 +317,7 @@ func (c *Core) retain(h *store.Header, s *Submission) {
 
 // newsOf is what a submission tells of its topic.
 func (c *Core) newsOf(h *store.Header, s *Submission) news {
-	n := news{topic: s.Topic, stamp: s.Stamp, node: c.cfg.Self, blob: s.Blob, quiet: s.Client != ""}
+	n := news{topic: s.Topic, stamp: s.Stamp, node: c.cfg.Self, blob: s.Blob, quiet: s.shown()}
 	switch {
 	case s.Clear:
 		n.state, n.blob = KeptDeleted, nil

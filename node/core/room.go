@@ -61,6 +61,7 @@ func (c *Core) Room(now time.Time, limit int64) {
 	c.heldDirty = c.heldDirty || c.room.regions
 	c.room.regions = false
 	c.roomForGroups()
+	c.roomForWills()
 	for _, g := range c.held {
 		if !g.loading {
 			c.drain(g)

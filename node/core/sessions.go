@@ -37,6 +37,7 @@ type SessionOpen struct {
 	Clean      bool   // end an older session first
 	Expiry     uint32 // seconds it outlives the connection; 0: not at all
 	ReceiveMax uint16 // deliveries in flight
+	Will       *Will  // nil: none
 }
 
 // SessionState is what a device finds of its older session.
@@ -88,10 +89,17 @@ func (s *session) durable() bool { return s.expiry > 0 || s.resumed }
 // so that a message keeps its id across restarts without storing it.
 func packetID(e store.Entry) uint16 { return uint16((e.DSeq-1)%maxPackets) + 1 }
 
-// OpenSession takes in a device. The Reply comes when the session is durable.
+// OpenSession takes in a device. The Reply comes when the session and the will
+// are durable, or when there is no room for the will.
 func (c *Core) OpenSession(now time.Time, o SessionOpen) SessionState {
 	c.at(now)
+	if reason := c.admitWill(&o); reason != bundle.OK {
+		c.stats.WillsRefused++
+		c.reply(Reply{Token: o.Token, Reason: reason})
+		return SessionState{}
+	}
 	s := c.sessions[o.Client]
+	c.connected(&o, s)
 	if s != nil && o.Clean {
 		c.landFlights(s)
 		c.endSession(s)
@@ -127,6 +135,7 @@ func (c *Core) OpenSession(now time.Time, o SessionOpen) SessionState {
 	}
 	c.groupsMoved(s)
 	c.noteConn(s)
+	c.keepWill(&o)
 	c.m.Hot(s.outlet)
 	c.reply(Reply{Token: o.Token})
 	return state
@@ -144,9 +153,15 @@ func (c *Core) lastSeq(client string) uint64 {
 }
 
 // CloseSession tells that a device's connection ended. expiry replaces what
-// it asked for when it connected (MQTT 5, 3.14.2.2.2).
+// it asked for when it connected (MQTT 5, 3.14.2.2.2). Unless ForgetWill came
+// before, the device is lost: its will fires now, or after its delay.
 func (c *Core) CloseSession(now time.Time, client string, conn uint64, expiry uint32) {
 	c.at(now)
+	c.disconnected(client, conn, expiry)
+	c.lostConnection(client, conn, expiry) // after the session: it may end with it
+}
+
+func (c *Core) disconnected(client string, conn uint64, expiry uint32) {
 	s := c.sessions[client]
 	if s == nil || s.conn != conn {
 		return // an older connection of a session that was taken over
@@ -225,6 +240,7 @@ func (c *Core) endSession(s *session) {
 		c.dirty.add(dirtyKey{kind: dirtySession, name: s.id})
 		c.dirty.add(dirtyKey{kind: dirtyInbound, name: s.id})
 	}
+	c.endedSession(s.id)
 }
 
 // purge ends what an ended session left in a queue, as far as it is windowed;

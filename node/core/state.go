@@ -35,6 +35,8 @@ const (
 	messagePrefix  = "m/"  // + origin: dedup window of messages
 	legPrefix      = "o/"  // + origin: next DSeq and dedup window
 	sessionPrefix  = "s/"  // + client: savedSession
+	willPrefix     = "y/"  // + client: its Will
+	willDuePrefix  = "z/"  // + client: when it fires, ms; sorts after the will
 	inboundPrefix  = "q/"  // + client: QoS 2 packet ids
 	advertPrefix   = "a/"  // + node: its newest advert
 	usagePrefix    = "u/"  // + account of a quota: bytes, count
@@ -270,6 +272,10 @@ func (c *Core) restoreKey(prefix, rest string, value []byte) error {
 		return c.restoreUsage(rest, value)
 	case sessionPrefix:
 		return c.restoreSession(rest, value)
+	case willPrefix:
+		return c.restoreWill(rest, value)
+	case willDuePrefix:
+		return c.restoreWillDue(rest, value)
 	case RetainedPrefix:
 		c.restoreRetained(rest, value)
 	case stampPrefix:

@@ -20,6 +20,10 @@ type Stats struct {
 	Regrouped   uint64                    // messages handed on to another member of their group
 	Forgotten   uint64                    // Keys forgotten before their time, for want of room
 
+	Wills          uint64 // wills published
+	WillsCancelled uint64 // wills whose devices took their leave, came back in time, or are elsewhere
+	WillsRefused   uint64 // wills not taken with their CONNECT, or not published, for want of room or by a quota
+
 	RetainedStale   uint64 // retained messages that came after a newer one
 	RetainedRefused uint64 // retained messages of other nodes that found no room
 	StampsAhead     uint64 // stamps too far in the future for our clock to follow

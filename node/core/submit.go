@@ -18,23 +18,24 @@ func (c *Core) Submit(now time.Time, subs []Submission) {
 	}
 }
 
-func (c *Core) submit(s *Submission) {
+// submit takes one in and returns what the Reply says.
+func (c *Core) submit(s *Submission) bundle.Reason {
 	if c.halted {
 		c.cur.Replies = append(c.cur.Replies, Reply{Token: s.Token, Reason: bundle.DiskFailed})
-		return
+		return bundle.DiskFailed
 	}
 	if len(s.Blob.B) > MaxPayload || s.Retain && len(s.Topic) > maxRetained {
 		c.stats.Submitted[bundle.TooLarge]++
 		c.reply(Reply{Token: s.Token, Reason: bundle.TooLarge})
-		return
+		return bundle.TooLarge
 	}
 	if c.duplicate(s) {
-		return
+		return bundle.Duplicate
 	}
 	if !c.mayRetain(s) {
 		c.stats.Submitted[bundle.QuotaExceeded]++
 		c.reply(Reply{Token: s.Token, Reason: bundle.QuotaExceeded})
-		return
+		return bundle.QuotaExceeded
 	}
 	h := &store.Header{
 		Class: s.Class, QoS: s.QoS, Retain: s.Retain, Topic: s.Topic, Service: s.Service,
@@ -50,15 +51,14 @@ func (c *Core) submit(s *Submission) {
 		ttl = cmp.Or(ttl, route.TTL)
 	}
 	h.Expires = c.now + cmp.Or(ttl, c.settings.TTL).Milliseconds()
-	if s.QoS == 0 && s.To.IsZero() && s.Session == "" && s.Region.IsZero() && len(s.Groups) == 0 && !(routed && len(route.To) > 0) {
-		c.volatile(h, s)
-		return
+	if s.QoS == 0 && !s.will && s.To.IsZero() && s.Session == "" && s.Region.IsZero() && len(s.Groups) == 0 && !(routed && len(route.To) > 0) {
+		return c.volatile(h, s)
 	}
 	if !c.hasRoom(h.Class, int64(h.Size)+store.PutBytes) {
 		// Before any number is drawn: a refusal must not write to a full disk.
 		c.stats.Submitted[bundle.StoreFull]++
 		c.reply(Reply{Token: s.Token, Reason: bundle.StoreFull})
-		return
+		return bundle.StoreFull
 	}
 	h.Message = c.nextMessage(h.Class)
 	r, reason := c.addressees(h, s, route)
@@ -72,6 +72,7 @@ func (c *Core) submit(s *Submission) {
 		reason = c.admit(h, s.Client, &r)
 	}
 	c.accept(h, s, r, reason)
+	return reason
 }
 
 // addressees finds the recipients of a submission.
@@ -169,14 +170,14 @@ func (c *Core) accept(h *store.Header, s *Submission, r recipients, reason bundl
 		c.m.Put(h, s.Blob)
 	}
 	reply := Reply{Token: s.Token, Reason: reason, Message: h.Message, Elsewhere: r.elsewhere}
-	if reason == bundle.OK && s.Client == "" {
+	if reason == bundle.OK && !s.shown() {
 		c.liveTo(h, &r, s.Blob)
 	} else {
 		reply.Members = r.members
 	}
 	c.stats.Submitted[reason]++
 	if reason == bundle.OK && len(r.batched) > 0 {
-		c.join(h, s.Blob, r.batched, &reply, !s.Key.IsZero() || s.Retain)
+		c.join(h, s.Blob, r.batched, &reply, !s.Key.IsZero() || s.Retain || s.will)
 		return
 	}
 	c.reply(reply)
@@ -190,12 +191,12 @@ func (c *Core) nextMessage(class bundle.Class) bundle.ID {
 
 // volatile passes a QoS 0 publication on: to the subscribers here, and over
 // links that are up now. It is never stored and never repeated.
-func (c *Core) volatile(h *store.Header, s *Submission) {
+func (c *Core) volatile(h *store.Header, s *Submission) bundle.Reason {
 	h.QoS = 0
 	if s.Retain && !s.Clear && !c.hasRoom(h.Class, retainCost(s)) {
 		c.stats.Submitted[bundle.StoreFull]++
 		c.reply(Reply{Token: s.Token, Reason: bundle.StoreFull})
-		return
+		return bundle.StoreFull
 	}
 	remote := s.Topic[0] != '$'
 	if remote && c.left() <= 0 { // the numbers it would draw are written as well
@@ -216,12 +217,13 @@ func (c *Core) volatile(h *store.Header, s *Submission) {
 	}
 	c.stats.Submitted[reason]++
 	reply := Reply{Token: s.Token, Reason: reason}
-	if s.Client == "" {
+	if !s.shown() {
 		c.liveTo(h, &r, s.Blob)
 	} else {
 		reply.Members = r.members
 	}
 	c.reply(reply)
+	return reason
 }
 
 // passOn sends a volatile bundle towards a node if the way is up.

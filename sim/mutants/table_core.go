@@ -360,6 +360,36 @@ var sessionMutants = []mutant{
 		tests: "node/core .",
 	},
 	{
+		name: "a will that was said stays on disk", file: "node/core/wills.go", short: true,
+		old:   "	c.m.Batch.Sets = append(c.m.Batch.Sets, store.Set{Key: willPrefix + w.client})\n",
+		new:   "",
+		tests: "node/core Golden|Will",
+	},
+	{
+		name: "the message of a will waits for others, and its end does not", file: "node/core/submit.go",
+		old:   "s.Retain || s.will)",
+		new:   "s.Retain)",
+		tests: "node/core Golden|Will",
+	},
+	{
+		name: "a delay begins anew at each start", file: "node/core/wills.go",
+		old:   "		c.m.Batch.Sets = append(c.m.Batch.Sets, store.Set{Key: willDuePrefix + w.client, Value: appendDue(w.due)})\n",
+		new:   "",
+		tests: "node/core Golden|Will",
+	},
+	{
+		name: "a client that is back is mourned all the same", file: "node/core/wills.go",
+		old:   "	case o.Clean || w.due <= c.now:",
+		new:   "	case true:",
+		tests: "node/core Golden|Will",
+	},
+	{
+		name: "a will that finds no room is gone", file: "node/core/wills.go",
+		old:   "	case bundle.StoreFull:\n		if w.state",
+		new:   "	case bundle.NumReasons:\n		if w.state",
+		tests: "node/core Golden|Will",
+	},
+	{
 		name: "a message that two filters match comes twice", file: "node/core/resolve.go",
 		old:   "if r.entries[i].Queue == name {",
 		new:   "if false {",

@@ -143,8 +143,8 @@ var edgeMutants = []mutant{
 	},
 	{
 		name: "broker: a polite client's will is published", file: "broker/will.go",
-		old:   "	if c.will == nil || c.polite || c.elsewhere.Load() {",
-		new:   "	if c.will == nil || c.elsewhere.Load() {",
+		old:   "if !opened || c.polite || c.elsewhere.Load()",
+		new:   "if !opened || c.elsewhere.Load()",
 		tests: "broker TestWill",
 	},
 	{
@@ -161,14 +161,14 @@ var edgeMutants = []mutant{
 	},
 	{
 		name: "broker: who still sends when its connection ends is reset", file: "broker/polled_linux.go",
-		old:   "	case p.c.closing.Load() && broken:",
-		new:   "	case p.c.closing.Load():",
+		old:   "	case (p.phase != phaseOpen || p.c.closing.Load()) && broken:",
+		new:   "	case p.phase != phaseOpen || p.c.closing.Load():",
 		tests: "broker TestEndedWhileSending",
 	},
 	{
 		name: "broker: a connection that ends before it was served stays", file: "broker/polled_linux.go",
-		old:   "		if !p.c.closing.Load() {\n			p.onEvents(",
-		new:   "		if true {\n			p.onEvents(",
+		old:   "		p.begin()\n	case",
+		new:   "		p.begin()\n		p.onEvents(p.sock.again(p.interest))\n		return\n	case",
 		tests: "broker TestEndedBeforeServed",
 	},
 	{

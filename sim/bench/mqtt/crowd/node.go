@@ -19,6 +19,9 @@ func (alone) OpenSession(context.Context, broker.SessionOpen) (broker.SessionSta
 // CloseSession implements broker.Node.
 func (alone) CloseSession(string, uint64, uint32) {}
 
+// ForgetWill implements broker.Node.
+func (alone) ForgetWill(string, uint64) {}
+
 // Subscribe implements broker.Node.
 func (alone) Subscribe(context.Context, string, []broker.Subscription) error { return nil }
 
