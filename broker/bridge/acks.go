@@ -1,14 +1,13 @@
 package bridge
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
 // onAck takes PUBACK, PUBREC and PUBCOMP from the destination. An error ends
-// the link: the source keeps the message and it is tried again.
+// the link: the source keeps the message and sends it again on the next.
 func (f *flow) onAck(pk *packets.Packet) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -24,22 +23,21 @@ func (f *flow) onAck(pk *packets.Packet) error {
 		delete(f.flights, id)
 		f.src.box.send(ack(packets.Pubcomp, id, f.src.version))
 		return nil
-	case fl == nil || fl.over || fl.releasing || (kind == packets.Puback) != (fl.out == 1):
+	case fl == nil || fl.over || fl.releasing || fl.taken || (kind == packets.Puback) != (fl.out == 1):
 		if kind == packets.Pubrec && (fl == nil || fl.over) {
 			f.dst.box.send(ack(packets.Pubrel, id, f.dst.version)) // let the broker forget it
 		}
 		return nil
 	case pk.ReasonCode >= 0x80:
-		if err := f.refused(id, pk); err != nil {
-			return err
-		}
-		f.dst.box.settled()
-		f.over(id, fl)
+		return f.refused(id, fl, pk)
 	case kind == packets.Puback:
 		f.dst.box.settled()
+		f.accepted(fl)
 		f.b.seen.add(presence{f.dst.side, fl.id})
 		f.over(id, fl)
 	default: // PUBREC: the PUBREL is due from the source
+		f.accepted(fl)
+		fl.taken = true
 		f.b.seen.add(presence{f.dst.side, fl.id})
 		f.remember(id)
 		f.answer(id, fl)
@@ -80,27 +78,12 @@ func (f *flow) answer(id uint16, fl *flight) {
 	}
 }
 
-// refused decides about a message that the destination does not take. What
-// can change, such as a quota, is an error; what lies in the message is
-// dropped, counted and told.
-func (f *flow) refused(id uint16, pk *packets.Packet) error {
-	code := pk.ReasonCode
-	text := reason(code, pk.Properties.ReasonString)
-	switch code {
-	case packets.ErrNotAuthorized.Code, packets.ErrTopicNameInvalid.Code, packets.ErrPayloadFormatInvalid.Code, packets.ErrPacketTooLarge.Code:
-		f.way.counts.drop(causeRefused)
-		f.b.log.Warn("broker refuses a message of the bridge", "bridge", f.b.cfg.Name, "broker", f.dst.side.String(), "code", code, "text", text)
-		return nil
-	}
-	return fmt.Errorf("%w: %s broker, packet id %d: code 0x%02x %s", errRefused, f.dst.side, id, code, text)
-}
-
 // stuck returns how long messages have been under way without any
 // acknowledgement, 0 where none is.
 func (f *flow) stuck(now time.Time) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if len(f.flights) == 0 {
+	if len(f.flights) == 0 || len(f.retries.due) > 0 {
 		return 0
 	}
 	return now.Sub(f.moved)

@@ -1,11 +1,13 @@
 package bridge
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"strconv"
 	"sync"
 	"time"
@@ -16,8 +18,10 @@ type Bridge struct {
 	cfg  Config
 	deps Deps
 	log  *slog.Logger
+	dial func(context.Context) (net.Conn, time.Duration, error) // of the remote
 	cond condition
 	rtt  roundTrip
+	slow [2]slowness // by side
 
 	seen   *table[presence]
 	echoes *table[uint64] // digests of what an MQTT 3.1.1 remote will send back
@@ -27,6 +31,7 @@ type Bridge struct {
 	out, in *way
 	old     bool // the remote speaks MQTT 3.1.1 alone
 	hungUp  int  // connections in a row that it closed on CONNECT
+	late    int  // attempts in a row that ran out of time
 	barren  int  // links in a row on which the remote acknowledged nothing that was sent
 	asked   bool // subscriptions were asked for in this process
 
@@ -49,7 +54,7 @@ func New(cfg Config, deps Deps) (*Bridge, error) {
 		return nil, errors.New("bridge: no way to the local broker")
 	}
 	cfg = cfg.withDefaults(deps.Node)
-	b := &Bridge{cfg: cfg, deps: deps, log: deps.Log, old: cfg.Remote.Version == V311}
+	b := &Bridge{cfg: cfg, deps: deps, log: deps.Log, dial: cfg.Remote.dial, old: cfg.Remote.Version == V311}
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
 	}

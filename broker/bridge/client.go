@@ -32,7 +32,7 @@ var (
 // client is one connection to a broker after CONNACK.
 type client struct {
 	side    side
-	conn    net.Conn
+	conn    *heardConn
 	r       *bufio.Reader
 	version byte          // 4 or 5
 	present bool          // the broker had the session
@@ -89,7 +89,8 @@ func handshake(conn net.Conn, h hello) (*client, error) {
 	if _, err := conn.Write(b.Bytes()); err != nil {
 		return nil, err
 	}
-	c := &client{side: h.side, conn: conn, r: bufio.NewReaderSize(conn, 64<<10), version: h.version}
+	heard := &heardConn{Conn: conn}
+	c := &client{side: h.side, conn: heard, r: bufio.NewReaderSize(heard, 64<<10), version: h.version}
 	resp, err := readPacket(c.r, h.version, h.maxPacket)
 	c.rtt = time.Since(began)
 	switch {

@@ -83,5 +83,6 @@
 // and for the others the source is read no further.
 //
 // Goroutines per link: a reader, a writer and a watcher for each broker, one
-// for the tables. link.run ends them before it returns, and Run all.
+// for the tables, one each way for messages that were refused, one for
+// subscriptions that were. link.run ends them before it returns, and Run all.
 package bridge

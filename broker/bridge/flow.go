@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -11,13 +10,11 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// errRefused is wrapped where a broker refuses a message for now.
-var errRefused = errors.New("publish refused for now")
-
 // end is one of the two connections of a link.
 type end struct {
-	signs
 	*client
+	pings  pings
+	wishes wishes
 	box    *outbox
 	domain string
 	echoes bool // it sends back what is published to it
@@ -29,8 +26,11 @@ type flight struct {
 	in, out   byte // QoS at the source and at the destination
 	over      bool // nothing more is due from the destination
 	releasing bool // PUBREL went to the destination
+	taken     bool // the destination answered with PUBREC
+	refused   bool // it said no for now, at least once
 	id        string
-	topic     string // at the destination
+	topic     string   // at the destination
+	kept      *waiting // for another attempt, nil where there was no room
 }
 
 // flow carries messages one way while one link lasts. onPublish and onRelease
@@ -46,6 +46,7 @@ type flow struct {
 	pubrecs order
 	moved   time.Time // the last acknowledgement, or when flights was empty
 	heard   bool      // there was an acknowledgement
+	retries retries
 }
 
 // way is what a direction keeps from link to link. While a link lasts its flow
@@ -53,6 +54,10 @@ type flow struct {
 type way struct {
 	from  side
 	memos map[uint16]memo // by the source's packet id, at most 65,535
+	begun uint64          // messages of QoS 1 and 2 so far
+	// reuses is set once the source gave an id again while others were free.
+	// See flow.recall.
+	reuses bool
 	// The packet ids that are known to be free at the destination: all, or
 	// those in freed. See flow.clear.
 	allFree bool
@@ -64,8 +69,14 @@ type way struct {
 type memo struct {
 	sum  uint64 // digest of the message
 	id   string
-	done bool // the destination has it, or never will
+	done bool   // the destination has it, or never will
+	nth  uint64 // by its first sight, from 1
 }
+
+// recent is how many messages ago an id may have been used that is not used
+// again: half of the ids, so that a source that takes one after the other is
+// not suspected.
+const recent = 1 << 15
 
 // order is the order in which acknowledgements are due (MQTT 5, 4.6).
 type order struct {
@@ -102,7 +113,7 @@ func newFlow(b *Bridge, w *way, src, dst *end) *flow {
 	} else if !src.present {
 		w.allFree, w.freed = false, [len(w.freed)]uint64{}
 	}
-	return &flow{b: b, way: w, src: src, dst: dst, flights: make(map[uint16]*flight), moved: time.Now()}
+	return &flow{b: b, way: w, src: src, dst: dst, flights: make(map[uint16]*flight), moved: time.Now(), retries: newRetries()}
 }
 
 // onPublish takes a PUBLISH from the source.
@@ -130,7 +141,7 @@ func (f *flow) onPublish(pk *packets.Packet) error {
 	if cause == "" && f.tooLarge(out) {
 		cause = causeTooLarge
 	}
-	f.begin(pk, out, o.id, sum, cause)
+	f.begin(pk, out, memo{sum: sum, id: o.id, done: cause != "", nth: known.nth}, cause)
 	f.mu.Unlock()
 	if cause != "" {
 		f.drop(pk, cause)
@@ -140,12 +151,27 @@ func (f *flow) onPublish(pk *packets.Packet) error {
 }
 
 // recall looks up a redelivery. again is set where this process has seen it.
+//
+// A source may use an id again as soon as it is done with it, for a message
+// that may be equal, and that may be lost on a connection and come on the next
+// as our first sight of it, with DUP. It must not pass for the old one. So
+// what was long ago is not believed, nor anything of a source that has shown
+// that it takes ids again at once: a repeat does less harm than a loss, and of
+// QoS 2 the destination knows repeats itself. (A PUBREL should end it with QoS
+// 2. But Mosquitto 2.0.11, when it has been restarted, sends PUBLISH once more
+// for what it has sent PUBREL for, and the destination is done with it.)
 func (f *flow) recall(pk *packets.Packet, sum uint64) (m memo, again bool) {
-	if pk.FixedHeader.Qos == 0 || !pk.FixedHeader.Dup {
-		return memo{}, false // a fresh use of the packet id, [MQTT-3.3.1-1]
+	qos, w := pk.FixedHeader.Qos, f.way
+	if qos == 0 {
+		return memo{}, false
 	}
-	m, ok := f.way.memos[pk.PacketID]
-	if !ok || m.sum != sum {
+	m, ok := w.memos[pk.PacketID]
+	isRecent := ok && w.begun-m.nth < recent
+	if !pk.FixedHeader.Dup { // a fresh use of the packet id, [MQTT-3.3.1-1]
+		w.reuses = w.reuses || isRecent
+		return memo{}, false
+	}
+	if !isRecent || m.sum != sum || w.reuses {
 		return memo{}, false
 	}
 	return m, true
@@ -220,7 +246,7 @@ func (f *flow) tooLarge(out *packets.Packet) bool {
 }
 
 // begin notes a message of QoS 1 or 2. The caller holds mu.
-func (f *flow) begin(pk, out *packets.Packet, id string, sum uint64, cause string) {
+func (f *flow) begin(pk, out *packets.Packet, m memo, cause string) {
 	qos := pk.FixedHeader.Qos
 	if qos == 0 {
 		return
@@ -228,10 +254,14 @@ func (f *flow) begin(pk, out *packets.Packet, id string, sum uint64, cause strin
 	if len(f.flights) == 0 {
 		f.moved = time.Now()
 	}
-	f.way.memos[pk.PacketID] = memo{sum, id, cause != ""}
+	if m.nth == 0 {
+		f.way.begun++
+		m.nth = f.way.begun
+	}
+	f.way.memos[pk.PacketID] = m
 	// A destination that has the QoS 2 message still waits for its PUBREL.
 	held := cause == causeRedelivered && qos == 2 && out.FixedHeader.Qos == 2
-	f.flights[pk.PacketID] = &flight{in: qos, out: out.FixedHeader.Qos, over: cause != "" && !held, id: id, topic: out.TopicName}
+	f.flights[pk.PacketID] = &flight{in: qos, out: out.FixedHeader.Qos, over: cause != "" && !held, id: m.id, topic: out.TopicName}
 	if qos == 1 {
 		f.pubacks.push(pk.PacketID)
 	} else {
@@ -264,7 +294,11 @@ func (f *flow) forward(pk, out *packets.Packet, id string, again bool) error {
 	if f.dst.echoes && !again {
 		f.expectEcho(out)
 	}
-	ok, err := f.dst.box.publish(out)
+	w := waiting{out, time.Now()}
+	if out.FixedHeader.Qos > 0 {
+		f.keep(w)
+	}
+	ok, err := f.dst.box.publish(w)
 	if err != nil {
 		return err
 	}

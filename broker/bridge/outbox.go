@@ -13,7 +13,13 @@ import (
 // errClosed is returned by an outbox whose connection ends.
 var errClosed = errors.New("connection closed")
 
-const batch = 256 << 10 // bytes of one write, about
+// errFlood is of a broker that asks for answers and does not take them.
+var errFlood = errors.New("it asks for more answers than it reads")
+
+const (
+	batch      = 256 << 10 // bytes of one write, about
+	minControl = 1 << 20   // bytes of control packets that may wait at the least: of the largest window
+)
 
 // outbox is what waits for one broker's socket: acknowledgements, which always
 // go first, and publishes, which keep their order and wait until the broker's
@@ -28,8 +34,9 @@ type outbox struct {
 	control bytes.Buffer
 	queue   []waiting
 	bytes   int
-	quota   int // QoS 1 and 2 publishes the broker takes now
-	most    int // what quota began with and does not exceed
+	written uint64 // bytes given to the socket so far
+	quota   int    // QoS 1 and 2 publishes the broker takes now
+	most    int    // what quota began with and does not exceed
 	closing bool
 	dead    bool
 	err     error // of encoding
@@ -38,7 +45,18 @@ type outbox struct {
 // waiting is a publish in the queue.
 type waiting struct {
 	pk    *packets.Packet
-	since time.Time // for message expiry
+	since time.Time // it is here, for message expiry
+}
+
+// aged is the packet with what is left of its lifetime, one second at least.
+func (w waiting) aged(now time.Time) *packets.Packet {
+	if w.pk.Properties.MessageExpiryInterval == 0 {
+		return w.pk
+	}
+	pk := *w.pk // which may be sent again
+	e := &pk.Properties.MessageExpiryInterval
+	*e = max(*e-min(*e, uint32(now.Sub(w.since)/time.Second)), 1)
+	return &pk
 }
 
 func newOutbox(version byte, limit, quota int) *outbox {
@@ -55,15 +73,27 @@ func (o *outbox) kick() {
 }
 
 // send queues a control packet. They are as many as publishes are under way,
-// which the windows bound.
+// which the windows bound; a broker that makes more of them and does not read
+// them loses the connection.
 func (o *outbox) send(pk *packets.Packet) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closing {
 		return
 	}
+	if o.control.Len() >= max(o.limit, minControl) {
+		o.fail(errFlood)
+		return
+	}
 	o.fail(encode(&o.control, pk))
 	o.kick()
+}
+
+// failure is what send could not do.
+func (o *outbox) failure() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.err
 }
 
 func (o *outbox) fail(err error) {
@@ -74,11 +104,11 @@ func (o *outbox) fail(err error) {
 
 // publish queues a PUBLISH. A full box drops QoS 0 and reports false, and
 // holds the caller up for the others until there is room.
-func (o *outbox) publish(pk *packets.Packet) (bool, error) {
+func (o *outbox) publish(w waiting) (bool, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for o.bytes >= o.limit && !o.closing {
-		if pk.FixedHeader.Qos == 0 {
+		if w.pk.FixedHeader.Qos == 0 {
 			return false, nil
 		}
 		o.room.Wait()
@@ -86,10 +116,24 @@ func (o *outbox) publish(pk *packets.Packet) (bool, error) {
 	if o.closing {
 		return false, errClosed
 	}
-	o.bytes += weight(pk)
-	o.queue = append(o.queue, waiting{pk, time.Now()})
-	o.kick()
+	o.push(w)
 	return true, nil
+}
+
+func (o *outbox) push(w waiting) {
+	o.bytes += weight(w.pk)
+	o.queue = append(o.queue, w)
+	o.kick()
+}
+
+// again queues a PUBLISH that was refused. It waits for no room: who calls
+// keeps no more of them than fit.
+func (o *outbox) again(w waiting) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.closing {
+		o.push(w)
+	}
 }
 
 // weight is what a PUBLISH counts, in bytes.
@@ -105,11 +149,11 @@ func (o *outbox) settled() {
 	}
 }
 
-// idle reports whether nothing waits.
-func (o *outbox) idle() bool {
+// idle reports whether nothing waits, and how many bytes went to the socket.
+func (o *outbox) idle() (idle bool, written uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return len(o.queue) == 0 && o.control.Len() == 0
+	return len(o.queue) == 0 && o.control.Len() == 0, o.written
 }
 
 // close ends the box: publishes that wait are forgotten, for their broker
@@ -183,10 +227,7 @@ func (o *outbox) take(b *bytes.Buffer) (last bool, err error) {
 			}
 			o.quota--
 		}
-		if e := &w.pk.Properties.MessageExpiryInterval; *e > 0 {
-			*e = max(*e-min(*e, uint32(time.Since(w.since)/time.Second)), 1)
-		}
-		o.fail(encode(b, w.pk))
+		o.fail(encode(b, w.aged(time.Now())))
 		o.bytes -= weight(w.pk)
 		n++
 	}
@@ -195,5 +236,6 @@ func (o *outbox) take(b *bytes.Buffer) (last bool, err error) {
 		o.queue = o.queue[n:]
 		o.room.Broadcast()
 	}
+	o.written += uint64(b.Len())
 	return o.closing, o.err
 }

@@ -55,9 +55,10 @@ func (c Config) window(rtt time.Duration) int {
 	return int(min(max(rtt.Seconds()*float64(c.Rate)*1.25, minWindow), math.MaxUint16))
 }
 
-// keepAlive is how long a connection may be silent: thirty round trips, within
-// bounds. A silence is noticed after half of it and a ping.
-func (c Config) keepAlive(rtt time.Duration) time.Duration {
+// silence is how long a connection may be silent before the bridge asks twice:
+// thirty round trips, within bounds. What the broker is told is KeepAlive, for
+// it counts whole packets, and a large one takes its time on a thin link.
+func (c Config) silence(rtt time.Duration) time.Duration {
 	return min(max(30*rtt, minKeep), c.KeepAlive)
 }
 
@@ -71,4 +72,12 @@ func (c Config) pause(n int, rtt time.Duration) time.Duration {
 		}
 	}
 	return min(d, c.RetryMax)
+}
+
+// step is how long one step of connecting may take. Nobody knows how long a
+// path is before it has been gone, so after attempts that ran out of time the
+// next get more, up to what TCP itself tries, and then begin anew: where nobody
+// answers, a short attempt finds sooner that somebody does again.
+func (c Config) step(late int, rtt *roundTrip) time.Duration {
+	return max(c.ConnectTimeout<<(late%4), 2*rtt.patience())
 }

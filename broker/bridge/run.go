@@ -44,17 +44,19 @@ func (b *Bridge) Run(ctx context.Context) error {
 
 // once makes one link, stays with it to its end, and says how long it was up.
 func (b *Bridge) once(ctx context.Context) (up time.Duration, err error) {
-	dialling, cancel := context.WithTimeout(ctx, b.cfg.ConnectTimeout)
-	defer cancel()
-	rem, err := b.connectRemote(dialling)
+	rem, err := b.connectRemote(ctx)
 	if err != nil {
+		if errors.Is(err, context.DeadlineExceeded) {
+			b.late++
+		}
 		return 0, err
 	}
+	b.late = 0
 	if b.cfg.Share != "" && rem.version < 5 && overlapping(b.cfg.Rules) {
 		_ = rem.conn.Close()
 		return 0, errors.New("share: needs MQTT 5 at the remote where rules come back: without user properties another bridge of the group cannot know what went out here")
 	}
-	loc, err := b.connectLocal(dialling, min(b.cfg.window(b.rtt.get()), rem.receiveMax))
+	loc, err := b.connectLocal(ctx, min(b.cfg.window(b.rtt.get()), rem.receiveMax))
 	if err != nil {
 		_ = rem.conn.Close()
 		return 0, err
@@ -113,6 +115,13 @@ func (b *Bridge) warn(text string) {
 	})
 }
 
+// unwarn takes a warning back.
+func (b *Bridge) unwarn(text string) {
+	b.cond.update(func(s *Status) {
+		s.Warnings = slices.DeleteFunc(slices.Clone(s.Warnings), func(w string) bool { return w == text })
+	})
+}
+
 // connectRemote connects with the version the remote speaks, and with a window
 // that fits its round trip.
 func (b *Bridge) connectRemote(ctx context.Context) (*client, error) {
@@ -149,19 +158,24 @@ func (b *Bridge) connectRemote(ctx context.Context) (*client, error) {
 // tryRemote connects once. window is what it announced.
 func (b *Bridge) tryRemote(ctx context.Context) (c *client, window int, err error) {
 	r := b.cfg.Remote
-	conn, took, err := r.dial(ctx)
+	limit := b.cfg.step(b.late, &b.rtt)
+	dialling, done := context.WithTimeout(ctx, limit)
+	conn, took, err := b.dial(dialling)
+	done()
 	if err != nil {
 		return nil, 0, fmt.Errorf("remote broker: %w", err)
 	}
 	rtt := max(b.rtt.get(), took)
 	h := hello{
 		side: remote, login: r.Login, version: 5, window: b.cfg.window(rtt),
-		maxPacket: b.cfg.MaxPacket, keepAlive: b.cfg.keepAlive(rtt),
+		maxPacket: b.cfg.MaxPacket, keepAlive: max(b.cfg.KeepAlive, 3*rtt), // the broker counts from CONNECT, and our next packet takes a round trip
 	}
 	if b.old {
 		h.version, h.mark = 4, r.Mosquitto
 	}
-	if c, err = connect(ctx, conn, h); err != nil {
+	greeting, done := context.WithTimeout(ctx, max(limit, 8*took))
+	defer done()
+	if c, err = connect(greeting, conn, h); err != nil {
 		return nil, 0, err
 	}
 	if r.MaxQoS != nil {
@@ -186,6 +200,8 @@ func hangUp(c *client) {
 
 // connectLocal connects to the local broker.
 func (b *Bridge) connectLocal(ctx context.Context, window int) (*client, error) {
+	ctx, done := context.WithTimeout(ctx, b.cfg.ConnectTimeout)
+	defer done()
 	conn, err := b.deps.Local(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("local broker: %w", err)

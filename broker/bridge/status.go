@@ -28,6 +28,7 @@ var causes = [...]string{causeLoop, causeRepeat, causeRedelivered, causeUnmapped
 type counts struct {
 	forwarded [3]atomic.Uint64 // by QoS
 	bytes     atomic.Uint64    // of payload
+	retried   atomic.Uint64
 	dropped   [len(causes)]atomic.Uint64
 }
 
@@ -79,6 +80,7 @@ type Traffic struct {
 	Forwarded [3]uint64         `json:"forwarded"` // messages by QoS
 	Bytes     uint64            `json:"bytes"`     // of payload
 	UnderWay  int               `json:"under_way"` // not acknowledged yet
+	Retried   uint64            `json:"retried"`   // sent again because the destination refused them for now
 	Dropped   map[string]uint64 `json:"dropped,omitempty"`
 }
 
@@ -122,7 +124,7 @@ func (c *counts) read() Traffic {
 	for q := range t.Forwarded {
 		t.Forwarded[q] = c.forwarded[q].Load()
 	}
-	t.Bytes = c.bytes.Load()
+	t.Bytes, t.Retried = c.bytes.Load(), c.retried.Load()
 	for i, name := range causes {
 		if n := c.dropped[i].Load(); n > 0 {
 			if t.Dropped == nil {
@@ -137,8 +139,8 @@ func (c *counts) read() Traffic {
 // collector shows a Status to Prometheus. The label bridge is the configured
 // name; direction, qos and cause are few.
 type collector struct {
-	b                                                                          *Bridge
-	up, rtt, window, under, forwarded, bytes, dropped, attempts, made, forgets *prometheus.Desc
+	b                                                                                   *Bridge
+	up, rtt, window, under, forwarded, bytes, retried, dropped, attempts, made, forgets *prometheus.Desc
 }
 
 func newCollector(b *Bridge) *collector {
@@ -153,6 +155,7 @@ func newCollector(b *Bridge) *collector {
 		under:     desc("under_way_messages", "Messages not acknowledged yet.", "direction"),
 		forwarded: desc("forwarded_total", "Messages sent on.", "direction", "qos"),
 		bytes:     desc("forwarded_bytes_total", "Payload bytes sent on.", "direction"),
+		retried:   desc("retried_total", "Messages sent again because they were refused for now.", "direction"),
 		dropped:   desc("dropped_total", "Messages that were not sent on.", "direction", "cause"),
 		attempts:  desc("attempts_total", "Connections to the remote broker tried."),
 		made:      desc("links_total", "Connections to both brokers made."),
@@ -162,7 +165,7 @@ func newCollector(b *Bridge) *collector {
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.up, c.rtt, c.window, c.under, c.forwarded, c.bytes, c.dropped, c.attempts, c.made, c.forgets} {
+	for _, d := range []*prometheus.Desc{c.up, c.rtt, c.window, c.under, c.forwarded, c.bytes, c.retried, c.dropped, c.attempts, c.made, c.forgets} {
 		ch <- d
 	}
 }
@@ -192,6 +195,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}{{Out, s.Out}, {In, s.In}} {
 		gauge(c.under, float64(d.UnderWay), d.name)
 		counter(c.bytes, d.Bytes, d.name)
+		counter(c.retried, d.Retried, d.name)
 		for q, name := range [...]string{"0", "1", "2"} {
 			counter(c.forwarded, d.Forwarded[q], d.name, name)
 		}

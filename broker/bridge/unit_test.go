@@ -269,7 +269,7 @@ func TestTimes(t *testing.T) {
 		{2600 * time.Millisecond, 65000, time.Minute, 5200 * time.Millisecond},
 		{10 * time.Minute, 65535, time.Minute, time.Minute},
 	} {
-		if w, k, p := c.window(v.rtt), c.keepAlive(v.rtt), c.pause(1, v.rtt); w != v.window || k != v.keep || p != v.first {
+		if w, k, p := c.window(v.rtt), c.silence(v.rtt), c.pause(1, v.rtt); w != v.window || k != v.keep || p != v.first {
 			t.Errorf("%s: window %d, keepalive %s, pause %s; want %d, %s, %s", v.rtt, w, k, p, v.window, v.keep, v.first)
 		}
 	}
@@ -295,8 +295,8 @@ func TestTimes(t *testing.T) {
 // and ends those who wait when it closes.
 func TestOutbox(t *testing.T) {
 	o := newOutbox(5, 300, 1)
-	pub := func(qos byte, id uint16) *packets.Packet {
-		return &packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: qos}, ProtocolVersion: 5, TopicName: "t", PacketID: id, Payload: make([]byte, 100)}
+	pub := func(qos byte, id uint16) waiting {
+		return waiting{pk: &packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: qos}, ProtocolVersion: 5, TopicName: "t", PacketID: id, Payload: make([]byte, 100)}}
 	}
 	types := func() string {
 		var b bytes.Buffer
@@ -346,5 +346,20 @@ func TestOutbox(t *testing.T) {
 	o.close()
 	if err := <-done; err == nil {
 		t.Error("a publish got into a closed box")
+	}
+}
+
+// TestOutboxFlood has a broker cause answers without end and read none.
+func TestOutboxFlood(t *testing.T) {
+	o := newOutbox(5, 1<<10, 1)
+	o.control.Write(make([]byte, minControl-100))
+	for n := 0; o.failure() == nil; n++ {
+		if n > 100 {
+			t.Fatal("more and more answers wait for a broker that reads none")
+		}
+		o.send(ack(packets.Pubrel, uint16(n), 5))
+	}
+	if n := o.control.Len(); n > minControl+16 {
+		t.Errorf("%d bytes wait", n)
 	}
 }

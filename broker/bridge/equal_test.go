@@ -1,0 +1,112 @@
+package bridge
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// TestEqualMessages has a source use a packet id again for a message that
+// equals the one before it. The message is lost with the connection and comes
+// on the next one, which the bridge sees as DUP: it must not take it for a
+// repeat of the old one.
+func TestEqualMessages(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		qos     byte
+		between int // messages on other ids meanwhile
+	}{
+		{"QoS 1 at once", 1, 0},
+		{"QoS 2 at once", 2, 0},
+		{"QoS 1 later", 1, 300},
+		{"QoS 2 later", 2, 300},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { equal(t, c.qos, c.between) })
+		})
+	}
+}
+
+func equal(t *testing.T, qos byte, between int) {
+	here, there := newPeer(t), newPeer(t)
+	links := make(chan net.Conn, 10)
+	var serving sync.WaitGroup
+	b, err := New(Config{
+		Name: "test", Domain: "here", Rules: []Rule{{Direction: Out, Filter: "#"}},
+		Remote: Remote{URL: "mqtt://far.test", Domain: "there"},
+	}, Deps{Local: func(ctx context.Context) (net.Conn, error) {
+		conn, _, err := dialPath(ctx, &serving, here, 0, 0)
+		return conn, err
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.dial = func(ctx context.Context) (net.Conn, time.Duration, error) {
+		conn, took, err := dialPath(ctx, &serving, there, time.Millisecond, 0)
+		links <- conn
+		return conn, took, err
+	}
+	here.send("state", qos, "on")
+	for i := range between {
+		here.send(fmt.Sprint("other/", i), qos, "x")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- b.Run(ctx) }()
+	again := func(lost bool) {
+		time.Sleep(time.Second)
+		if !here.settled() {
+			t.Fatal("not all is acknowledged")
+		}
+		here.next(1, lost)
+		(<-links).Close()
+		time.Sleep(time.Second)
+	}
+	again(false) // the source shows what it is like
+	again(true)
+	n := 0
+	for _, s := range there.got() {
+		if s == "state on" {
+			n++
+		}
+	}
+	if n != 3 || !here.settled() {
+		t.Errorf("%d of 3 equal messages arrived", n)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	serving.Wait()
+}
+
+// TestRecall tells a repeat from another use of the packet id.
+func TestRecall(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		dup    bool
+		sum    uint64
+		begun  uint64
+		reuses bool
+		want   bool
+	}{
+		{"a repeat", true, 7, 300, false, true},
+		{"another message", true, 8, 300, false, false},
+		{"a fresh use", false, 7, 300, false, false},
+		{"when the ids came round", true, 7, 65535, false, false},
+		{"of a source that takes ids again at once", true, 7, 300, true, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := &flow{way: &way{memos: map[uint16]memo{5: {sum: 7, nth: 1}}, begun: c.begun, reuses: c.reuses}}
+			if _, again := f.recall(&packets.Packet{FixedHeader: packets.FixedHeader{Qos: 1, Dup: c.dup}, PacketID: 5}, c.sum); again != c.want {
+				t.Errorf("taken for a repeat: %t", again)
+			}
+		})
+	}
+}
