@@ -48,6 +48,7 @@ type Message struct {
 
 	Client   string    // the publisher's client id
 	PacketID uint16    // inbound QoS 2 identity; 0 = none (QoS 0 and 1, wills)
+	ID       bundle.ID // its identity in the mesh, zero where it has none or none yet
 	Received time.Time // when this node got it, less the age it already had
 }
 
@@ -163,6 +164,8 @@ type Verdict struct {
 	// the live sessions here Members do. Else the broker chooses.
 	Shared  bool
 	Members []Member
+
+	Trace any // of the node's, for its Watcher
 }
 
 // Member is a client that gets a message for a shared subscription.

@@ -37,6 +37,9 @@ type Broker struct {
 	rules  any         // generation of the rules at the start
 	strict atomic.Bool // the rules have changed since: deliveries are checked
 
+	watcher atomic.Pointer[Watcher]
+	sys     sys
+
 	mu        sync.Mutex // guards what follows
 	sessions  map[string]*conn
 	trailing  map[string]*conn // gone, with publishes that the node has not answered
@@ -65,6 +68,7 @@ func New(cfg Config, node Node) (*Broker, error) {
 	b.buffers.New = func() any { return new(batch) }
 	// Numbers of a restarted broker must not repeat those of the last run.
 	b.conns.Store(uint64(time.Now().UnixNano()))
+	b.sys.began = time.Now()
 	return b, nil
 }
 
@@ -171,9 +175,10 @@ func (b *Broker) serve(ctx context.Context, ls []net.Listener) {
 		})
 	}
 	defer accepting.Wait()
-	sweep, rules := time.NewTicker(sweepEvery), time.NewTicker(rulesEvery)
+	sweep, rules, tell := time.NewTicker(sweepEvery), time.NewTicker(rulesEvery), time.NewTicker(b.cfg.SysInterval)
 	defer sweep.Stop()
 	defer rules.Stop()
+	defer tell.Stop()
 	for {
 		select {
 		case now := <-sweep.C:
@@ -182,6 +187,8 @@ func (b *Broker) serve(ctx context.Context, ls []net.Listener) {
 			if b.cfg.Rules != nil && b.cfg.Rules.Generation() != b.rules {
 				b.strict.Store(true)
 			}
+		case <-tell.C:
+			b.tellSys(ctx)
 		case <-ctx.Done():
 			return
 		}

@@ -31,6 +31,7 @@ const (
 	codeBadAlias        = 0x94
 	codeTooLarge        = 0x95
 	codeQuota           = 0x97
+	codeAdministrative  = 0x98
 	codeMaxTime         = 0xA0
 	noDisconnectMessage = 0xFF // close without a DISCONNECT; not on the wire
 )

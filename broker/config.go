@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -27,21 +28,26 @@ type Config struct {
 	Anonymous bool               // lets everybody in where strangers can reach us, too
 	Rules     *auth.Rules        // which topics, nil = all
 
-	MaxPacket         int // bytes of one PUBLISH; default 1 MiB + 64 KiB
-	MaxClients        int // connections; default 10,000
-	MaxSubscriptions  int // filters per client; default 1,000
-	MaxQueue          int // messages waiting for one client; default 8,192
-	MaxQueueBytes     int // bytes waiting for one client; default 8 MiB
-	MaxPending        int // publishes of one client that wait for the node; default 4,096
-	MaxPendingBytes   int // bytes of them; default 8 MiB; at either limit the client is read no further
-	ReceiveMax        int // QoS 1 and 2 publishes an MQTT 5 client may have open; default 1,024
-	Window            int // QoS 1 and 2 deliveries unacknowledged per client; default 1,024, less if the client says so
-	MaxRetained       int // messages; default 100,000
-	MaxRetainedBytes  int // bytes; default 256 MiB
-	MaxSessionExpiry  uint32
-	ServerKeepAlive   uint16        // seconds: the longest keep-alive an MQTT 5 client gets; 0 = as it asks
-	ConnectTimeout    time.Duration // from accept to CONNECT; default 30 s, which is ten round trips to the Moon
-	ListenInstruction string        // how to choose another address, for the error; default "--mqtt HOST:PORT"
+	MaxPacket        int // bytes of one PUBLISH; default 1 MiB + 64 KiB
+	MaxClients       int // connections; default 10,000
+	MaxSubscriptions int // filters per client; default 1,000
+	MaxQueue         int // messages waiting for one client; default 8,192
+	MaxQueueBytes    int // bytes waiting for one client; default 8 MiB
+	MaxPending       int // publishes of one client that wait for the node; default 4,096
+	MaxPendingBytes  int // bytes of them; default 8 MiB; at either limit the client is read no further
+	ReceiveMax       int // QoS 1 and 2 publishes an MQTT 5 client may have open; default 1,024
+	Window           int // QoS 1 and 2 deliveries unacknowledged per client; default 1,024, less if the client says so
+	MaxRetained      int // messages; default 100,000
+	MaxRetainedBytes int // bytes; default 256 MiB
+	MaxSessionExpiry uint32
+	ServerKeepAlive  uint16        // seconds: the longest keep-alive an MQTT 5 client gets; 0 = as it asks
+	ConnectTimeout   time.Duration // from accept to CONNECT; default 30 s, which is ten round trips to the Moon
+	SysInterval      time.Duration // between two tellings of what $SYS has for those who subscribed to it; default 10 s
+	Version          string        // for $SYS/broker/version
+	// Sys adds values of the node to $SYS: their topics below $SYS/broker/. It
+	// is called while somebody subscribes, and ctx bounds it.
+	Sys               func(ctx context.Context) []SysValue
+	ListenInstruction string // how to choose another address, for the error; default "--mqtt HOST:PORT"
 
 	Log        *slog.Logger          // nil = silent
 	Registerer prometheus.Registerer // nil = not registered
@@ -76,6 +82,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxSessionExpiry == 0 {
 		c.MaxSessionExpiry = NeverExpires
+	}
+	if c.SysInterval == 0 {
+		c.SysInterval = 10 * time.Second
 	}
 	if c.ConnectTimeout == 0 {
 		c.ConnectTimeout = 30 * time.Second
@@ -137,6 +146,9 @@ func (c Config) checkNumbers() []error {
 	check("max_retained_bytes", c.MaxRetainedBytes, 1, math.MaxInt)
 	if c.ConnectTimeout < 0 {
 		errs = append(errs, fmt.Errorf("mqtt.connect_timeout %v: want more than 0", c.ConnectTimeout))
+	}
+	if c.SysInterval < minSysInterval {
+		errs = append(errs, fmt.Errorf("mqtt.sys_interval %v: want %v or more", c.SysInterval, minSysInterval))
 	}
 	return errs
 }

@@ -233,8 +233,11 @@ func (c *conn) awaitGone(ctx context.Context) error {
 // patience is how long the client may stay silent before it counts as lost
 // (MQTT 5, 3.1.2.10), 0 for ever.
 func (c *conn) patience() time.Duration {
-	if !c.greeted || c.proving() {
+	switch {
+	case !c.greeted:
 		return c.b.cfg.ConnectTimeout
+	case c.proving():
+		return 0 // tooLong has an eye on it
 	}
 	return c.keepAlive + c.keepAlive/2
 }

@@ -26,7 +26,7 @@ func (b *Broker) Deliver(d Delivery) {
 		return
 	}
 	if !d.Release && !c.mayReceive(d.Message.Topic, c.partly) {
-		b.metrics.dropped.WithLabelValues("not-allowed").Inc()
+		b.lose(d.Client, d.Message, "not-allowed")
 		if d.QoS > 0 {
 			what := Acked
 			if d.QoS == 2 {
@@ -59,7 +59,7 @@ func (b *Broker) Deliver(d Delivery) {
 	}
 	full := c.queue.len() >= b.cfg.MaxQueue || c.queue.len() > 0 && c.queueBytes+d.Message.Size() > b.cfg.MaxQueueBytes
 	if d.QoS == 0 && full {
-		b.metrics.dropped.WithLabelValues("queue-full").Inc()
+		b.lose(d.Client, d.Message, "queue-full")
 		return
 	}
 	c.push(delivery{m: d.Message, seq: d.Seq, id: d.PacketID, qos: d.QoS, dup: d.Dup, retain: d.Retain, subIDs: d.SubIDs})

@@ -52,3 +52,14 @@ func (n *fakeNode) ForgetWill(client string, conn uint64) {
 		delete(n.wills, client)
 	}
 }
+
+// endSession is an operator who ends a session that is away.
+func (n *fakeNode) endSession(client string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.sessions, client)
+	if w := n.wills[client]; w != nil && w.waiting {
+		delete(n.wills, client)
+		n.publishWill(w)
+	}
+}

@@ -83,12 +83,15 @@ func (c *conn) shortcut(m *Message, id uint16) bool {
 	}
 	n := c.b.routeLive(m)
 	c.spent += n
-	if m.QoS == 0 {
-		return true
-	}
 	r := bundle.OK
 	if n == 0 {
 		r = bundle.NoSubscriber
+	}
+	if w := c.b.watcher.Load(); w != nil {
+		(*w).Published(m, Verdict{Reason: r}, n)
+	}
+	if m.QoS == 0 {
+		return true
 	}
 	c.b.node.Kept(r)
 	c.mu.Lock()
@@ -197,6 +200,7 @@ func reserved(topic string) bool {
 
 // complete takes the node's answer. Any goroutine.
 func (c *conn) complete(p *pending, v Verdict) {
+	p.m.ID = v.Message // nobody else has it yet
 	if p.kept != nil {
 		c.b.retained.settle(p.m, p.kept, v.Reason == bundle.OK || v.Reason == bundle.NoSubscriber)
 	}
@@ -232,9 +236,9 @@ func (c *conn) advance(p *pending, v Verdict) (last bool) {
 
 // finish delivers an accepted publish to live sessions and answers the client.
 func (c *conn) finish(p *pending) {
-	r := p.verdict.Reason
+	r, n := p.verdict.Reason, 0
 	if (r == bundle.OK || r == bundle.NoSubscriber) && !p.verdict.Elsewhere {
-		n := c.b.route(p.m, &p.verdict)
+		n = c.b.route(p.m, &p.verdict)
 		if p.local || r == bundle.NoSubscriber {
 			if r = bundle.OK; n == 0 {
 				r = bundle.NoSubscriber
@@ -243,6 +247,11 @@ func (c *conn) finish(p *pending) {
 	}
 	if p.local && p.m.QoS > 0 {
 		c.b.node.Kept(r)
+	}
+	if w := c.b.watcher.Load(); w != nil {
+		seen := p.verdict
+		seen.Reason = r
+		(*w).Published(p.m, seen, n)
 	}
 	v := answer(r, c.version)
 	if v.code >= codeUnspecified {

@@ -33,7 +33,8 @@ type directory struct {
 	turn   sync.Mutex // guards group.next: a match holds mu for reading only
 	known  atomic.Pointer[matches]
 
-	sharing atomic.Bool // there are groups
+	sharing atomic.Bool  // there are groups
+	sys     atomic.Int32 // filters of $SYS
 }
 
 // What bounds the memory of the topics whose subscribers are remembered.
@@ -57,6 +58,9 @@ func (d *directory) add(s, old *liveSub) {
 	d.known.Store(nil)
 	if old != nil {
 		d.removeLocked(old)
+	}
+	if ofSys(s.filter) {
+		d.sys.Add(1)
 	}
 	if name == "" {
 		d.subs.Add(s.filter, s)
@@ -84,6 +88,9 @@ func (d *directory) remove(s *liveSub) {
 }
 
 func (d *directory) removeLocked(s *liveSub) {
+	if ofSys(s.filter) {
+		d.sys.Add(-1)
+	}
 	name, _ := s.opt.Share()
 	if name == "" {
 		d.subs.Remove(s.filter, s)
@@ -205,7 +212,7 @@ func (c *conn) enqueueLive(d delivery) {
 		return
 	}
 	if c.queue.len() >= c.b.cfg.MaxQueue || c.queue.len() > 0 && c.queueBytes+d.m.Size() > c.b.cfg.MaxQueueBytes {
-		c.b.metrics.dropped.WithLabelValues("queue-full").Inc()
+		c.b.lose(c.client, d.m, "queue-full")
 		if d.qos > 0 {
 			c.regroup(d)
 			c.disconnectLocked(codeQuota, "slow-consumer")

@@ -16,6 +16,7 @@ const readBuffer = 64 << 10 // bytes that one read takes at most
 // and when the connection is to end. The driver calls it, one call at a time;
 // p is the driver's again when it returns.
 func (c *conn) feed(p []byte, now time.Time) {
+	c.b.sys.bytesIn.Add(uint64(len(p)))
 	own := len(c.in) > 0
 	if own {
 		c.in = append(c.in, p...)
@@ -115,10 +116,13 @@ func (c *conn) handle(f packet.Frame, now time.Time) error {
 	return c.handleRare(f)
 }
 
-// say queues a packet.
+// say queues a packet, unless our last word is said.
 func (c *conn) say(b ...byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.said {
+		return
+	}
 	c.control = append(c.control, b...)
 	c.kick()
 }

@@ -190,6 +190,7 @@ func (b *Broker) takeOver(ctx context.Context, c *conn, h *packet.Connect) byte 
 	}
 	c.client, c.before = h.Client, b.trailing[h.Client]
 	b.sessions[h.Client] = c // before OpenSession: the node may deliver at once
+	b.sys.peak.Store(max(b.sys.peak.Load(), int64(len(b.sessions))))
 	b.metrics.clients.Set(float64(len(b.sessions)))
 	return codeSuccess
 }

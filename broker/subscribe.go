@@ -67,7 +67,7 @@ func (c *conn) subscribe(ctx context.Context, id uint16, codes []byte, grants []
 	}
 	c.acked(packet.TypeSuback, id, codes)
 	for _, g := range grants {
-		c.sendRetained(g.sub, g.old == nil)
+		c.sendRetained(ctx, g.sub, g.old == nil)
 	}
 }
 
@@ -132,9 +132,13 @@ func (c *conn) hold(s Subscription) {
 
 // sendRetained sends the retained messages of a new subscription (MQTT 5,
 // 3.3.1.3): none for shared ones, by retain handling for others.
-func (c *conn) sendRetained(s Subscription, fresh bool) {
+func (c *conn) sendRetained(ctx context.Context, s Subscription, fresh bool) {
 	group, _ := s.Share()
 	if group != "" || s.RetainHandling == 2 || s.RetainHandling == 1 && !fresh {
+		return
+	}
+	if ofSys(s.Filter) {
+		c.sendSys(ctx, s)
 		return
 	}
 	found := c.b.retained.match(s.Filter, time.Now())

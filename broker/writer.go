@@ -53,6 +53,7 @@ func (c *conn) gather(box *batch, now time.Time) bool {
 	c.take(box, now)
 	c.mu.Unlock()
 	c.encode(box, now)
+	c.b.sys.bytesOut.Add(uint64(len(box.buf)))
 	return len(box.buf) > 0
 }
 
@@ -105,7 +106,7 @@ func (c *conn) take(box *batch, now time.Time) {
 		item := c.queue.pop()
 		c.queueBytes -= item.m.Size()
 		if !alive && (!c.persistent || item.qos == 0) {
-			c.b.metrics.dropped.WithLabelValues("expired").Inc()
+			c.b.lose(c.client, item.m, "expired")
 			continue
 		}
 		n += item.m.Size()
@@ -116,6 +117,7 @@ func (c *conn) take(box *batch, now time.Time) {
 // encode turns the batch's items into bytes. A packet that is larger than the
 // client takes counts as delivered (MQTT 5, 3.1.2.11.4).
 func (c *conn) encode(box *batch, now time.Time) {
+	w := c.b.watcher.Load()
 	for i := range box.items {
 		d := &box.items[i]
 		start := len(box.buf)
@@ -130,10 +132,13 @@ func (c *conn) encode(box *batch, now time.Time) {
 				c.toldAliases[d.m.Topic] = alias
 			}
 			c.b.metrics.byQoSOut[d.qos].Inc()
+			if w != nil {
+				(*w).Written(c.client, d.m, d.qos)
+			}
 			continue
 		}
 		box.buf = box.buf[:start]
-		c.b.metrics.dropped.WithLabelValues("client-maximum-packet-size").Inc()
+		c.b.lose(c.client, d.m, "client-maximum-packet-size")
 		c.skip(d)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -34,7 +35,7 @@ func (b backend) Status(ctx context.Context) (admin.Status, error) {
 		Now: b.n.loop.clock.now().UTC(), UptimeS: int64(time.Since(b.n.started) / time.Second), ClockOK: b.n.clockOK,
 		Store: admin.Store{
 			Engine: st.Engine, Messages: st.Messages, Bytes: st.Bytes, PeakBytes: st.PeakBytes, FileBytes: st.FileBytes,
-			MaxBytes: int64(b.n.cfg.Store.MaxBytes), MaxMessages: b.n.cfg.Store.MaxMessages,
+			MaxBytes: int64(b.n.cfg.Store.MaxBytes), MaxMessages: b.n.cfg.Store.MaxMessages, RoomBytes: roomOf(v),
 		},
 		Peers: append(b.peers(v), b.n.doors.view()...), Queues: queues(v), Counters: counters(v.Stats, b.n.mqtt.local()),
 	}
@@ -43,6 +44,14 @@ func (b backend) Status(ctx context.Context) (admin.Status, error) {
 		out.MQTT.Clients, out.MQTT.Bridges = b.n.broker.Clients(), b.n.front.views()
 	}
 	return out, nil
+}
+
+// roomOf is the room of the store, nil when it never said.
+func roomOf(v core.View) *int64 {
+	if v.Room == math.MaxInt64 {
+		return nil
+	}
+	return &v.Room
 }
 
 // peers joins what is configured, what is connected, and what the core thinks

@@ -40,6 +40,7 @@ func (n *Node) buildBroker() error {
 		// What a device may have in flight is what MQTT may repeat to it after
 		// this node was killed; 32 keep any local network busy.
 		Window: 32, MaxPacket: int(m.MaxPacket), MaxClients: m.MaxClients, ServerKeepAlive: uint16(m.ServerKeepAlive / config.Duration(time.Second)),
+		SysInterval: time.Duration(m.SysInterval), Version: n.opt.Version, Sys: n.sysValues,
 		ListenInstruction: "mqtt.listen in " + config.FileName, Log: n.log, Registerer: n.registry,
 	}
 	if o := n.opt.Standalone; o != nil {

@@ -31,6 +31,7 @@ type loop struct {
 	fetches *mailbox[core.Fetch]
 	keep    func(core.Keep) // the broker's copy of retained messages
 	changed func(*core.Snapshot)
+	sights  func([]core.Sight)
 
 	tokens map[uint64]func(core.Reply) // loop goroutine only
 	token  uint64
@@ -136,6 +137,9 @@ func (l *loop) perform(e *core.Effects) {
 	}
 	for _, ld := range e.Loads {
 		l.loads.put(ld)
+	}
+	if len(e.Sights) > 0 {
+		l.sights(e.Sights)
 	}
 	for _, c := range e.Close {
 		l.closeBy(c.Link, c.Reason)

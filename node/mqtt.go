@@ -141,7 +141,11 @@ func (m *mqtt) Publish(msg *broker.Message, done func(broker.Verdict)) {
 }
 
 func verdict(r core.Reply) broker.Verdict {
-	return broker.Verdict{Reason: r.Reason, Elsewhere: r.Elsewhere, Message: r.Message, Shared: true, Members: members(r.Members)}
+	v := broker.Verdict{Reason: r.Reason, Elsewhere: r.Elsewhere, Message: r.Message, Shared: true, Members: members(r.Members)}
+	if len(r.To) > 0 {
+		v.Trace = trace{r.To, r.Class}
+	}
+	return v
 }
 
 // SubmitTo implements broker.Node: a retained message for one session.
@@ -344,6 +348,7 @@ func (m *mqtt) deliverTo(d core.Delivery, block []byte) {
 		m.lost(d, err)
 		return
 	}
+	msg.ID = d.Header.Message
 	if topic := receiptTopic(msg); topic != "" {
 		m.mu.Lock()
 		if len(m.receipts) < maxReceipts {
@@ -377,6 +382,7 @@ func (m *mqtt) live(block []byte, life int64, chosen []broker.Member, only bool,
 		m.log.Error("a message cannot be delivered", "error", err)
 		return
 	}
+	msg.ID = p.message
 	m.broker.DeliverLive(msg, chosen, only)
 	if p.topic = receiptTopic(msg); p.topic != "" && !p.to.IsZero() {
 		m.sendReceipt(p)

@@ -62,6 +62,7 @@ type Node struct {
 	agent     *agent
 	admission *admission
 	admin     *admin.Server
+	taps      *taps
 	ready     chan struct{}
 }
 
@@ -208,6 +209,8 @@ func (n *Node) build() error {
 	st.links = n.manager
 	n.loop.send, n.loop.closeBy = n.links.send, n.links.close
 	n.loop.keep = n.mqtt.keep
+	n.taps = newTaps(n.loop, n.broker)
+	n.loop.sights = n.taps.sights
 	n.loop.changed = func(s *core.Snapshot) {
 		n.mqtt.snapshot.Store(s)
 		n.agent.spread(s)

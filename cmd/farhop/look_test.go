@@ -42,7 +42,8 @@ func (f fakeNode) Status(context.Context) (admin.Status, error) {
 	if f.empty {
 		return s, nil
 	}
-	s.Store = admin.Store{Engine: "bolt", Messages: 1, Bytes: 3 << 20, PeakBytes: 100 << 20, FileBytes: 1 << 20, MaxBytes: 1 << 30}
+	room := int64(12 << 30)
+	s.Store = admin.Store{Engine: "bolt", Messages: 1, Bytes: 3 << 20, PeakBytes: 100 << 20, FileBytes: 1 << 20, MaxBytes: 1 << 30, RoomBytes: &room}
 	earth, at := addr.MustNode("earth-1"), func(d time.Duration) time.Time { return noon().Add(d) }
 	s.MQTT = admin.MQTT{Listen: "127.0.0.1:1883", Listeners: []string{"unix:///run/farhop/mqtt.sock"}, Clients: 2, Bridges: []admin.Bridge{
 		{Name: "cloud", Remote: "mqtts://broker.example:8883", State: "connected", Since: at(-time.Hour), RTTms: 31, Out: admin.BridgeTraffic{Forwarded: 70, Dropped: map[string]uint64{"loop": 2, "hops": 1}}, In: admin.BridgeTraffic{Forwarded: 5}, Warnings: []string{"the remote broker takes QoS 1 at most"}},

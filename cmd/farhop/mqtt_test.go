@@ -199,7 +199,7 @@ func TestSub(t *testing.T) {
 		{"text", "", "plant/1 a\tb\nplant/1 \\x1b[0m\\n\n"},
 		{"payload", "--payload", "a\tb\n\\x1b[0m\\n\n"},
 		{"QoS 0", "-q 0 --payload", "a\tb\n\\x1b[0m\\n\n"},
-		{"JSON", "--json", `{"topic":"plant/1","payload":"a\tb","qos":1}` + "\n" + `{"topic":"plant/1","payload":"\u001b[0m\n","qos":1}` + "\n"},
+		{"JSON", "--json", `{"topic":"plant/1","payload":"a\tb","qos":1,"expiry_s":86400}` + "\n" + `{"topic":"plant/1","payload":"\u001b[0m\n","qos":1,"expiry_s":86400}` + "\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			done := b.subscriber(t, append(strings.Fields("-t plant/# -n 2"), strings.Fields(c.args)...)...)

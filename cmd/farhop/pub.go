@@ -1,18 +1,15 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"sync"
 	"time"
 
-	"github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho"
 	"github.com/spf13/cobra"
 
-	"github.com/farhop/farhop/broker"
 	"github.com/farhop/farhop/routing/interest"
 )
 
@@ -40,7 +37,13 @@ type pubFlags struct {
 	wait            time.Duration
 	json            *bool
 	payloadFromFlag bool
-	taken           int // messages that somebody wants
+	rate            float64 // messages/s, 0: one after the other
+	latency         bool
+	spans           latencies // from publish to acknowledgement
+	props           pubProperties
+
+	mu    sync.Mutex
+	taken int // messages that somebody wants; guarded by mu
 }
 
 func (a *app) pubCmd() *cobra.Command {
@@ -54,12 +57,18 @@ message that the node has taken is answered with its id, which is printed, one a
 line; farhop why finds it by that id.
 
 The payload is a text (-m), a file (-f, - for standard input), or one message for
-each line of standard input (-l). --count sends it again and again.
+each line of standard input (-l). --count sends it again and again, each when the
+one before is acknowledged; with --rate as many a second, whatever is not yet
+acknowledged, up to 1024.
 
 With --receipt the node that hands the message to its recipients is asked to say
 so: each receipt is printed with the node, the reason (ok, or why it ended) and
 the time since it was published, until --wait is over or --receipts have come.
-A message has one receipt for each consuming node. Exit code 5: there was none.`,
+A message has one receipt for each consuming node. Exit code 5: there was none.
+
+With --latency the times from publish to acknowledgement are summed up at the end,
+instead of ids; and the time of publishing travels along, as user property
+farhop-sent, for farhop sub --latency.`,
 		Example: "  farhop pub -t plant/1/temp -m 21.5\n  farhop pub -t plant/1/log -l < log.txt\n  farhop pub -t cmd/7 -m open --receipt --wait 10m",
 		Args:    args(0, 0, ""),
 	}
@@ -71,6 +80,10 @@ A message has one receipt for each consuming node. Exit code 5: there was none.`
 	f.Uint8VarP(&p.qos, "qos", "q", 1, "0, 1 or 2")
 	f.BoolVar(&p.retain, "retain", false, "keep it for later subscribers")
 	f.IntVar(&p.count, "count", 1, "how often to publish the payload")
+	f.IntVar(&p.count, "repeat", 1, "the same as --count")
+	f.Float64Var(&p.rate, "rate", 0, "messages a second (default: one after the other)")
+	f.BoolVar(&p.latency, "latency", false, "sum up how long acknowledgements take")
+	p.props.add(c)
 	f.DurationVar(&p.interval, "interval", 0, "pause between two messages")
 	f.DurationVar(&p.ttl, "ttl", 0, "lifetime, after which it expires undelivered (default: delivery.ttl of the node)")
 	f.StringVar(&p.client, "client", "", "MQTT client id (default: a random one)")
@@ -112,6 +125,8 @@ func (p *pubFlags) check(c *cobra.Command) error {
 		return usage(c, "--qos: %d is not 0, 1 or 2", p.qos)
 	case p.count < 1:
 		return usage(c, "--count: %d is not positive", p.count)
+	case p.rate < 0 || p.rate > maxRate || p.rate > 0 && p.interval > 0:
+		return usage(c, "--rate: want up to %d a second, and no --interval with it", maxRate)
 	case p.lines && p.count > 1:
 		return usage(c, "--count cannot be used with --lines")
 	case p.receipt && p.qos == 0:
@@ -121,7 +136,7 @@ func (p *pubFlags) check(c *cobra.Command) error {
 	case p.interval < 0 || p.wait < 0 || p.ttl < 0 || p.broker.timeout <= 0:
 		return usage(c, "--interval, --wait, --ttl and --timeout cannot be negative")
 	}
-	return nil
+	return p.props.check(c)
 }
 
 func (a *app) pub(c *cobra.Command, p *pubFlags) error {
@@ -146,10 +161,9 @@ func (a *app) pub(c *cobra.Command, p *pubFlags) error {
 			return causeOf(ctx, err)
 		}
 	}
-	if p.lines {
-		err = a.pubLines(ctx, cl, p, r.topic)
-	} else {
-		err = a.pubMany(ctx, cl, p, r.topic, payload)
+	err = a.pubAll(ctx, cl, p, r.topic, payload)
+	if p.latency {
+		err = errors.Join(err, p.spans.print(a, *p.json, "acknowledgements"))
 	}
 	if err != nil {
 		return causeOf(ctx, err)
@@ -176,124 +190,4 @@ func (a *app) payload(p *pubFlags) ([]byte, error) {
 		return []byte(p.message), nil
 	}
 	return a.readFile(p.file, maxPayload)
-}
-
-func (a *app) pubMany(ctx context.Context, cl *paho.Client, p *pubFlags, receipts string, payload []byte) error {
-	for i := range p.count {
-		if i > 0 {
-			if err := pause(ctx, p.interval); err != nil {
-				return err
-			}
-		}
-		if err := a.pubOne(ctx, cl, p, receipts, payload); err != nil {
-			return fmt.Errorf("message %d of %d: %w", i+1, p.count, err)
-		}
-	}
-	return nil
-}
-
-func (a *app) pubLines(ctx context.Context, cl *paho.Client, p *pubFlags, receipts string) error {
-	in := bufio.NewScanner(a.in)
-	in.Buffer(nil, maxLine)
-	n := 0
-	for ; in.Scan(); n++ {
-		if err := pause(ctx, p.interval); err != nil {
-			return err
-		}
-		if err := a.pubOne(ctx, cl, p, receipts, in.Bytes()); err != nil {
-			return fmt.Errorf("line %d: %w", n+1, err)
-		}
-	}
-	if err := in.Err(); err != nil {
-		return fmt.Errorf("line %d: %w", n+1, err)
-	}
-	return nil
-}
-
-// pubOne publishes one message and prints its id.
-func (a *app) pubOne(ctx context.Context, cl *paho.Client, p *pubFlags, receipts string, payload []byte) error {
-	props := &paho.PublishProperties{}
-	if p.qos > 0 {
-		// The broker answers with the id only where it is asked for.
-		props.User.Add(broker.IDProperty, "")
-	}
-	if p.receipt {
-		props.User.Add(receiptProperty, receipts)
-	}
-	if p.ttl > 0 {
-		seconds := uint32(min(max(p.ttl/time.Second, 1), 1<<32-1))
-		props.MessageExpiry = &seconds
-	}
-	began := time.Now()
-	resp, err := cl.Publish(ctx, &paho.Publish{Topic: p.topic, QoS: p.qos, Retain: p.retain, Payload: payload, Properties: props})
-	if err != nil {
-		return publishError(resp, err)
-	}
-	if resp == nil || p.qos == 0 {
-		return nil // QoS 0 has no answer
-	}
-	if resp.ReasonCode >= 0x80 {
-		return publishError(resp, errors.New("refused"))
-	}
-	if p.book != nil && resp.Properties != nil {
-		p.book.sent(resp.Properties.User.Get(broker.IDProperty), began)
-	}
-	return a.published(p, resp)
-}
-
-// published prints what the broker said of a message it took.
-func (a *app) published(p *pubFlags, resp *paho.PublishResponse) error {
-	id := ""
-	if resp.Properties != nil {
-		id = clean(resp.Properties.User.Get(broker.IDProperty), 0)
-	}
-	unwanted := resp.ReasonCode == packets.PubackNoMatchingSubscribers
-	if !unwanted {
-		p.taken++
-	}
-	switch {
-	case *p.json:
-		return printLine(a.out, struct {
-			Message      string `json:"message"`
-			Topic        string `json:"topic"`
-			NoSubscriber bool   `json:"no_subscriber,omitempty"`
-		}{id, p.topic, unwanted})
-	case unwanted:
-		a.note("nobody subscribes to %s, and no route stores it: it was dropped", clean(p.topic, 0))
-	case id == "":
-		a.note("published; the broker gives no message id")
-	default:
-		_, err := fmt.Fprintln(a.out, id)
-		return err
-	}
-	return nil
-}
-
-func publishError(resp *paho.PublishResponse, err error) error {
-	if resp == nil {
-		return fmt.Errorf("publish: %w", err)
-	}
-	text := (&packets.Puback{ReasonCode: resp.ReasonCode}).Reason()
-	if resp.Properties != nil {
-		text = join(": ", strings.TrimSuffix(text, "."), resp.Properties.ReasonString)
-	}
-	hint := "see farhop routes, and what the broker allows"
-	if resp.ReasonCode == packets.PubackQuotaExceeded {
-		hint = "farhop status shows how full the store is"
-	}
-	return failed(hint, "the broker refuses the message (0x%02x): %s", resp.ReasonCode, text)
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return ctx.Err()
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }

@@ -79,7 +79,7 @@ func (a *app) commands() []*cobra.Command {
 	return []*cobra.Command{
 		a.initCmd(), a.inviteCmd(), a.joinCmd(), a.runCmd(), a.configCmd(), a.passwdCmd(),
 		a.statusCmd(), a.peersCmd(), a.linksCmd(), a.nodesCmd(), a.routesCmd(), a.queueCmd(), a.whyCmd(),
-		a.pubCmd(), a.subCmd(), a.bundleCmd(),
+		a.sessionsCmd(), a.pubCmd(), a.subCmd(), a.retainedCmd(), a.tapCmd(), a.bundleCmd(),
 		a.storeCmd(),
 		a.fleetCmd(),
 		a.demoCmd(), a.simCmd(), a.benchCmd(),

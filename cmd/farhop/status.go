@@ -58,8 +58,8 @@ func (a *app) printStatus(s admin.Status) error {
 	}
 	line("node", "%s, region %s, mesh %s", s.Node, s.Region, s.Mesh)
 	line("version", "%s, up %s, %s", s.Version, spanText(time.Duration(s.UptimeS)*time.Second), clock)
-	line("store", "%s, %s of %s (peak %s, file %s, %s)", count(s.Store.Messages, "message", "messages"),
-		sizeText(s.Store.Bytes), sizeText(s.Store.MaxBytes), sizeText(s.Store.PeakBytes), sizeText(s.Store.FileBytes), s.Store.Engine)
+	line("store", "%s, %s of %s (peak %s, file %s, %s)%s", count(s.Store.Messages, "message", "messages"),
+		sizeText(s.Store.Bytes), sizeText(s.Store.MaxBytes), sizeText(s.Store.PeakBytes), sizeText(s.Store.FileBytes), s.Store.Engine, roomText(s.Store.RoomBytes))
 	if at := strings.TrimSpace(s.MQTT.Listen + " " + strings.Join(s.MQTT.Listeners, " ")); at == "" {
 		line("mqtt", "no broker")
 	} else {
@@ -93,6 +93,17 @@ func (a *app) printBridges(s admin.Status) error {
 		t.row(b.Name, b.Remote, b.State, sinceText(s.Now, b.Since), rttText(b.RTTms), fmt.Sprint(b.Out.Forwarded), fmt.Sprint(b.In.Forwarded), fmt.Sprint(dropped), note)
 	}
 	return t.print(a.out)
+}
+
+// roomText tells how much more the disk takes.
+func roomText(room *int64) string {
+	switch {
+	case room == nil:
+		return ""
+	case *room == 0:
+		return "; the disk is full: new messages are refused"
+	}
+	return "; the disk takes " + sizeText(*room) + " more"
 }
 
 // countersText names the counters that are not zero.

@@ -37,6 +37,7 @@ type subFlags struct {
 	wait        time.Duration
 	json        *bool
 	payloadOnly bool
+	latency     bool
 }
 
 func (a *app) subCmd() *cobra.Command {
@@ -53,8 +54,12 @@ With --client the subscription outlives the command: the node keeps what is
 published in the meantime, for 7 days, and the next farhop sub with the same name
 gets it. A message counts as received once it is printed.
 
+With --latency nothing is printed but, at the end, how long messages of farhop pub
+--latency took, from the clock there to the clock here. Messages without a time
+are not counted in.
+
 Payloads that are not text are printed with escapes; --json has them in base64,
-as payload_base64. Exit code 5: --wait ran out before -n messages had come.`,
+as payload_base64, and the properties of MQTT 5. Exit code 5: --wait ran out before -n messages had come.`,
 		Example: "  farhop sub -t 'plant/#'\n  farhop sub -t 'cmd/7/#' --client plc-7 --count 10 --json",
 		Args:    args(0, 0, ""),
 	}
@@ -64,6 +69,7 @@ as payload_base64. Exit code 5: --wait ran out before -n messages had come.`,
 	f.IntVarP(&s.count, "count", "n", 0, "end after this many messages (default: go on)")
 	f.StringVar(&s.client, "client", "", "name of a session that is kept (default: none is)")
 	f.DurationVar(&s.wait, "wait", 0, "end after this time (default: go on)")
+	f.BoolVar(&s.latency, "latency", false, "sum up how long messages took")
 	f.BoolVar(&s.payloadOnly, "payload", false, "print payloads without their topics")
 	s.json = f.Bool("json", false, "print JSON, one value a line")
 	s.broker.add(c)
@@ -71,7 +77,12 @@ as payload_base64. Exit code 5: --wait ran out before -n messages had come.`,
 		if err := s.check(c); err != nil {
 			return err
 		}
-		return a.sub(c, &s)
+		p := &printer{out: a.out, flags: &s, SessionManager: state.NewInMemory()}
+		err := a.sub(c, &s, p)
+		if s.latency {
+			err = errors.Join(err, p.spans.print(a, *s.json, "messages"))
+		}
+		return err
 	}
 	return c
 }
@@ -100,14 +111,13 @@ func (s *subFlags) check(c *cobra.Command) error {
 
 // sub connects again and again until it has enough, time is over or somebody
 // stops it.
-func (a *app) sub(c *cobra.Command, s *subFlags) error {
+func (a *app) sub(c *cobra.Command, s *subFlags, p *printer) error {
 	ctx := c.Context()
 	if s.wait > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, s.wait)
 		defer cancel()
 	}
-	p := &printer{out: a.out, flags: s, SessionManager: state.NewInMemory()}
 	wait := time.Second
 	for connected := false; ; wait = min(2*wait, maxRetry) {
 		up, err := a.subOnce(ctx, c, s, p)
@@ -174,6 +184,7 @@ type printer struct {
 	end     context.CancelCauseFunc
 	printed int
 	full    bool // the last message was not printed
+	spans   latencies
 	err     error
 }
 
@@ -209,10 +220,45 @@ type received struct {
 	QoS     byte              `json:"qos"`
 	Retain  bool              `json:"retain,omitempty"`
 	Dup     bool              `json:"dup,omitempty"`
-	User    map[string]string `json:"user_properties,omitempty"`
+	User    map[string]string `json:"user_properties,omitempty"` // of a key that repeats the last value
+
+	ContentType string  `json:"content_type,omitempty"`
+	Format      string  `json:"format,omitempty"` // text or bytes, where the publisher says
+	Response    string  `json:"response_topic,omitempty"`
+	Correlation []byte  `json:"correlation,omitempty"` // base64
+	ExpiryS     *uint32 `json:"expiry_s,omitempty"`    // seconds left
+}
+
+// properties takes over those of MQTT 5.
+func (r *received) properties(p *paho.PublishProperties) {
+	if p == nil {
+		return
+	}
+	for i, u := range p.User {
+		if i == 0 {
+			r.User = map[string]string{}
+		}
+		r.User[u.Key] = u.Value
+	}
+	r.ContentType, r.Response, r.Correlation, r.ExpiryS = p.ContentType, p.ResponseTopic, p.CorrelationData, p.MessageExpiry
+	switch {
+	case p.PayloadFormat == nil:
+	case *p.PayloadFormat == 1:
+		r.Format = "text"
+	default:
+		r.Format = "bytes"
+	}
 }
 
 func (p *printer) write(m *paho.Publish) error {
+	if p.flags.latency {
+		if m.Properties != nil {
+			if at, ok := sentAt(m.Properties.User.Get(sentProperty)); ok {
+				p.spans.add(time.Since(at))
+			}
+		}
+		return nil
+	}
 	text := string(m.Payload)
 	if *p.flags.json {
 		r := received{Topic: m.Topic, QoS: m.QoS, Retain: m.Retain, Dup: m.Duplicate()}
@@ -221,12 +267,7 @@ func (p *printer) write(m *paho.Publish) error {
 		} else {
 			r.Base64 = m.Payload
 		}
-		if m.Properties != nil && len(m.Properties.User) > 0 {
-			r.User = map[string]string{}
-			for _, u := range m.Properties.User {
-				r.User[u.Key] = u.Value
-			}
-		}
+		r.properties(m.Properties)
 		return printLine(p.out, r)
 	}
 	if p.flags.payloadOnly {

@@ -62,3 +62,15 @@ func FuzzClean(f *testing.F) {
 		}
 	})
 }
+
+func TestRoomText(t *testing.T) {
+	none, some := int64(0), int64(3<<20)
+	for _, c := range []struct {
+		room *int64
+		want string
+	}{{nil, ""}, {&none, "; the disk is full: new messages are refused"}, {&some, "; the disk takes 3.0 MiB more"}} {
+		if got := roomText(c.room); got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
+}

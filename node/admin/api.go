@@ -34,6 +34,19 @@ type Backend interface {
 	Purge(ctx context.Context, r PurgeRequest) (Purged, error)
 	// Replay submits messages again that were exported before.
 	Replay(ctx context.Context, r ReplayRequest) (Replayed, error)
+	// Sessions lists MQTT sessions by client id.
+	Sessions(ctx context.Context, r SessionsRequest) (Sessions, error)
+	// KickSession ends the connection of a client.
+	KickSession(ctx context.Context, r SessionRequest) (Kicked, error)
+	// EndSession ends a session and what waits for it, or tells what would end.
+	EndSession(ctx context.Context, r SessionRequest) (EndedSession, error)
+	// Retained lists retained messages by topic.
+	Retained(ctx context.Context, r RetainedRequest) (Retained, error)
+	// RemoveRetained deletes retained messages, everywhere.
+	RemoveRetained(ctx context.Context, r RetainedRequest) (RemovedRetained, error)
+	// Tap calls f with what happens to messages, one call at a time, until ctx
+	// ends, f fails, or enough was told. The first call says that it began.
+	Tap(ctx context.Context, r TapRequest, f func(TapEvent) error) error
 	// Invite makes a ticket. Only a node that holds the authority can.
 	Invite(ctx context.Context, r InviteRequest) (Invite, error)
 	// FleetPush signs resources as the next revision and sends it.
@@ -96,6 +109,7 @@ type Store struct {
 	FileBytes   int64  `json:"file_bytes"` // taken on disk, free pages included
 	MaxBytes    int64  `json:"max_bytes"`
 	MaxMessages int    `json:"max_messages"`
+	RoomBytes   *int64 `json:"room_bytes,omitempty"` // of new messages that the disk still takes; nil: it does not say
 }
 
 // MQTT is the broker side.

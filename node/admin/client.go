@@ -145,6 +145,36 @@ func (c *Client) Replay(ctx context.Context, r ReplayRequest) (out Replayed, err
 	return out, err
 }
 
+// Sessions asks for MQTT sessions.
+func (c *Client) Sessions(ctx context.Context, r SessionsRequest) (out Sessions, err error) {
+	err = c.call(ctx, "POST", "/api/v1/sessions", r, &out)
+	return out, err
+}
+
+// KickSession ends the connection of a client.
+func (c *Client) KickSession(ctx context.Context, r SessionRequest) (out Kicked, err error) {
+	err = c.call(ctx, "POST", "/api/v1/sessions/kick", r, &out)
+	return out, err
+}
+
+// EndSession ends a session.
+func (c *Client) EndSession(ctx context.Context, r SessionRequest) (out EndedSession, err error) {
+	err = c.call(ctx, "POST", "/api/v1/sessions/end", r, &out)
+	return out, err
+}
+
+// Retained asks for retained messages.
+func (c *Client) Retained(ctx context.Context, r RetainedRequest) (out Retained, err error) {
+	err = c.call(ctx, "POST", "/api/v1/retained", r, &out)
+	return out, err
+}
+
+// RemoveRetained deletes retained messages.
+func (c *Client) RemoveRetained(ctx context.Context, r RetainedRequest) (out RemovedRetained, err error) {
+	err = c.call(ctx, "POST", "/api/v1/retained/remove", r, &out)
+	return out, err
+}
+
 // Invite asks for a ticket.
 func (c *Client) Invite(ctx context.Context, r InviteRequest) (out Invite, err error) {
 	err = c.call(ctx, "POST", "/api/v1/invite", r, &out)
@@ -169,19 +199,56 @@ func (c *Client) Config(ctx context.Context) (out config.Config, err error) {
 	return out, err
 }
 
+// Tap calls f with what happens to messages until ctx ends, f fails or the
+// daemon ends it, which is no error.
+func (c *Client) Tap(ctx context.Context, r TapRequest, f func(TapEvent) error) error {
+	resp, err := c.ask(ctx, "POST", "/api/v1/tap", r)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return c.read(resp, nil)
+	}
+	for d := json.NewDecoder(resp.Body); ; {
+		var e TapEvent
+		switch err := d.Decode(&e); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil && ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			return fmt.Errorf("read the answer of %s: %w", c.addr, err)
+		}
+		if err := f(e); err != nil {
+			return err
+		}
+	}
+}
+
 // call makes one request. Errors: *NotRunning, *Error with the server's words.
 func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
+	resp, err := c.ask(ctx, method, path, in)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	return c.read(resp, out)
+}
+
+// ask sends a request. The caller closes the body of the answer.
+func (c *Client) ask(ctx context.Context, method, path string, in any) (*http.Response, error) {
 	var body io.Reader
 	if in != nil {
 		data, err := json.Marshal(in)
 		if err != nil {
-			return fmt.Errorf("encode request: %w", err)
+			return nil, fmt.Errorf("encode request: %w", err)
 		}
 		body = bytes.NewReader(data)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, "http://"+c.addr+path, body)
 	if err != nil {
-		return fmt.Errorf("make request: %w", err)
+		return nil, fmt.Errorf("make request: %w", err)
 	}
 	req.Header.Set("Authorization", "Bearer "+c.token)
 	if in != nil {
@@ -189,13 +256,12 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 	}
 	resp, err := c.http.Do(req)
 	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Op == "dial" && ctx.Err() == nil {
-		return c.notRunning()
+		return nil, c.notRunning()
 	}
 	if err != nil {
-		return fmt.Errorf("ask the daemon at %s: %w", c.addr, err)
+		return nil, fmt.Errorf("ask the daemon at %s: %w", c.addr, err)
 	}
-	defer resp.Body.Close()
-	return c.read(resp, out)
+	return resp, nil
 }
 
 func (c *Client) read(resp *http.Response, out any) error {

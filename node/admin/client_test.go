@@ -96,6 +96,14 @@ func TestClientReadsWhatTheServerWrites(t *testing.T) {
 	if f.peeked != peek || f.purged != purge || !reflect.DeepEqual(f.again, replay) {
 		t.Errorf("the backend got %+v, %+v, %+v", f.peeked, f.purged, f.again)
 	}
+	sessions := SessionsRequest{Client: "plc-*", After: "a", Limit: 5, Subscriptions: true}
+	same("sessions")(c.Sessions(ctx, sessions))(f.Sessions(ctx, sessions))
+	one := SessionRequest{Client: "plc-7", DryRun: true}
+	same("kick")(c.KickSession(ctx, one))(f.KickSession(ctx, one))
+	same("end")(c.EndSession(ctx, one))(f.EndSession(ctx, one))
+	kept := RetainedRequest{Filter: "#", After: "a", Limit: 5, Values: true, Marks: true}
+	same("retained")(c.Retained(ctx, kept))(f.Retained(ctx, kept))
+	same("remove")(c.RemoveRetained(ctx, kept))(f.RemoveRetained(ctx, kept))
 	same("invite")(c.Invite(ctx, invite))(f.Invite(ctx, invite))
 	same("push")(c.FleetPush(ctx, push))(f.FleetPush(ctx, push))
 	same("fleet")(c.FleetStatus(ctx))(f.FleetStatus(ctx))

@@ -87,7 +87,7 @@ func FuzzHeaders(f *testing.F) {
 func TestEmptyAnswersHaveLists(t *testing.T) {
 	s, _ := newServer(t)
 	s.cfg.Backend = nothing{&fake{}}
-	for path, body := range map[string]string{"status": "", "nodes": "", "routes": "", "fleet": "", "why/luna-1.9f3a2.t57": "", "queues": "", "queues/peek": "{}"} {
+	for path, body := range map[string]string{"status": "", "nodes": "", "routes": "", "fleet": "", "why/luna-1.9f3a2.t57": "", "queues": "", "queues/peek": "{}", "sessions": "{}", "retained": "{}"} {
 		method := "GET"
 		if body != "" {
 			method = "POST"
@@ -109,3 +109,11 @@ func (nothing) FleetStatus(context.Context) (FleetStatus, error) { return FleetS
 func (nothing) Queues(context.Context) (Queues, error)           { return Queues{}, nil }
 func (nothing) Peek(context.Context, PeekRequest) (Peek, error)  { return Peek{}, nil }
 func (nothing) Why(context.Context, bundle.ID) (Why, error)      { return Why{}, nil }
+
+func (nothing) Sessions(context.Context, SessionsRequest) (Sessions, error) {
+	return Sessions{}, nil
+}
+
+func (nothing) Retained(context.Context, RetainedRequest) (Retained, error) {
+	return Retained{}, nil
+}

@@ -2,7 +2,7 @@
 // admin.listen, the client by which the commands speak to it, and the status
 // page.
 //
-// It owns the requests and answers (all in api.go, queue.go and fleet.go), the one route
+// It owns the requests and answers (all in api.go, queue.go, devices.go, tap.go and fleet.go), the one route
 // table, and who may ask: a bearer token from the file admin.token in the data
 // directory, and a check of Host and Origin so that no web page can. It decides
 // nothing about the mesh and keeps nothing but the token: every answer comes

@@ -76,6 +76,8 @@ func answered() map[string]any {
 		"GET /api/v1/why/{id}": &Why{}, "GET /api/v1/queues": &Queues{}, "GET /api/v1/config": &config.Delivery{},
 		"POST /api/v1/queues/peek": &Peek{}, "POST /api/v1/queues/retry": &Retried{}, "POST /api/v1/queues/purge": &Purged{},
 		"POST /api/v1/queues/replay": &Replayed{}, "POST /api/v1/invite": &Invite{},
+		"POST /api/v1/sessions": &Sessions{}, "POST /api/v1/sessions/kick": &Kicked{}, "POST /api/v1/sessions/end": &EndedSession{},
+		"POST /api/v1/retained": &Retained{}, "POST /api/v1/retained/remove": &RemovedRetained{}, "POST /api/v1/tap": &TapEvent{},
 		"GET /api/v1/fleet": &FleetStatus{}, "POST /api/v1/fleet": &FleetPushed{},
 	}
 }
@@ -153,7 +155,7 @@ func TestDocsNameEveryKey(t *testing.T) {
 			named[w] = true
 		}
 	}
-	types := []any{PeekRequest{}, PurgeRequest{}, ReplayRequest{}, InviteRequest{}, FleetPushRequest{}, Error{}}
+	types := []any{SessionsRequest{}, SessionRequest{}, RetainedRequest{}, TapRequest{}, PeekRequest{}, PurgeRequest{}, ReplayRequest{}, InviteRequest{}, FleetPushRequest{}, Error{}}
 	for _, v := range answered() {
 		types = append(types, v)
 	}

@@ -30,6 +30,18 @@ func peek(b Backend, ctx context.Context, r PeekRequest) (Peek, error) {
 	return p, err
 }
 
+func sessions(b Backend, ctx context.Context, r SessionsRequest) (Sessions, error) {
+	s, err := b.Sessions(ctx, r)
+	s.Sessions = listed(s.Sessions)
+	return s, err
+}
+
+func retained(b Backend, ctx context.Context, r RetainedRequest) (Retained, error) {
+	s, err := b.Retained(ctx, r)
+	s.Messages = listed(s.Messages)
+	return s, err
+}
+
 func nodes(b Backend, ctx context.Context) ([]Node, error) {
 	all, err := b.Nodes(ctx)
 	for i := range all {

@@ -68,6 +68,7 @@ type Server struct {
 	token string
 	prom  http.Handler
 	ln    net.Listener
+	ends  chan struct{} // closed when Run ends: taps do not outlive it
 }
 
 // New makes a server, and the token file if there is none. It binds nothing.
@@ -80,7 +81,7 @@ func New(c Config) (*Server, error) {
 		return nil, fmt.Errorf("admin token: %w", err)
 	}
 	prom := promhttp.HandlerFor(c.Gatherer, promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelWarn)})
-	return &Server{cfg: c, log: c.Log, token: token, prom: prom}, nil
+	return &Server{cfg: c, log: c.Log, token: token, prom: prom, ends: make(chan struct{})}, nil
 }
 
 // Listen binds the address, so that a taken port is known before a node starts
@@ -131,6 +132,7 @@ func (s *Server) Run(ctx context.Context) error {
 	case err := <-ended:
 		return fmt.Errorf("admin server: %w", err)
 	case <-ctx.Done():
+		close(s.ends)
 	}
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()

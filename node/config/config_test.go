@@ -26,6 +26,7 @@ mqtt:
   max_packet: 256KiB
   max_clients: 500
   server_keepalive: 10m
+  sys_interval: 30s
   listeners:
   - url: tls://0.0.0.0:8883
     cert: server.pem

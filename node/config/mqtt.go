@@ -25,6 +25,7 @@ type MQTT struct {
 	// ServerKeepAlive is the longest keep-alive an MQTT 5 client gets, in
 	// whole seconds; 0 as it asks.
 	ServerKeepAlive Duration   `json:"server_keepalive,omitzero"`
+	SysInterval     Duration   `json:"sys_interval,omitzero"` // between tellings of $SYS; 0: 10 s
 	Listeners       []Listener `json:"listeners,omitempty"`
 	Auth            Auth       `json:"auth,omitzero"`
 	Bridges         []Bridge   `json:"bridges,omitempty"`
@@ -251,4 +252,6 @@ const (
 	maxListeners = 64
 	maxBridges   = 64
 	maxKeepAlive = Duration(65535 * time.Second) // two bytes (MQTT 5, 3.2.2.3.14)
+	minSys       = Duration(time.Second)
+	maxSys       = Duration(24 * time.Hour)
 )

@@ -22,6 +22,9 @@ tell of listeners, auth and bridges.`)
 	if m.ServerKeepAlive != 0 {
 		w.line("server_keepalive: %s", m.ServerKeepAlive)
 	}
+	if m.SysInterval != 0 {
+		w.line("sys_interval: %s", m.SysInterval)
+	}
 	if len(m.Listeners) == 0 {
 		w.line("# listeners:")
 		w.line("# - {url: \"tls://0.0.0.0:8883\", cert: server.pem, key: server.key}")

@@ -17,7 +17,7 @@ func fullMQTT() MQTT {
 	prefix := func(s string) Prefix { return Prefix{netip.MustParsePrefix(s)} }
 	none, one := 0, 1
 	return MQTT{
-		Listen: "0.0.0.0:1883", Users: "users.txt", MaxPacket: 256 << 10, MaxClients: 500, ServerKeepAlive: Duration(10 * time.Minute),
+		Listen: "0.0.0.0:1883", Users: "users.txt", MaxPacket: 256 << 10, MaxClients: 500, ServerKeepAlive: Duration(10 * time.Minute), SysInterval: Duration(30 * time.Second),
 		Listeners: []Listener{
 			{
 				URL: "tls://0.0.0.0:8883", Cert: "server.pem", Key: "server.key", ClientCA: "devices.pem", RequireClientCert: true,

@@ -30,6 +30,9 @@ func (m MQTT) validate(f *faults, taken bindings, self addr.Node) {
 	if m.ServerKeepAlive%Duration(time.Second) != 0 {
 		f.add("mqtt.server_keepalive", "%s is no whole number of seconds; MQTT knows no others", m.ServerKeepAlive)
 	}
+	if m.SysInterval != 0 {
+		inRange(f, "mqtt.sys_interval", m.SysInterval, minSys, maxSys)
+	}
 	taken.add(f, "mqtt.listen", self, m.Listen)
 	if len(m.Listeners) > maxListeners {
 		f.add("mqtt.listeners", "%d listeners, more than %d; remove some", len(m.Listeners), maxListeners)

@@ -17,9 +17,10 @@ type openBatch struct {
 	blob    *store.Blob // of the first
 	packer  batch.Packer
 	replies []Reply
-	due     int64 // ms
-	bytes   int64 // of payload blocks
-	cost    int64 // in Core.room
+	due     int64           // ms
+	bytes   int64           // of payload blocks
+	cost    int64           // in Core.room
+	watched []*store.Header // of those that joined while somebody watched
 }
 
 // maxOpen is how many batches are open at a time, at most.
@@ -52,6 +53,9 @@ func (c *Core) join(h *store.Header, blob *store.Blob, queues []joining, reply *
 		b.packer.Add(h.Message.Seq.Count()-b.first.Message.Seq.Count()+1, data)
 		b.first.QoS = max(b.first.QoS, h.QoS)
 		b.bytes += int64(h.Size)
+		if c.watched {
+			b.watched = append(b.watched, h)
+		}
 		c.joinAccounts(h.Charge, int64(h.Size), 1)
 		cost := joinCost(h, int64(h.Size), q.Name)
 		b.cost += cost
@@ -126,6 +130,7 @@ func (c *Core) closeBatch(b *openBatch) {
 		blob = &store.Blob{B: bundle.AppendPayload(make([]byte, 0, len(data)+bundle.PayloadOverhead), data)}
 		h.Topic, h.Retain = "", false
 		h.Count, h.Size = uint16(n), uint32(len(blob.B))
+		c.sightBatch(&h, b)
 	}
 	c.put(&h, []store.Entry{c.outbound(&h, b.queue.Queue, b.queue.groups)}, blob)
 	for _, r := range b.replies {

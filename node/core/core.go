@@ -112,6 +112,7 @@ type Core struct {
 	gate       gate
 	cur, spare *Effects
 	halted     bool
+	watched    bool // Sights are told
 	stats      Stats
 }
 
@@ -361,7 +362,7 @@ func (c *Core) reroute() {
 }
 
 func (e *Effects) empty() bool {
-	return e.Write == nil && len(e.Loads)+len(e.Sends)+len(e.Deliver)+len(e.Live)+len(e.Replies)+len(e.Close)+len(e.Keeps)+len(e.Fetches) == 0 && !e.Changed
+	return e.Write == nil && len(e.Loads)+len(e.Sends)+len(e.Deliver)+len(e.Live)+len(e.Replies)+len(e.Close)+len(e.Keeps)+len(e.Fetches)+len(e.Sights) == 0 && !e.Changed
 }
 
 func (e *Effects) reset() {
@@ -370,8 +371,9 @@ func (e *Effects) reset() {
 	clear(e.Live)
 	clear(e.Keeps)
 	clear(e.Fetches)
+	clear(e.Sights)
 	*e = Effects{
 		Loads: e.Loads[:0], Sends: e.Sends[:0], Deliver: e.Deliver[:0], Live: e.Live[:0],
-		Replies: e.Replies[:0], Close: e.Close[:0], Keeps: e.Keeps[:0], Fetches: e.Fetches[:0],
+		Replies: e.Replies[:0], Close: e.Close[:0], Keeps: e.Keeps[:0], Fetches: e.Fetches[:0], Sights: e.Sights[:0],
 	}
 }

@@ -54,6 +54,11 @@ type Reply struct {
 	// Members of shared subscriptions here that get it from their broker, as
 	// the live subscribers do; of a Submission with a Client.
 	Members []Member
+
+	// To are the queues it went to, and Class is its class: told while somebody
+	// watches, of a Submission.
+	To    []store.Queue
+	Class bundle.Class
 }
 
 // Effects is what the driver has to do. It is valid until the next Take.
@@ -67,6 +72,7 @@ type Effects struct {
 	Close   []CloseLink
 	Keeps   []Keep  // in order, and after the Replies
 	Fetches []Fetch // answer with Fetched
+	Sights  []Sight // while somebody watches
 	Changed bool    // what a Snapshot shows of routing changed
 }
 

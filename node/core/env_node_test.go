@@ -136,6 +136,9 @@ func (n *enode) run(eff *core.Effects) {
 		}
 	}
 	n.runRetained(eff)
+	for _, s := range eff.Sights {
+		e.printf("%s sees %s", n.name, e.sightText(&s))
+	}
 	for _, c := range eff.Close {
 		e.printf("%s closes a link: %s", n.name, c.Reason)
 		if l := e.session(c.Link); l != nil {

@@ -97,6 +97,8 @@ var commands = map[string]func(*env){
 	"unreadable":  (*env).cmdUnreadable,  // NODE LABEL: the payload of its copies cannot be read
 	"why":         (*env).cmdWhy,         // NODE LABEL
 	"view":        (*env).cmdView,        // NODE
+	"watch":       (*env).cmdWatch,       // NODE [off]: what it sees of messages is told
+	"sessions":    (*env).cmdSessions,    // NODE [after=CLIENT] [limit=N] [name=TEXT]: as an operator lists them
 	"stats":       (*env).cmdStats,       // NODE
 	"retained":    (*env).cmdRetained,    // NODE: what its broker holds; with state what is on disk, too
 	"old-state":   (*env).cmdOldState,    // NODE TOPIC LABEL: a retained message as nodes without stamps kept it; then crash

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"github.com/farhop/farhop/routing/addr"
 	"github.com/farhop/farhop/storeforward"
 	"github.com/farhop/farhop/storeforward/bundle"
 	"github.com/farhop/farhop/storeforward/store"
@@ -49,6 +50,7 @@ func (c *Core) expireItem(i *storeforward.Item) { c.end(i, bundle.Expired) }
 // stays as its own obituary, so that the consumer does not wait for it.
 func (c *Core) end(i *storeforward.Item, reason bundle.Reason) {
 	c.stats.Ended[reason] += uint64(max(i.Header.Count, 1))
+	c.sight(SightEnded, i.Header, i.Entry.Queue, addr.Node{}, reason)
 	c.missed(i.Entry.Queue, i.Header)
 	switch {
 	case c.buries(i):

@@ -210,6 +210,9 @@ func (c *Core) acked(l *link, a Ack) {
 			c.m.Taken(i.Queue())
 			c.m.Release(i)
 			c.stats.HandedOn++
+			if i.Entry.State != store.Ended {
+				c.sight(SightHandedOn, i.Header, i.Entry.Queue, l.Node, bundle.OK)
+			}
 		}
 	}
 	if n > 0 {

@@ -190,8 +190,10 @@ func (c *Core) deliver(h *store.Header, r recipients, b *store.Blob) {
 	c.liveTo(h, &r, b)
 	if r.empty() {
 		c.stats.Ended[bundle.NoSubscriber]++
+		c.sightArrival(h, &r, b, bundle.NoSubscriber)
 	} else {
 		c.stats.Arrived++
+		c.sightArrival(h, &r, b, bundle.OK)
 	}
 }
 
@@ -233,6 +235,7 @@ func (c *Core) incomingVolatile(in *Incoming) {
 			c.share(h, d.filters, asked{}, false, &r)
 		}
 		c.liveTo(h, &r, in.Blob)
+		c.sightArrival(h, &r, in.Blob, bundle.OK)
 	default:
 		e := store.Entry{Queue: store.Queue{Kind: store.ToNode, Name: in.Node.String(), Class: in.Class}, Bundle: in.Bundle, Frozen: in.Frozen}
 		c.passOn(in.Node, &Volatile{Header: h, Entry: e, Blob: in.Blob, Life: in.Life})

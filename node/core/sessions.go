@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/farhop/farhop/routing/addr"
 	"github.com/farhop/farhop/routing/interest"
 	"github.com/farhop/farhop/storeforward"
 	"github.com/farhop/farhop/storeforward/bundle"
@@ -54,6 +55,7 @@ type session struct {
 	conn     uint64 // 0: offline
 	expiry   uint32
 	ends     int64 // ms, when offline; 0: never
+	since    int64 // ms: connected, or away, since then; of one that was away at the start, since the start
 	window   int
 	purgedTo uint64 // items up to this Seq belonged to an earlier session
 	resumed  bool   // goes on from an earlier connection, even with expiry 0
@@ -126,7 +128,7 @@ func (c *Core) OpenSession(now time.Time, o SessionOpen) SessionState {
 	}
 	s.resumed = state.Present && s.durable()
 	same := s.stored && s.expiry == o.Expiry && o.Expiry > 0
-	s.conn, s.expiry, s.ends = o.Conn, o.Expiry, 0
+	s.conn, s.expiry, s.ends, s.since = o.Conn, o.Expiry, 0, c.now
 	s.window = int(o.ReceiveMax)
 	s.flying, s.packets = nil, nil
 	c.away = slices.DeleteFunc(c.away, func(o *session) bool { return o == s })
@@ -167,7 +169,7 @@ func (c *Core) disconnected(client string, conn uint64, expiry uint32) {
 		return // an older connection of a session that was taken over
 	}
 	c.landFlights(s)
-	s.conn = 0
+	s.conn, s.since = 0, c.now
 	same := s.stored && s.expiry == expiry
 	if s.expiry = expiry; expiry == 0 {
 		c.endSession(s)
@@ -263,6 +265,7 @@ func (c *Core) purge(name store.Queue) {
 		next := i.Next()
 		if !c.handOn(i, sentOld) {
 			c.stats.Ended[bundle.SessionEnded]++
+			c.sight(SightEnded, i.Header, name, addr.Node{}, bundle.SessionEnded)
 			c.m.Release(i)
 		}
 		i = next
@@ -421,6 +424,7 @@ func (c *Core) Settle(now time.Time, all []Settlement) {
 		delete(s.packets, packetID(i.Entry))
 		c.m.Release(i)
 		c.stats.Delivered++
+		c.sight(SightAcknowledged, i.Header, i.Entry.Queue, addr.Node{}, bundle.OK)
 		s.settle(c.await())
 		c.m.Hot(s.outlet)
 	}

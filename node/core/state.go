@@ -343,7 +343,7 @@ func (c *Core) restoreSession(client string, value []byte) error {
 		return err
 	}
 	s := &session{
-		id: client, expiry: saved.Expiry, purgedTo: saved.PurgedTo, stored: true, inbound: map[uint16]bool{},
+		id: client, expiry: saved.Expiry, purgedTo: saved.PurgedTo, since: c.now, stored: true, inbound: map[uint16]bool{},
 		flying: map[uint64]*storeforward.Item{}, packets: map[uint16]bool{},
 	}
 	s.outlet = storeforward.NewOutlet(s)

@@ -170,6 +170,7 @@ func (c *Core) accept(h *store.Header, s *Submission, r recipients, reason bundl
 		c.m.Put(h, s.Blob)
 	}
 	reply := Reply{Token: s.Token, Reason: reason, Message: h.Message, Elsewhere: r.elsewhere}
+	c.sightReply(&reply, h, s, &r)
 	if reason == bundle.OK && !s.shown() {
 		c.liveTo(h, &r, s.Blob)
 	} else {
@@ -217,6 +218,7 @@ func (c *Core) volatile(h *store.Header, s *Submission) bundle.Reason {
 	}
 	c.stats.Submitted[reason]++
 	reply := Reply{Token: s.Token, Reason: reason}
+	c.sightReply(&reply, h, s, &r)
 	if !s.shown() {
 		c.liveTo(h, &r, s.Blob)
 	} else {
@@ -231,7 +233,9 @@ func (c *Core) passOn(to addr.Node, v *Volatile) {
 	if l := c.byNode[c.table.Path(to).Hop]; l != nil && l.usable() && l.bytes < l.Window {
 		c.send(l, v)
 		c.stats.Volatile++
+		c.sight(SightHandedOn, v.Header, v.Entry.Queue, l.Node, bundle.OK)
 		return
 	}
 	c.stats.Ended[bundle.NoRoute]++
+	c.sight(SightEnded, v.Header, v.Entry.Queue, addr.Node{}, bundle.NoRoute)
 }
