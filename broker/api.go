@@ -127,7 +127,7 @@ type Settlement struct {
 	Seq      uint64 // Acked, Received, Completed
 	PacketID uint16
 	What     What
-	Unsent   bool // Acked, Completed: the client never got it and never will
+	Lost     bundle.Reason // Acked, Completed: not OK when the client never got it and never will
 	// Done is set for Released only. The node calls it once, from any
 	// goroutine, when the release is durable; the PUBCOMP leaves then. A
 	// PUBCOMP before that could let the client reuse an id which a restarted
@@ -153,6 +153,34 @@ type Delivery struct {
 // IDProperty is the user property with which an MQTT 5 client asks for the
 // message's identity: a PUBLISH that carries it is acknowledged with it.
 const IDProperty = "farhop-id"
+
+// ReceiptProperty is the user property with which a publisher asks to hear
+// what became of a message: its value is the topic of the receipts, which the
+// publisher alone gets.
+const ReceiptProperty = "farhop-receipt"
+
+// NoResponderProperty is the user property with which a requester asks to be
+// answered early, at the response topic, when its request reaches nobody. Any
+// value will do.
+const NoResponderProperty = "farhop-no-responder"
+
+// Property returns the first value of a user property, and whether it is there.
+func (m *Message) Property(key string) (value string, ok bool) {
+	for _, p := range m.UserProperties {
+		if p.Key == key {
+			return p.Value, true
+		}
+	}
+	return "", false
+}
+
+// asks reports whether the publisher wants to hear of the message, which is
+// the node's to say.
+func (m *Message) asks() bool {
+	_, receipt := m.Property(ReceiptProperty)
+	_, early := m.Property(NoResponderProperty)
+	return receipt || early
+}
 
 // Verdict is the node's answer to a Publish.
 type Verdict struct {
@@ -214,10 +242,11 @@ type Node interface {
 	// for it: for another member of each. It must not block.
 	Regroup(m *Message, filters []string)
 	// Wanted reports whether anyone beyond this broker's live sessions wants
-	// the topic: another node, a persistent session, a route. It is called
+	// the topic: another node, a persistent session, a route, or one that waits
+	// for a response there. It is called
 	// concurrently for every PUBLISH and must be cheap. False keeps the message
-	// within the broker, unless it is retained, or QoS 2 of a persistent
-	// session, whose packet id must be durable. Members of shared subscriptions
+	// within the broker, unless it is retained, QoS 2 of a persistent session,
+	// whose packet id must be durable, or its publisher asks to hear of it. Members of shared subscriptions
 	// count like other subscribers.
 	Wanted(topic string) bool
 	// Kept tells of a QoS 1 or 2 publish that stayed within the broker: OK, or

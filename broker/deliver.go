@@ -1,6 +1,9 @@
 package broker
 
-import "github.com/farhop/farhop/broker/packet"
+import (
+	"github.com/farhop/farhop/broker/packet"
+	"github.com/farhop/farhop/storeforward/bundle"
+)
 
 // outbound is a persistent delivery the client has not finished.
 type outbound struct {
@@ -32,7 +35,7 @@ func (b *Broker) Deliver(d Delivery) {
 			if d.QoS == 2 {
 				what = Completed
 			}
-			b.node.Settle(Settlement{Client: c.client, Conn: c.num, Seq: d.Seq, PacketID: d.PacketID, What: what, Unsent: true})
+			b.node.Settle(Settlement{Client: c.client, Conn: c.num, Seq: d.Seq, PacketID: d.PacketID, What: what, Lost: bundle.NotAllowed})
 		}
 		return
 	}
@@ -72,6 +75,18 @@ func (b *Broker) Deliver(d Delivery) {
 // the retained store: see SetRetained.
 func (b *Broker) DeliverLive(m *Message, members []Member, only bool) {
 	b.routeChosen(m, members, only)
+}
+
+// DeliverOwn delivers a message to one client alone, if its live session
+// subscribed to the topic: what only that client is to know. It never blocks.
+func (b *Broker) DeliverOwn(client string, m *Message) {
+	var own []*liveSub
+	for _, s := range b.live.plain(m.Topic) {
+		if s.c.client == client {
+			own = append(own, s)
+		}
+	}
+	b.give(m, own)
 }
 
 // DeliverRetained delivers what was kept of a topic, as such, to the live

@@ -179,7 +179,7 @@ func (c *conn) submit(p *pending) {
 			return
 		}
 	}
-	if m.Retain || m.PacketID != 0 || b.node.Wanted(m.Topic) || c.follows() {
+	if m.Retain || m.PacketID != 0 || m.asks() || b.node.Wanted(m.Topic) || c.follows() {
 		b.node.Publish(m, func(v Verdict) { c.complete(p, v) })
 		return
 	}

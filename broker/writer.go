@@ -2,6 +2,8 @@ package broker
 
 import (
 	"time"
+
+	"github.com/farhop/farhop/storeforward/bundle"
 )
 
 const (
@@ -176,6 +178,6 @@ func (c *conn) skip(d *delivery) {
 		if d.qos == 2 {
 			what = Completed
 		}
-		c.b.node.Settle(Settlement{Client: c.client, Conn: c.num, Seq: d.seq, PacketID: d.id, What: what, Unsent: true})
+		c.b.node.Settle(Settlement{Client: c.client, Conn: c.num, Seq: d.seq, PacketID: d.id, What: what, Lost: bundle.TooLarge})
 	}
 }

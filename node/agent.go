@@ -144,8 +144,25 @@ func (a *agent) configure() {
 		TTL: time.Duration(a.local.Delivery.TTL), OrderWait: time.Duration(a.local.Delivery.OrderWait),
 		Services: services, Fleet: state, Quotas: quotas, Batch: batching(a.local.Delivery.Batch),
 		Retained: core.RetainedSettings{Horizon: time.Duration(a.local.Delivery.Horizon)},
+		Contacts: contacts(&a.local),
 	}
 	a.loop.in.put(func(now time.Time, c *core.Core) { c.Configure(now, settings, table) })
+}
+
+// contacts are the plans of links that the configuration knows.
+func contacts(c *config.Config) map[addr.Node]core.Schedule {
+	out := map[addr.Node]core.Schedule{}
+	for _, p := range c.Peers {
+		if !p.Node.IsZero() && p.Contacts != nil {
+			out[p.Node] = schedule(properties(p.LinkProps))
+		}
+	}
+	for _, l := range c.Links {
+		if l.Contacts != nil {
+			out[l.Node] = schedule(properties(l.LinkProps))
+		}
+	}
+	return out
 }
 
 func batching(c config.Batch) core.Batching {

@@ -159,14 +159,16 @@ func (ls *links) parse(n *session, b []byte) *core.Incoming {
 		in.Bad = bundle.NoRoute
 	}
 	in.Count, in.Groups = v.Mesh.Count, v.Mesh.Groups
-	if !here || in.Service != core.ServiceMQTT {
-		return in
-	}
 	var m wire.Message
 	var err error
-	if in.Count > 0 {
+	switch {
+	case here && in.Service == core.ServiceReports:
+		in.Reports, err = core.ParseReports(v.Payload.Data)
+	case !here || in.Service != core.ServiceMQTT:
+		return in
+	case in.Count > 0:
 		in.Parts, err = unfold(in, v.Payload.Data)
-	} else {
+	default:
 		m, err = wire.ParseMessage(v.Payload.Data)
 	}
 	if err != nil {
@@ -215,9 +217,12 @@ func gap(f wire.Gap) *core.Incoming {
 		in.Bad = bundle.NoRoute
 		return in
 	}
+	if f.Report {
+		in.Groups = core.AskingGap()
+	}
 	// A relay tells the next hop from this what it was told.
 	p := bundle.Primary{Dest: f.Dest, Source: addr.NodeEID(f.Origin, in.Service), ReportTo: addr.None, Created: bundle.Timestamp{Seq: uint64(f.Bundle)}}
-	in.Frozen = bundle.AppendFrozen(nil, &p, bundle.MeshInfo{DSeq: f.DSeq, Message: f.Message})
+	in.Frozen = bundle.AppendFrozen(nil, &p, bundle.MeshInfo{DSeq: f.DSeq, Message: f.Message, Groups: in.Groups})
 	return in
 }
 
@@ -287,7 +292,7 @@ func (ls *links) obituary(n *session, f *core.Transfer, reason bundle.Reason) bo
 	id := v.Primary.ID()
 	return n.Send(wire.Gap{
 		Class: f.Class, XID: f.XID, Origin: id.Node, Dest: v.Primary.Dest, Bundle: id.Seq,
-		DSeq: v.Mesh.DSeq, Message: v.Mesh.Message, Reason: reason, Hops: f.Header.Hops,
+		DSeq: v.Mesh.DSeq, Message: v.Mesh.Message, Reason: reason, Hops: f.Header.Hops, Report: core.AsksReport(v.Mesh.Groups),
 	})
 }
 

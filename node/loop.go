@@ -30,6 +30,8 @@ type loop struct {
 	loads   *mailbox[storeforward.Load]
 	fetches *mailbox[core.Fetch]
 	keep    func(core.Keep) // the broker's copy of retained messages
+	word    func(core.Word)
+	region  func(core.RegionState)
 	changed func(*core.Snapshot)
 	sights  func([]core.Sight)
 
@@ -125,6 +127,12 @@ func (l *loop) perform(e *core.Effects) {
 	// the newest, once.
 	for _, k := range e.Keeps {
 		l.keep(k)
+	}
+	for _, r := range e.Regions {
+		l.region(r)
+	}
+	for _, w := range e.Words {
+		l.word(w)
 	}
 	for _, d := range e.Deliver {
 		l.deliver.put(d)

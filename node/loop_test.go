@@ -47,7 +47,7 @@ func TestStopAnswersWhatIsWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := &slowStore{}
 		l := bareLoop(disk)
-		l.changed = func(*core.Snapshot) {}
+		l.changed, l.region, l.word = func(*core.Snapshot) {}, func(core.RegionState) {}, func(core.Word) {}
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- l.run(ctx) }()

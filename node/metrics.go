@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/farhop/farhop/node/core"
 	"github.com/farhop/farhop/storeforward/bundle"
 )
 
@@ -19,7 +20,7 @@ type coreMetrics struct {
 	duplicates, outOfOrder, heldBack, gaps, volatile    *prometheus.Desc
 	messages, storeBytes, fileBytes, damaged, forgotten *prometheus.Desc
 	regrouped                                           *prometheus.Desc
-	retained, wills                                     *prometheus.Desc
+	retained, wills, words                              *prometheus.Desc
 	queued, queuedBytes, room                           *prometheus.Desc
 }
 
@@ -51,6 +52,7 @@ func newCoreMetrics(n *Node) *coreMetrics {
 		regrouped:   d("group_messages_moved_total", "Messages of shared subscriptions that went on to another member."),
 		retained:    d("retained_total", "What happened to retained messages of other nodes: stale, refused for want of room, ahead of our clock, given by comparing, doubted after a long time out of touch; and steps of comparisons.", "what"),
 		wills:       d("mqtt_wills_total", "Wills: published, cancelled because their clients are not lost, refused for want of room or by a quota.", "what"),
+		words:       d("receipts_total", "What publishers asked to hear of their messages: words given, unheard because the publisher is gone, messages not followed for too much was asked, reports lost for want of room, and late ones; requests whose origin was forgotten; regions whose state is not told.", "what"),
 		queued:      d("queue_bundles", "Bundles that wait, by class.", "class"),
 		queuedBytes: d("queue_bytes", "Bytes that wait, by class.", "class"),
 	}
@@ -100,15 +102,7 @@ func (m *coreMetrics) Collect(ch chan<- prometheus.Metric) {
 	} {
 		count(c.d, c.n)
 	}
-	for what, n := range map[string]uint64{
-		"stale": s.RetainedStale, "refused": s.RetainedRefused, "ahead": s.StampsAhead, "given": s.Given, "doubted": s.Doubted,
-		"compared": s.Compared, "compare-dropped": s.CompareDropped,
-	} {
-		count(m.retained, n, what)
-	}
-	for what, n := range map[string]uint64{"published": s.Wills, "cancelled": s.WillsCancelled, "refused": s.WillsRefused} {
-		count(m.wills, n, what)
-	}
+	m.kinds(s, count)
 	st := m.n.store.stats()
 	gauge(m.messages, int64(st.Messages))
 	gauge(m.storeBytes, st.Bytes)
@@ -125,6 +119,25 @@ func (m *coreMetrics) Collect(ch chan<- prometheus.Metric) {
 	for c := range bundle.Class(bundle.NumClasses) {
 		gauge(m.queued, bundles[c], c.String())
 		gauge(m.queuedBytes, bytes[c], c.String())
+	}
+}
+
+// kinds counts what has a label of its own each.
+func (m *coreMetrics) kinds(s core.Stats, count func(d *prometheus.Desc, n uint64, labels ...string)) {
+	for what, n := range map[string]uint64{
+		"stale": s.RetainedStale, "refused": s.RetainedRefused, "ahead": s.StampsAhead, "given": s.Given, "doubted": s.Doubted,
+		"compared": s.Compared, "compare-dropped": s.CompareDropped,
+	} {
+		count(m.retained, n, what)
+	}
+	for what, n := range map[string]uint64{"published": s.Wills, "cancelled": s.WillsCancelled, "refused": s.WillsRefused} {
+		count(m.wills, n, what)
+	}
+	for what, n := range map[string]uint64{
+		"given": s.Words, "unheard": s.Unheard, "unfollowed": s.Unfollowed, "reports-lost": s.ReportsLost, "reports-late": s.ReportsLate,
+		"requests-forgotten": m.n.mqtt.pins.dropped.Load(), "regions-hidden": s.RegionsHidden,
+	} {
+		count(m.words, n, what)
 	}
 }
 

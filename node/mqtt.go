@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,14 +14,9 @@ import (
 	"github.com/farhop/farhop/node/core"
 	"github.com/farhop/farhop/node/wire"
 	"github.com/farhop/farhop/routing/addr"
-	"github.com/farhop/farhop/routing/interest"
 	"github.com/farhop/farhop/storeforward/bundle"
 	"github.com/farhop/farhop/storeforward/store"
 )
-
-// ReceiptProperty is the user property with which a publisher asks for
-// receipts of arrival: its value is the topic they are published to.
-const ReceiptProperty = "farhop-receipt"
 
 // mqtt translates between the broker and the core.
 type mqtt struct {
@@ -36,8 +30,9 @@ type mqtt struct {
 	requests *mailbox[request]
 	kept     [bundle.NumReasons]atomic.Uint64 // publishes that never left the broker
 
-	mu       sync.Mutex          // guards what follows
-	receipts map[receiptKey]plea // deliveries whose publisher wants to know
+	pins pins
+
+	mu       sync.Mutex // guards what follows
 	services map[string]func(body []byte)
 }
 
@@ -46,22 +41,6 @@ type request struct {
 	delivery core.Delivery
 	body     []byte
 }
-
-type receiptKey struct {
-	client string
-	seq    uint64
-}
-
-// plea is a publisher's wish for a receipt.
-type plea struct {
-	to      addr.Node
-	topic   string
-	message bundle.ID
-	client  string
-}
-
-// maxReceipts bounds the receipts that wait for a device's acknowledgement.
-const maxReceipts = 65536
 
 // errReserved refuses a device that calls itself what the node calls its own.
 var errReserved = errors.New("the client id is the node's own; choose another")
@@ -132,6 +111,7 @@ func (m *mqtt) Publish(msg *broker.Message, done func(broker.Verdict)) {
 		return
 	}
 	s := submission(msg)
+	m.asked(msg, &s)
 	if !m.loop.in.put(func(now time.Time, c *core.Core) {
 		s.Token = m.loop.newToken(func(r core.Reply) { done(verdict(r)) })
 		c.Submit(now, []core.Submission{s})
@@ -166,7 +146,9 @@ func (m *mqtt) Settle(s broker.Settlement) {
 		t.Outcome = core.Inbound
 	default:
 		t.Outcome = core.Done
-		m.receipt(receiptKey{s.Client, s.Seq}, !s.Unsent)
+		if s.Lost != bundle.OK {
+			t.Outcome, t.Reason = core.Dropped, s.Lost
+		}
 	}
 	m.loop.in.put(func(now time.Time, c *core.Core) {
 		if s.Done != nil {
@@ -179,7 +161,7 @@ func (m *mqtt) Settle(s broker.Settlement) {
 // Wanted implements broker.Node. Before there is a snapshot the core is asked.
 func (m *mqtt) Wanted(topic string) bool {
 	s := m.snapshot.Load()
-	return s == nil || s.Wanted(topic)
+	return s == nil || s.Wanted(topic) || m.pins.wants(topic)
 }
 
 // Kept implements broker.Node.
@@ -269,7 +251,7 @@ func (m *mqtt) deliver(ctx context.Context) {
 				m.late(d)
 				return
 			}
-			m.live(d.Blob.B, d.Life, members(d.Members), d.Only, plea{to: d.Message.Node, message: d.Message})
+			m.live(d.Blob.B, d)
 		case core.Delivery:
 			m.deliverOne(d)
 		}
@@ -293,7 +275,7 @@ func (m *mqtt) deliverOne(d core.Delivery) {
 	}
 	switch {
 	case d.Service == core.ServiceLive:
-		m.live(block, d.Life, members(d.Members), d.Only, plea{to: d.Header.Message.Node, message: d.Header.Message})
+		m.live(block, core.Live{From: d.Header.Message.Node, Life: d.Life, Members: d.Members, Only: d.Only})
 		m.settle(d)
 	case d.Service != "":
 		body, err := bundle.PayloadData(block)
@@ -349,13 +331,7 @@ func (m *mqtt) deliverTo(d core.Delivery, block []byte) {
 		return
 	}
 	msg.ID = d.Header.Message
-	if topic := receiptTopic(msg); topic != "" {
-		m.mu.Lock()
-		if len(m.receipts) < maxReceipts {
-			m.receipts[receiptKey{d.Session, d.Header.Seq}] = plea{d.Header.Message.Node, topic, d.Header.Message, d.Session}
-		}
-		m.mu.Unlock()
-	}
+	m.pins.note(msg, d.Header.Message.Node, d.Life)
 	m.broker.Deliver(broker.Delivery{
 		Client: d.Session, Conn: d.Conn, Seq: d.Header.Seq, PacketID: d.PacketID, QoS: d.Entry.QoS, Dup: d.Dup,
 		Retain: d.Retain, SubIDs: d.SubIDs, Message: msg,
@@ -374,19 +350,22 @@ func (m *mqtt) settle(d core.Delivery) {
 	m.loop.in.put(func(now time.Time, c *core.Core) { c.Settle(now, []core.Settlement{t}) })
 }
 
-// live hands a message to the sessions that do not outlive their connection.
-// chosen get it for shared subscriptions, the others unless it is for those only.
-func (m *mqtt) live(block []byte, life int64, chosen []broker.Member, only bool, p plea) {
-	msg, err := message(block, life)
+// live hands a message to the sessions that do not outlive their connection:
+// those chosen for shared subscriptions, the others unless it is for those
+// only, or one client alone.
+func (m *mqtt) live(block []byte, l core.Live) {
+	msg, err := message(block, l.Life)
 	if err != nil {
 		m.log.Error("a message cannot be delivered", "error", err)
 		return
 	}
-	msg.ID = p.message
-	m.broker.DeliverLive(msg, chosen, only)
-	if p.topic = receiptTopic(msg); p.topic != "" && !p.to.IsZero() {
-		m.sendReceipt(p)
+	msg.ID = l.Message
+	if l.Own != "" {
+		m.broker.DeliverOwn(l.Own, msg)
+		return
 	}
+	m.pins.note(msg, l.From, l.Life)
+	m.broker.DeliverLive(msg, members(l.Members), l.Only)
 }
 
 // late hands what was kept of a topic to those who subscribed before this node
@@ -398,43 +377,4 @@ func (m *mqtt) late(d core.Live) {
 		return
 	}
 	m.broker.DeliverRetained(msg)
-}
-
-func receiptTopic(m *broker.Message) string {
-	for _, p := range m.UserProperties {
-		if p.Key == ReceiptProperty && interest.ValidTopic(p.Value) == nil {
-			return p.Value
-		}
-	}
-	return ""
-}
-
-// receipt tells a publisher that a device has its message, or forgets its wish
-// where the device will never have it.
-func (m *mqtt) receipt(k receiptKey, arrived bool) {
-	m.mu.Lock()
-	p, ok := m.receipts[k]
-	delete(m.receipts, k)
-	m.mu.Unlock()
-	if ok && arrived {
-		m.sendReceipt(p)
-	}
-}
-
-// Receipt is the payload of a receipt of arrival.
-type Receipt struct {
-	Message string    `json:"message"`
-	Node    addr.Node `json:"node"`   // where it was delivered
-	Reason  string    `json:"reason"` // ok
-	At      time.Time `json:"at"`
-}
-
-func (m *mqtt) sendReceipt(p plea) {
-	body, err := json.Marshal(Receipt{p.message.String(), m.self, bundle.OK.String(), m.loop.clock.now().UTC()})
-	if err != nil {
-		return
-	}
-	s := submission(&broker.Message{Topic: p.topic, Payload: body, QoS: 1})
-	s.To, s.Class = p.to, bundle.Interactive
-	m.loop.in.put(func(now time.Time, c *core.Core) { c.Submit(now, []core.Submission{s}) })
 }

@@ -179,8 +179,8 @@ func (n *Node) state(key string) (value []byte, err error) {
 func (n *Node) build() error {
 	self := n.material.Self()
 	n.mqtt = &mqtt{
-		self: self.Node, loop: n.loop, store: n.store, log: n.log, receipts: map[receiptKey]plea{},
-		requests: newMailbox[request](),
+		self: self.Node, loop: n.loop, store: n.store, log: n.log, requests: newMailbox[request](),
+		pins: newPins(self.Node),
 	}
 	if err := n.buildBroker(); err != nil {
 		return err
@@ -208,7 +208,7 @@ func (n *Node) build() error {
 	}
 	st.links = n.manager
 	n.loop.send, n.loop.closeBy = n.links.send, n.links.close
-	n.loop.keep = n.mqtt.keep
+	n.loop.keep, n.loop.word, n.loop.region = n.mqtt.keep, n.mqtt.word, n.mqtt.region
 	n.taps = newTaps(n.loop, n.broker)
 	n.loop.sights = n.taps.sights
 	n.loop.changed = func(s *core.Snapshot) {

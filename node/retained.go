@@ -23,6 +23,7 @@ import (
 func (m *mqtt) publishRetained(msg *broker.Message, done func(broker.Verdict)) {
 	w := published(msg)
 	s := submissionOf(msg, &w)
+	m.asked(msg, &s)
 	if !m.loop.in.put(func(now time.Time, c *core.Core) {
 		s.Token = m.loop.newToken(func(r core.Reply) { done(verdict(r)) })
 		s.Stamp = c.Stamp(now, s.Topic)

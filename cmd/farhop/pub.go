@@ -64,7 +64,7 @@ acknowledged, up to 1024.
 With --receipt the node that hands the message to its recipients is asked to say
 so: each receipt is printed with the node, the reason (ok, or why it ended) and
 the time since it was published, until --wait is over or --receipts have come.
-A message has one receipt for each consuming node. Exit code 5: there was none.
+A message has one receipt for each region it goes to. Exit code 5: there was none.
 
 With --latency the times from publish to acknowledgement are summed up at the end,
 instead of ids; and the time of publishing travels along, as user property

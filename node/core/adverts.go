@@ -37,6 +37,26 @@ func (c *Core) adjacent(n addr.Node, cost uint32, up bool) {
 type interestWatch struct {
 	dirty bool
 	after int64 // ms
+	spent int64 // ms of pace that adverts took in advance
+	since int64 // ms: spent was right
+}
+
+// How often a node tells the mesh of other filters: some times at once, and
+// then, while they come and go, at a pace that their number slows down. What a
+// wider filter covers is no news.
+const (
+	interestBurst = 16
+	interestPace  = 1000 // ms
+)
+
+// told notes that an advert with other filters left, so many.
+func (w *interestWatch) told(now int64, filters int) {
+	pace := int64(interestPace + filters/2)
+	w.spent = max(0, w.spent-(now-w.since)) + pace
+	w.since = now
+	if over := w.spent - (interestBurst-1)*pace; over > 0 {
+		w.after = max(w.after, now+over)
+	}
 }
 
 // filtersPerMS is how many filters put off the next sum by a millisecond:
@@ -64,7 +84,10 @@ func (c *Core) refreshAdvert() {
 	if filters {
 		all := slices.DeleteFunc(c.subs.Filters(), func(f string) bool { return f[0] == '$' })
 		a.Interest = summarize(all)
-		c.interest = interestWatch{after: c.now + int64(len(all)/filtersPerMS)}
+		c.interest.dirty, c.interest.after = false, c.now+int64(len(all)/filtersPerMS)
+		if !slices.Equal(a.Interest, old.Interest) {
+			c.interest.told(c.now, len(a.Interest))
+		}
 	}
 	c.advertDirty, c.groupsDirty = false, false
 	if old.Seq > 0 && sameAdvert(old, &a) {

@@ -105,6 +105,9 @@ type Core struct {
 	retained   retained
 	wills      wills
 	room       room
+	outbox     outbox
+	dockets    dockets
+	reach      reach
 	openOrder  []*openBatch
 	pool       []*openBatch
 	regions    []addr.Region   // scratch of charges
@@ -234,6 +237,7 @@ func (c *Core) Tick(now time.Time) {
 	c.tickRests()
 	c.tickRetained()
 	c.tickWills()
+	c.tickDockets()
 }
 
 // Wake returns when Tick is due at the latest; the zero Time when nothing is.
@@ -251,6 +255,8 @@ func (c *Core) Wake() time.Time {
 	c.wakeRetained(&w)
 	c.wakeInterest(&w)
 	c.wakeWills(&w)
+	c.wakeDockets(&w)
+	c.wakeRegions(&w)
 	if w.ms == 0 {
 		return time.Time{}
 	}
@@ -278,8 +284,11 @@ func (c *Core) Take() *Effects {
 		if c.pathsDirty {
 			c.reroute()
 		}
+		c.tellRegions()
 		c.moveGroups()
 		c.dispatch()
+		c.flushReports()
+		c.settleDockets()
 		c.encodeDirty()
 		c.cur.Loads = append(c.cur.Loads, c.m.Loads()...)
 		if c.cur.Write = c.cut(); c.cur.Write != nil {
@@ -354,7 +363,7 @@ func (c *Core) outlet(hop addr.Node) *storeforward.Outlet {
 }
 
 func (c *Core) reroute() {
-	c.pathsDirty = false
+	c.pathsDirty, c.reach.dirty = false, true
 	c.m.Reroute()
 	c.moveFlights()
 	c.allGroupsMoved()
@@ -362,7 +371,7 @@ func (c *Core) reroute() {
 }
 
 func (e *Effects) empty() bool {
-	return e.Write == nil && len(e.Loads)+len(e.Sends)+len(e.Deliver)+len(e.Live)+len(e.Replies)+len(e.Close)+len(e.Keeps)+len(e.Fetches)+len(e.Sights) == 0 && !e.Changed
+	return e.Write == nil && len(e.Loads)+len(e.Sends)+len(e.Deliver)+len(e.Live)+len(e.Replies)+len(e.Close)+len(e.Keeps)+len(e.Fetches)+len(e.Words)+len(e.Regions)+len(e.Sights) == 0 && !e.Changed
 }
 
 func (e *Effects) reset() {
@@ -371,9 +380,11 @@ func (e *Effects) reset() {
 	clear(e.Live)
 	clear(e.Keeps)
 	clear(e.Fetches)
+	clear(e.Words)
 	clear(e.Sights)
 	*e = Effects{
 		Loads: e.Loads[:0], Sends: e.Sends[:0], Deliver: e.Deliver[:0], Live: e.Live[:0],
-		Replies: e.Replies[:0], Close: e.Close[:0], Keeps: e.Keeps[:0], Fetches: e.Fetches[:0], Sights: e.Sights[:0],
+		Replies: e.Replies[:0], Close: e.Close[:0], Keeps: e.Keeps[:0], Fetches: e.Fetches[:0], Words: e.Words[:0],
+		Regions: e.Regions[:0], Sights: e.Sights[:0],
 	}
 }

@@ -11,9 +11,10 @@ import (
 // subscription. Filter is what it subscribed to: "$share/GROUP/FILTER".
 type Member struct{ Client, Filter string }
 
-// duty says what a copy of a message has to do with shared subscriptions. It
-// travels in the mesh block of a bundle, and lies with what waits here: in the
-// place of the frozen blocks, which local queues have none of.
+// duty says what a copy of a message has to do with shared subscriptions, and
+// whether its publisher wants to hear of it (report.go). It travels in the mesh
+// block of a bundle, and lies with what waits here: in the place of the frozen
+// blocks, which local queues have none of.
 //
 //	of a bundle      for which groups its destination was chosen
 //	of a session     for which groups it got the message
@@ -25,6 +26,7 @@ type duty struct {
 	filters []string // "$share/GROUP/FILTER"
 	passed  []pass   // nodes where nobody was
 	members []Member
+	share   uint64 // how much of the message its publisher is to hear of by what becomes of this copy; 0: nothing
 }
 
 // pass is a node that handed a message of a group on for want of a member. It
@@ -44,13 +46,15 @@ const (
 const (
 	dutyOnly = 1 << iota
 	dutyAll
+	dutyShare
 )
 
 // none reports whether shared subscriptions are no matter.
 func (d *duty) none() bool { return !d.all && len(d.filters)+len(d.members) == 0 }
 
 // encode writes the flags, the filters, node and advert of those passed, and
-// client and filter of the members, each list after its length.
+// client and filter of the members, each list after its length; then the share
+// when there is one.
 func (d *duty) encode() []byte {
 	flags := byte(0)
 	if d.only {
@@ -74,6 +78,10 @@ func (d *duty) encode() []byte {
 	for _, m := range d.members {
 		text(m.Client)
 		text(m.Filter)
+	}
+	if d.share > 0 {
+		b[0] |= dutyShare
+		b = binary.AppendUvarint(b, d.share)
 	}
 	return b
 }
@@ -105,7 +113,10 @@ func parseDuty(b []byte) (d duty, err error) {
 		m.Filter = r.text()
 		d.members = append(d.members, m)
 	}
-	if r.bad {
+	if b[0]&dutyShare != 0 {
+		d.share = r.number()
+	}
+	if r.bad || d.share > wholeShare {
 		return duty{}, errDamaged
 	}
 	return d, nil

@@ -30,10 +30,15 @@ type Submission struct {
 	Region  addr.Region   // of a publication: for this region alone, whatever the routes say
 	Clear   bool          // Retain with an empty payload: forget the retained message
 	Session string        // only for this session of this node, such as a retained message
+	Own     string        // a publication for this client of this node alone, if it subscribed to the topic
+	Ask     Ask           // what the Client wants to hear of it
+	Word    *Word         // it carries this word, for Own
 	Groups  []string      // only for one member of each of these shared subscriptions: the one that had it did not take it
+	Answers addr.Node     // a response: the node that its request came from gets it as if it had a subscriber
 	Blob    *store.Blob   // the encoded payload block
 
-	will bool // of a Client, whose broker does not wait for the Reply
+	will     bool // of a Client, whose broker does not wait for the Reply
+	followed bool // there is room for what is asked
 }
 
 // shown reports whether the publishing client's broker hands the message to
@@ -70,10 +75,12 @@ type Effects struct {
 	Live    []Live
 	Replies []Reply
 	Close   []CloseLink
-	Keeps   []Keep  // in order, and after the Replies
-	Fetches []Fetch // answer with Fetched
-	Sights  []Sight // while somebody watches
-	Changed bool    // what a Snapshot shows of routing changed
+	Keeps   []Keep        // in order, and after the Replies
+	Fetches []Fetch       // answer with Fetched
+	Regions []RegionState // that differ from before, for clients of this node
+	Words   []Word        // answer with a Submission
+	Sights  []Sight       // while somebody watches
+	Changed bool          // what a Snapshot shows of routing changed
 }
 
 // Send is one frame for a link. Frames of one link keep their order.
@@ -143,9 +150,10 @@ type Incoming struct {
 	Service  string
 	QoS      uint8
 	Retain   bool
-	Topic    string // set when the destination may be here
-	Said     Said   // as Topic
-	Life     int64  // ms of life left on arrival
+	Topic    string  // set when the destination may be here
+	Said     Said    // as Topic
+	Reports  Reports // of ServiceReports, for this node
+	Life     int64   // ms of life left on arrival
 	Hops     uint8
 	Groups   string // shared subscriptions it is for, as in its mesh block
 	Frozen   []byte
@@ -193,6 +201,8 @@ type Delivery struct {
 // their connection, and for QoS 0 deliveries.
 type Live struct {
 	Message  bundle.ID // zero for QoS 0
+	From     addr.Node // where it entered the mesh
+	Own      string    // this client alone gets it
 	Topic    string
 	Life     int64 // ms of life left
 	Retained bool  // it is what was kept for them, not a publication
@@ -273,4 +283,5 @@ type Settings struct {
 	Wills     WillSettings
 	Services  []routing.ServiceState
 	Fleet     routing.FleetState
+	Contacts  map[addr.Node]Schedule // of links, known before they are up
 }

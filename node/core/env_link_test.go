@@ -202,6 +202,15 @@ func incoming(h *store.Header, e store.Entry, b *store.Blob, life int64) *core.I
 	if in.Service != core.ServiceMQTT {
 		in.Topic = ""
 	}
+	if in.Service == core.ServiceReports {
+		data, err := bundle.PayloadData(b.B)
+		if err == nil {
+			in.Reports, err = core.ParseReports(data)
+		}
+		if err != nil {
+			panic(err)
+		}
+	}
 	return in
 }
 

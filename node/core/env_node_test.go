@@ -38,6 +38,7 @@ type enode struct {
 	broker  map[string]string // retained messages: labels by topic
 	fetches []core.Fetch
 	steps   []core.Delivery // of comparisons
+	words   []core.Word     // to be told
 	skew    time.Duration   // of its clock
 }
 
@@ -65,7 +66,7 @@ func (n *enode) now() time.Time { return n.e.now.Add(n.skew) }
 
 func (n *enode) boot() {
 	n.tokens, n.loads, n.cost, n.puts, n.allow = map[uint64]string{}, nil, 0, 0, 0
-	n.fetches, n.steps = nil, nil
+	n.fetches, n.steps, n.words = nil, nil, nil
 	n.loadBroker()
 	n.core = core.New(core.Config{Self: n.name, Region: n.region, Incarnation: n.store.Incarnation(), Clock: true, Limits: n.limits, Stamped: stamped})
 	if err := n.core.Restore(n.now(), n.store); err != nil {
@@ -92,6 +93,8 @@ func (n *enode) run(eff *core.Effects) {
 			case p.Blob == nil:
 			case p.Header.Service == core.ServiceSync:
 				e.labels[p.Header.Message] = stepOf(p.Blob)
+			case p.Header.Service == core.ServiceReports:
+				e.labels[p.Header.Message] = "reports"
 			default:
 				e.labels[p.Header.Message] = labelOf(p.Blob)
 			}
@@ -120,6 +123,9 @@ func (n *enode) run(eff *core.Effects) {
 	}
 	for _, r := range eff.Replies {
 		if what := n.tokens[r.Token]; what != "" {
+			if label, ok := strings.CutPrefix(what, "publish "); ok && !r.Message.IsZero() {
+				e.labels[r.Message] = label // those that nobody wants are not written
+			}
 			e.printf("%s replies %s: %s%s", n.name, what, r.Reason, membersText(r.Members, false))
 			if e.onReply != nil {
 				e.onReply(what, r.Reason)
@@ -139,6 +145,7 @@ func (n *enode) run(eff *core.Effects) {
 	for _, s := range eff.Sights {
 		e.printf("%s sees %s", n.name, e.sightText(&s))
 	}
+	n.runWords(eff)
 	for _, c := range eff.Close {
 		e.printf("%s closes a link: %s", n.name, c.Reason)
 		if l := e.session(c.Link); l != nil {
@@ -201,6 +208,9 @@ func (n *enode) settle(d *edevice, count int, received bool) {
 	for ; count > 0 && len(d.todo) > 0; count-- {
 		t := d.todo[0]
 		d.todo = d.todo[1:]
+		if n.e.onSettle != nil && t.Session != "" {
+			n.e.onSettle(t.Session, n.e.label(t.Header.Message))
+		}
 		s := core.Settlement{Session: t.Session, Service: t.Service, Conn: d.conn, Seq: t.Header.Seq}
 		if received || t.Entry.QoS == 2 && !t.Release && d.auto {
 			s.Outcome = core.Received
@@ -401,6 +411,10 @@ func (e *env) cmdPublish() {
 			Packet: uint16(e.number("packet", 0)), Blob: blob(label, e.arg(1), e.number("size", 0)),
 		}
 		copy(s.Key[:], e.value("key", ""))
+		s.Ask = core.Ask{Receipts: e.value("receipts", ""), Answer: e.value("answer", "")}
+		if to := e.value("answers", ""); to != "" {
+			s.Answers = addr.MustNode(to)
+		}
 		if group := e.value("group", ""); group != "" {
 			s.Groups = []string{group}
 		}
@@ -459,6 +473,7 @@ func (n *enode) work() bool {
 	did := n.sync()
 	did = n.load() || did
 	did = n.compare() || did
+	did = n.tellWords() || did
 	for _, d := range n.devices {
 		if d.auto && len(d.todo) > 0 {
 			n.settle(d, len(d.todo), false)

@@ -37,6 +37,8 @@ type env struct {
 	onLive    func(n *enode, l core.Live)
 	onStamp   func(n *enode, label string, s *core.Submission)
 	onKeep    func(n *enode, k core.Keep)
+	onSettle  func(client, label string)
+	onWord    func(n *enode, w core.Word)
 }
 
 func newEnv() *env {
@@ -73,7 +75,7 @@ var commands = map[string]func(*env){
 	"elsewhere":   (*env).cmdElsewhere,   // NODE CLIENT
 	"subscribe":   (*env).cmdSubscribe,   // NODE CLIENT FILTER [qos=N] [no-local] [id=N]
 	"unsubscribe": (*env).cmdUnsubscribe, // NODE CLIENT FILTER
-	"publish":     (*env).cmdPublish,     // NODE TOPIC LABEL [qos=N] [ttl=D] [class=C] [retain] [client=C] [packet=N] [key=K] [only=REGION] [to=NODE] [group=FILTER] [n=COUNT] [size=N] [clear]
+	"publish":     (*env).cmdPublish,     // NODE TOPIC LABEL [qos=N] [ttl=D] [class=C] [retain] [client=C] [packet=N] [key=K] [only=REGION] [to=NODE] [group=FILTER] [receipts=TOPIC] [answer=TOPIC] [answers=NODE] [n=COUNT] [size=N] [clear]
 	"send":        (*env).cmdSend,        // NODE TO SERVICE LABEL [ttl=D] [key=K] [keep=D]: a bundle for a service of a node
 	"settle":      (*env).cmdSettle,      // NODE CLIENT [received|old|dropped] [n=COUNT]: the device answers its oldest deliveries
 	"pubrel":      (*env).cmdPubrel,      // NODE CLIENT PACKET

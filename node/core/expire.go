@@ -52,6 +52,7 @@ func (c *Core) end(i *storeforward.Item, reason bundle.Reason) {
 	c.stats.Ended[reason] += uint64(max(i.Header.Count, 1))
 	c.sight(SightEnded, i.Header, i.Entry.Queue, addr.Node{}, reason)
 	c.missed(i.Entry.Queue, i.Header)
+	c.noteEnd(i, reason)
 	switch {
 	case c.buries(i):
 		c.m.Bury(i)

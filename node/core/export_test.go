@@ -1,6 +1,10 @@
 package core
 
-import "github.com/farhop/farhop/storeforward"
+import (
+	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/storeforward"
+	"github.com/farhop/farhop/storeforward/bundle"
+)
 
 // HeldLegs returns how many legs the core watches for gaps.
 func (c *Core) HeldLegs() int { return len(c.held) }
@@ -9,4 +13,22 @@ func (c *Core) HeldLegs() int { return len(c.held) }
 func (c *Core) Queues() (n int) {
 	c.m.Queues(func(*storeforward.Queue) { n++ })
 	return n
+}
+
+// EncodeReports is the way back from ParseReports.
+func EncodeReports(r Reports) []byte {
+	body, _ := encodeReports(r.Region, r.list)
+	return body
+}
+
+// SomeReports has one of each kind.
+func SomeReports() Reports {
+	nodes := []addr.Node{addr.MustNode("a"), addr.MustNode("b")}
+	region := addr.MustRegion("earth/eu")
+	return Reports{Region: region, list: []Report{
+		{seq: 5, kind: reportEnd, reason: bundle.Expired, share: wholeShare, count: 3},
+		{seq: 6, kind: reportMoved, once: true, share: 7, nodes: nodes},
+		{seq: 7, kind: reportEntered, region: region, nodes: nodes},
+		{seq: 8, kind: reportHint, reason: bundle.Purged, region: region},
+	}}
 }

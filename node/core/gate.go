@@ -15,6 +15,7 @@ type gate struct {
 	releases  []gatedRelease
 	keeps     []gatedKeep
 	fetches   []gatedFetch
+	words     []gatedWord
 	ackers    []*link // links with acknowledgements that wait
 }
 
@@ -108,6 +109,7 @@ func (c *Core) release() {
 		c.cur.Fetches = append(c.cur.Fetches, c.gate.fetches[n].fetch)
 	}
 	c.gate.fetches = shift(c.gate.fetches, n)
+	c.releaseWords(upTo)
 	wait := c.gate.ackers[:0]
 	for _, l := range c.gate.ackers {
 		if c.links[l.ID] == l && c.releaseAcks(l, upTo) {

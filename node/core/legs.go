@@ -67,10 +67,12 @@ func (c *Core) consume(h *store.Header, in *Incoming) bundle.Reason {
 		if q := c.m.Lookup(g.queue()); q != nil && q.Count+max(len(in.Parts), 1) > maxHeld {
 			return bundle.QuotaExceeded
 		}
+		c.takeTold(h, in)
 		c.keepIncoming(h, in)
 		c.holdBack(g, h, in)
 		return bundle.OK
 	}
+	c.takeTold(h, in)
 	c.keepIncoming(h, in)
 	c.dirty.add(dirtyKey{kind: dirtyLeg, origin: g.key})
 	if late {
@@ -87,6 +89,17 @@ func (c *Core) consume(h *store.Header, in *Incoming) bundle.Reason {
 	}
 	c.drain(g)
 	return bundle.OK
+}
+
+// takeTold takes in what a bundle tells of messages that entered here, as soon
+// as it is in custody: it does not matter in which order.
+func (c *Core) takeTold(h *store.Header, in *Incoming) {
+	switch {
+	case in.Ended:
+		c.noteGap(in)
+	case h.Service == ServiceReports:
+		c.takeReports(in.Origin, &in.Reports)
+	}
 }
 
 // leg returns the leg of a key. An unknown one begins at 1, so that order
@@ -117,6 +130,9 @@ func (c *Core) arriveEach(h *store.Header, in *Incoming) {
 
 // arrive hands a message that is due to its recipients here.
 func (c *Core) arrive(h *store.Header, b *store.Blob) {
+	if h.Service == ServiceReports {
+		return // takeTold
+	}
 	if h.Service != ServiceMQTT {
 		c.deliver(h, recipients{entries: []store.Entry{{Queue: store.Queue{Kind: store.ToService, Name: h.Service, Class: h.Class}}}}, b)
 		return
@@ -219,6 +235,9 @@ func (c *Core) moveOn(i *storeforward.Item) {
 		c.stats.Ended[bundle.Expired]++
 		c.m.Release(i)
 		return
+	case h.Service == ServiceReports: // takeTold
+		c.m.Release(i)
+		return
 	case h.Service != ServiceMQTT:
 		r.entries = []store.Entry{{Queue: store.Queue{Kind: store.ToService, Name: h.Service, Class: h.Class}}}
 	case len(i.Entry.Frozen) > 0:
@@ -236,6 +255,10 @@ func (c *Core) moveOn(i *storeforward.Item) {
 func (c *Core) requeue(i *storeforward.Item, h store.Header, r recipients) {
 	if e, ok := r.liveEntry(h.Class); ok {
 		r.entries = append(r.entries, e)
+	}
+	if r.share > 0 {
+		c.sealOut(&h, &r)
+		c.divide(&h, &r)
 	}
 	if len(r.entries) == 0 {
 		c.stats.Ended[bundle.NoSubscriber]++

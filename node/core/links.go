@@ -81,6 +81,7 @@ func (c *Core) LinkUp(now time.Time, l Link) {
 	for i := range n.out {
 		n.out[i].next, n.out[i].first, n.in[i].next = 1, 1, 1
 	}
+	c.notePlan(l.Node, l.Schedule)
 	c.links[l.ID], c.byNode[l.Node] = n, n
 	at, _ := slices.BinarySearchFunc(c.linkOrder, l.ID, func(l *link, id uint64) int { return cmp.Compare(l.ID, id) })
 	c.linkOrder = slices.Insert(c.linkOrder, at, n)

@@ -165,7 +165,11 @@ func (c *Core) enterRegion(h *store.Header, in *Incoming) {
 			c.stats.Duplicates++
 			return
 		}
-		r := c.resolveAs(h, "", in.Region, true, c.leaver(h))
+		d, _ := parseDuty([]byte(in.Groups))
+		r := c.resolveAs(h, "", in.Region, true, asking(d.share, c.leaver(h)))
+		if d.share > 0 {
+			r.share, r.gate = d.share, in.Region
+		}
 		if r.empty() {
 			r.entries = []store.Entry{{Queue: store.Queue{Kind: store.ToRegion, Name: in.Region.String(), Class: in.Class}}}
 		}
@@ -175,11 +179,17 @@ func (c *Core) enterRegion(h *store.Header, in *Incoming) {
 
 // deliver puts a message for its recipients here and hands it to the live.
 func (c *Core) deliver(h *store.Header, r recipients, b *store.Blob) {
+	if r.share > 0 {
+		c.sealOut(h, &r)
+	}
 	if e, ok := r.liveEntry(h.Class); ok {
 		if q := c.m.Lookup(e.Queue); q != nil && q.Count > 0 {
 			r.live, r.members = false, nil // behind those that wait there, to keep the order
 			r.entries = append(r.entries, e)
 		}
+	}
+	if r.share > 0 {
+		c.divide(h, &r)
 	}
 	if len(r.entries) > 0 {
 		c.put(h, r.entries, b)
@@ -200,7 +210,11 @@ func (c *Core) deliver(h *store.Header, r recipients, b *store.Blob) {
 // liveTo hands a message to the live subscribers it is for.
 func (c *Core) liveTo(h *store.Header, r *recipients, b *store.Blob) {
 	if r.live || len(r.members) > 0 {
-		c.live(Live{Message: h.Message, Topic: h.Topic, Life: h.Expires - c.now, Retained: h.Service == ServiceRetained, Blob: b, Members: r.members, Only: !r.live})
+		from := h.Message.Node
+		if from.IsZero() {
+			from = h.Origin
+		}
+		c.live(Live{Message: h.Message, From: from, Own: r.own, Topic: h.Topic, Life: h.Expires - c.now, Retained: h.Service == ServiceRetained, Blob: b, Members: r.members, Only: !r.live})
 	}
 }
 

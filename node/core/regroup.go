@@ -189,6 +189,11 @@ func (c *Core) regroup(i *storeforward.Item, ended bool) bool {
 	if e, ok := r.liveEntry(h.Class); ok {
 		r.entries = append(r.entries, e)
 	}
+	if d.share > 0 {
+		r.share = d.share
+		c.sealOut(&h, &r)
+		c.divide(&h, &r)
+	}
 	h.Entries = r.entries
 	c.m.Requeue(i, h)
 	c.stats.Regrouped++
@@ -246,7 +251,7 @@ func (c *Core) reshare(h *store.Header, d duty, a asked, r *recipients) {
 		seq++ // what it tells next is what it knows now
 	}
 	on := d.withPass(c.cfg.Self, seq)
-	c.sendTo(h, nodes, duty{only: true, passed: on.passed}, c.outbound, r)
+	c.sendTo(h, nodes, duty{only: true, passed: on.passed}, asking(d.share, c.outbound), r)
 }
 
 // arriveShared takes in a message of a group: for whoever else wants it here,
@@ -266,6 +271,7 @@ func (c *Core) sharedHere(h *store.Header, d duty) (r recipients, ok bool) {
 		}
 		c.matchLocal(h, "", &r)
 	}
+	r.share = d.share
 	if d.all {
 		c.share(h, c.groupsOf(h.Topic, asked{}), asked{}, false, &r)
 		return r, true

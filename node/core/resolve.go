@@ -1,6 +1,8 @@
 package core
 
 import (
+	"slices"
+
 	"github.com/farhop/farhop/routing/addr"
 	"github.com/farhop/farhop/storeforward/bundle"
 	"github.com/farhop/farhop/storeforward/store"
@@ -15,7 +17,15 @@ type recipients struct {
 	batched   []joining // of other nodes and regions, where the message joins a batch
 	members   []Member  // of groups: clients here that do not wait in a session's queue
 	live      bool      // some live subscriber here
+	own       string    // the live client that gets it alone
 	elsewhere bool      // a route leads away from here
+
+	// What the publisher wants to hear of it; share is 0 when nothing.
+	share uint64
+	nodes []addr.Node // elsewhere, which report for themselves
+	gate  addr.Region // set where a copy for the region enters it
+	home  bool        // it entered the mesh here
+	again bool        // nodes may be told of twice, by others that have a copy
 }
 
 // joining is a place in a batch for a destination, which was chosen for groups.
@@ -27,6 +37,15 @@ type joining struct {
 // leaving makes the entry of a message that leaves for another node or region,
 // which was chosen for groups.
 type leaving func(h *store.Header, q store.Queue, groups string) store.Entry
+
+// asking is how a message leaves whose publisher wants to hear of it: sealOut
+// makes its bundles.
+func asking(share uint64, otherwise leaving) leaving {
+	if share > 0 {
+		return joiner
+	}
+	return otherwise
+}
 
 // empty reports whether nobody wants the message.
 func (r *recipients) empty() bool {
@@ -42,13 +61,9 @@ func (r *recipients) add(e store.Entry, groups string) {
 	r.entries = append(r.entries, e)
 }
 
-// resolve finds who gets a publication: other nodes with a subscriber (only
+// resolveAs finds who gets a publication: other nodes with a subscriber (only
 // those of region in, when set), the subscribers of this node, and one member
 // of each group.
-func (c *Core) resolve(h *store.Header, client string, in addr.Region, remote bool) recipients {
-	return c.resolveAs(h, client, in, remote, c.outbound)
-}
-
 func (c *Core) resolveAs(h *store.Header, client string, in addr.Region, remote bool, outbound leaving) recipients {
 	var r recipients
 	a := asked{in: in, remote: remote}
@@ -107,6 +122,27 @@ func (c *Core) matchLocal(h *store.Header, client string, r *recipients) {
 	// Numbers are drawn last, one per session, in a fixed order of matching.
 	for i := first; i < len(r.entries); i++ {
 		r.entries[i].DSeq = c.nextDSeq(c.dest(store.Queue{Kind: store.ToSession, Name: r.entries[i].Queue.Name}))
+	}
+}
+
+// toSession adds the session of one client.
+func (c *Core) toSession(h *store.Header, client string, qos uint8, r *recipients) {
+	numbers := store.Queue{Kind: store.ToSession, Name: client}
+	r.entries = append(r.entries, store.Entry{
+		Queue: store.Queue{Kind: store.ToSession, Name: client, Class: h.Class}, QoS: qos, DSeq: c.nextDSeq(c.dest(numbers)),
+	})
+}
+
+// answer adds the node that a request came from to those that get the
+// response: what it subscribes to may not be known here yet.
+func (c *Core) answer(h *store.Header, s *Submission, out leaving, r *recipients) {
+	if s.Answers.IsZero() || s.Answers == c.cfg.Self || s.Topic[0] == '$' || c.table.Advert(s.Answers) == nil {
+		return
+	}
+	q := store.Queue{Kind: store.ToNode, Name: s.Answers.String(), Class: h.Class}
+	if !slices.ContainsFunc(r.entries, func(e store.Entry) bool { return e.Queue == q }) &&
+		!slices.ContainsFunc(r.batched, func(j joining) bool { return j.Queue == q }) {
+		r.add(out(h, q, ""), "")
 	}
 }
 

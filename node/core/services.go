@@ -63,6 +63,7 @@ func (c *Core) settleService(t Settlement) {
 	if t.Outcome == Dropped {
 		c.end(i, t.Reason)
 	} else {
+		c.noteEnd(i, bundle.OK)
 		c.m.Release(i)
 		c.stats.Delivered++
 	}
@@ -134,7 +135,10 @@ func (c *Core) resolveHeld() {
 				return
 			}
 			h := *i.Header
-			if r := c.resolve(&h, "", region, true); !r.empty() {
+			d, _ := parseDuty(i.Entry.Frozen)
+			r := c.resolveAs(&h, "", region, true, asking(d.share, c.outbound))
+			if !r.empty() {
+				r.share, r.again = d.share, true
 				c.requeue(i, h, r)
 			}
 			i = next

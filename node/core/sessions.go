@@ -266,6 +266,7 @@ func (c *Core) purge(name store.Queue) {
 		if !c.handOn(i, sentOld) {
 			c.stats.Ended[bundle.SessionEnded]++
 			c.sight(SightEnded, i.Header, name, addr.Node{}, bundle.SessionEnded)
+			c.noteEnd(i, bundle.SessionEnded)
 			c.m.Release(i)
 		}
 		i = next
@@ -422,12 +423,22 @@ func (c *Core) Settle(now time.Time, all []Settlement) {
 		}
 		delete(s.flying, t.Seq)
 		delete(s.packets, packetID(i.Entry))
-		c.m.Release(i)
-		c.stats.Delivered++
-		c.sight(SightAcknowledged, i.Header, i.Entry.Queue, addr.Node{}, bundle.OK)
+		c.over(i, t)
 		s.settle(c.await())
 		c.m.Hot(s.outlet)
 	}
+}
+
+// over ends a delivery: the device has it, or never will.
+func (c *Core) over(i *storeforward.Item, t Settlement) {
+	if t.Outcome == Dropped {
+		c.end(i, t.Reason)
+		return
+	}
+	c.noteEnd(i, bundle.OK)
+	c.m.Release(i)
+	c.stats.Delivered++
+	c.sight(SightAcknowledged, i.Header, i.Entry.Queue, addr.Node{}, bundle.OK)
 }
 
 // settle counts a delivery whose end is in the batch of lsn.

@@ -40,6 +40,7 @@ const (
 	inboundPrefix  = "q/"  // + client: QoS 2 packet ids
 	advertPrefix   = "a/"  // + node: its newest advert
 	usagePrefix    = "u/"  // + account of a quota: bytes, count
+	docketPrefix   = "p/"  // + message: docket
 	seenPrefix     = "k/"  // + Key in hex: when it is forgotten, ms
 )
 
@@ -268,6 +269,8 @@ func (c *Core) restoreKey(prefix, rest string, value []byte) error {
 		return c.restoreLeg(rest, value)
 	case seenPrefix:
 		return c.restoreSeen(rest, value)
+	case docketPrefix:
+		return c.restoreDocket(rest, value)
 	case usagePrefix:
 		return c.restoreUsage(rest, value)
 	case sessionPrefix:

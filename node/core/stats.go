@@ -23,6 +23,12 @@ type Stats struct {
 	Wills          uint64 // wills published
 	WillsCancelled uint64 // wills whose devices took their leave, came back in time, or are elsewhere
 	WillsRefused   uint64 // wills not taken with their CONNECT, or not published, for want of room or by a quota
+	Words          uint64 // what publishers asked to hear, given
+	RegionsHidden  uint64 // regions that are not told of, for there are too many, each time
+	Unheard        uint64 // words whose publisher is gone, or subscribed to nothing
+	Unfollowed     uint64 // messages whose publisher asked for more than is followed
+	ReportsLost    uint64 // reports that found no room
+	ReportsLate    uint64 // reports on what is not, or no longer, followed
 
 	RetainedStale   uint64 // retained messages that came after a newer one
 	RetainedRefused uint64 // retained messages of other nodes that found no room

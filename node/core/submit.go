@@ -25,43 +25,44 @@ func (c *Core) submit(s *Submission) bundle.Reason {
 		return bundle.DiskFailed
 	}
 	if len(s.Blob.B) > MaxPayload || s.Retain && len(s.Topic) > maxRetained {
-		c.stats.Submitted[bundle.TooLarge]++
-		c.reply(Reply{Token: s.Token, Reason: bundle.TooLarge})
+		c.refuse(s, bundle.TooLarge)
 		return bundle.TooLarge
 	}
 	if c.duplicate(s) {
 		return bundle.Duplicate
 	}
 	if !c.mayRetain(s) {
-		c.stats.Submitted[bundle.QuotaExceeded]++
-		c.reply(Reply{Token: s.Token, Reason: bundle.QuotaExceeded})
+		c.refuse(s, bundle.QuotaExceeded)
 		return bundle.QuotaExceeded
 	}
 	h := &store.Header{
 		Class: s.Class, QoS: s.QoS, Retain: s.Retain, Topic: s.Topic, Service: s.Service,
 		Received: c.now, Size: uint32(len(s.Blob.B)),
 	}
+	s.followed = !s.Ask.IsZero() && c.mayAsk(s)
 	ttl := s.TTL
 	var route policy.Route
 	routed := false
-	if s.Topic != "" && s.Session == "" && s.To.IsZero() && s.Region.IsZero() && len(s.Groups) == 0 {
+	if s.Topic != "" && s.Session == "" && s.To.IsZero() && s.Region.IsZero() && len(s.Groups) == 0 && s.Own == "" {
 		if route, routed = c.routes.ForTopic(s.Topic); routed && route.HasClass {
 			h.Class = route.Class
 		}
 		ttl = cmp.Or(ttl, route.TTL)
 	}
 	h.Expires = c.now + cmp.Or(ttl, c.settings.TTL).Milliseconds()
-	if s.QoS == 0 && !s.will && s.To.IsZero() && s.Session == "" && s.Region.IsZero() && len(s.Groups) == 0 && !(routed && len(route.To) > 0) {
+	if s.QoS == 0 && !s.followed && !s.will && s.To.IsZero() && s.Session == "" && s.Region.IsZero() && len(s.Groups) == 0 && s.Own == "" && !(routed && len(route.To) > 0) {
 		return c.volatile(h, s)
 	}
 	if !c.hasRoom(h.Class, int64(h.Size)+store.PutBytes) {
 		// Before any number is drawn: a refusal must not write to a full disk.
-		c.stats.Submitted[bundle.StoreFull]++
-		c.reply(Reply{Token: s.Token, Reason: bundle.StoreFull})
+		c.refuse(s, bundle.StoreFull)
 		return bundle.StoreFull
 	}
 	h.Message = c.nextMessage(h.Class)
 	r, reason := c.addressees(h, s, route)
+	if s.followed {
+		c.sealOut(h, &r)
+	}
 	switch {
 	case reason != bundle.OK:
 	case !c.mayStore(h, s, &r):
@@ -75,6 +76,16 @@ func (c *Core) submit(s *Submission) bundle.Reason {
 	return reason
 }
 
+// refuse answers a submission that is not looked at further.
+func (c *Core) refuse(s *Submission, reason bundle.Reason) {
+	c.stats.Submitted[reason]++
+	if !s.Ask.IsZero() {
+		c.refuseAsked(&store.Header{}, s, reason, Rejected)
+	}
+	c.wordTold(s, reason)
+	c.reply(Reply{Token: s.Token, Reason: reason})
+}
+
 // addressees finds the recipients of a submission.
 func (c *Core) addressees(h *store.Header, s *Submission, route policy.Route) (recipients, bundle.Reason) {
 	var r recipients
@@ -82,6 +93,8 @@ func (c *Core) addressees(h *store.Header, s *Submission, route policy.Route) (r
 	case len(s.Groups) > 0:
 		d := duty{filters: s.Groups}
 		c.reshare(h, d, asked{remote: s.Topic[0] != '$'}, &r)
+	case s.Own != "":
+		c.toOwn(h, s.Own, &r)
 	case s.Session != "":
 		if ses := c.sessions[s.Session]; ses != nil && ses.durable() {
 			r.entries = []store.Entry{{
@@ -103,7 +116,9 @@ func (c *Core) addressees(h *store.Header, s *Submission, route policy.Route) (r
 	case len(route.To) > 0:
 		return c.toRegions(h, s, route)
 	default:
-		r = c.resolveAs(h, s.Client, addr.Region{}, s.Topic[0] != '$', c.leaver(h))
+		out := c.leaverOf(h, s)
+		r = c.resolveAs(h, s.Client, addr.Region{}, s.Topic[0] != '$', out)
+		c.answer(h, s, out, &r)
 	}
 	if r.empty() && !s.Retain {
 		return r, bundle.NoSubscriber
@@ -133,7 +148,7 @@ func (c *Core) toRegions(h *store.Header, s *Submission, route policy.Route) (re
 		}
 	}
 	if to.Contains(c.cfg.Region) {
-		if r := c.resolveAs(h, s.Client, to, true, c.leaver(h)); !r.empty() {
+		if r := c.resolveAs(h, s.Client, to, true, c.leaverOf(h, s)); !r.empty() {
 			return r, bundle.OK
 		}
 		return recipients{entries: []store.Entry{{Queue: store.Queue{Kind: store.ToRegion, Name: to.String(), Class: h.Class}}}}, bundle.OK
@@ -142,8 +157,16 @@ func (c *Core) toRegions(h *store.Header, s *Submission, route policy.Route) (re
 		return recipients{elsewhere: true}, bundle.NoRoute
 	}
 	r := recipients{elsewhere: true}
-	r.add(c.leaver(h)(h, store.Queue{Kind: store.ToRegion, Name: to.String(), Class: h.Class}, ""), "")
+	r.add(c.leaverOf(h, s)(h, store.Queue{Kind: store.ToRegion, Name: to.String(), Class: h.Class}, ""), "")
 	return r, bundle.OK
+}
+
+// leaverOf is leaver for work that enters the mesh here.
+func (c *Core) leaverOf(h *store.Header, s *Submission) leaving {
+	if s.followed {
+		return joiner // until sealOut
+	}
+	return c.leaver(h)
 }
 
 func (c *Core) regionUp(r addr.Region) bool {
@@ -165,6 +188,8 @@ func (c *Core) accept(h *store.Header, s *Submission, r recipients, reason bundl
 	if reason == bundle.OK {
 		c.noteSeen(s, max(h.Expires, c.now+s.Keep.Milliseconds()))
 	}
+	c.follow(h, s, &r, reason)
+	c.wordTold(s, reason)
 	if reason == bundle.OK && len(r.entries) > 0 {
 		h.Seq, h.Entries = c.m.NextSeq(), r.entries
 		c.m.Put(h, s.Blob)
@@ -195,8 +220,7 @@ func (c *Core) nextMessage(class bundle.Class) bundle.ID {
 func (c *Core) volatile(h *store.Header, s *Submission) bundle.Reason {
 	h.QoS = 0
 	if s.Retain && !s.Clear && !c.hasRoom(h.Class, retainCost(s)) {
-		c.stats.Submitted[bundle.StoreFull]++
-		c.reply(Reply{Token: s.Token, Reason: bundle.StoreFull})
+		c.refuse(s, bundle.StoreFull)
 		return bundle.StoreFull
 	}
 	remote := s.Topic[0] != '$'
@@ -205,6 +229,9 @@ func (c *Core) volatile(h *store.Header, s *Submission) bundle.Reason {
 		c.table.Wants(h.Topic, func(addr.Node) { c.stats.Ended[bundle.StoreFull]++ })
 	}
 	r := c.resolveAs(h, s.Client, addr.Region{}, remote, c.unordered)
+	if remote {
+		c.answer(h, s, c.unordered, &r)
+	}
 	if s.Retain {
 		c.retain(h, s)
 	}
@@ -217,6 +244,7 @@ func (c *Core) volatile(h *store.Header, s *Submission) bundle.Reason {
 		reason = bundle.NoSubscriber
 	}
 	c.stats.Submitted[reason]++
+	c.follow(h, s, &r, reason)
 	reply := Reply{Token: s.Token, Reason: reason}
 	c.sightReply(&reply, h, s, &r)
 	if !s.shown() {

@@ -62,6 +62,10 @@ func samples() map[string]Frame {
 			Class: bundle.Bulk, XID: 1, Origin: luna, Dest: addr.IPN(4, 1), Bundle: seq,
 			Message: bundle.ID{Node: earth, Seq: 1}, Reason: 200,
 		},
+		"gap, reported": Gap{
+			Class: bundle.Alarm, XID: 59, Origin: luna, Dest: addr.NodeEID(earth, "mqtt"), Bundle: seq, DSeq: 10,
+			Message: bundle.ID{Node: luna, Seq: seq}, Reason: bundle.Expired, Report: true,
+		},
 		"ack":             Ack{Class: bundle.Telemetry, XID: 57},
 		"refuse":          Refuse{Class: bundle.Telemetry, XID: 57, Reason: bundle.StoreFull},
 		"volatile":        Volatile{Bundle: sampleBundle()},

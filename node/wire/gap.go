@@ -19,13 +19,18 @@ type Gap struct {
 	Message bundle.ID
 	Reason  bundle.Reason
 	Hops    uint8 // nodes it has visited, as in the hop count block of a bundle
+	Report  bool  // the consumer is to tell the publisher's node of it
 }
 
 // Type implements Frame.
 func (Gap) Type() Type { return TypeGap }
 
 func (f Gap) append(dst []byte) []byte {
-	dst = cbor.AppendArray(dst, 10)
+	items := 10
+	if f.Report {
+		items++ // left out when it says nothing
+	}
+	dst = cbor.AppendArray(dst, items)
 	dst = cbor.AppendUint(dst, uint64(f.Class))
 	dst = cbor.AppendUint(dst, f.XID)
 	dst = cbor.AppendText(dst, f.Origin.String())
@@ -39,7 +44,11 @@ func (f Gap) append(dst []byte) []byte {
 	dst = cbor.AppendText(dst, name)
 	dst = cbor.AppendUint(dst, uint64(f.Message.Seq))
 	dst = cbor.AppendUint(dst, uint64(f.Reason))
-	return cbor.AppendUint(dst, uint64(f.Hops))
+	dst = cbor.AppendUint(dst, uint64(f.Hops))
+	if f.Report {
+		dst = cbor.AppendNull(dst)
+	}
+	return dst
 }
 
 func parseGap(r *cbor.Reader) (f Gap) {
@@ -55,6 +64,10 @@ func parseGap(r *cbor.Reader) (f Gap) {
 	f.Message.Seq = readSequence(r)
 	f.Reason = readReason(r)
 	f.Hops = uint8(r.UintMax(255))
+	if more > 0 && r.Null() {
+		f.Report = true
+		more--
+	}
 	rest(r, more)
 	return f
 }

@@ -254,3 +254,24 @@ func BenchmarkSummary(b *testing.B) {
 		}
 	}
 }
+
+// TestSummaryCoversFilters: whatever the limit, each filter that was summed up
+// lies below one of the summary; so one that comes below it changes nothing.
+func TestSummaryCoversFilters(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		in := rapid.SliceOfN(filters, 1, 40).Draw(t, "filters")
+		out := Summary(in, rapid.IntRange(1, 30).Draw(t, "limit"))
+		below := func(f string) bool {
+			return slices.ContainsFunc(out, func(g string) bool { return Covers(g, f) })
+		}
+		for _, f := range in {
+			if ValidFilter(f) == nil && !below(f) {
+				t.Fatalf("%q of %q is not below %q", f, in, out)
+			}
+		}
+		one := rapid.SampledFrom(in).Draw(t, "one more")
+		if again := Summary(append(slices.Clone(out), one), len(out)); below(one) && !slices.Equal(again, out) {
+			t.Fatalf("%q, which is below %q, makes it %q", one, out, again)
+		}
+	})
+}

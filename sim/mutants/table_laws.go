@@ -29,8 +29,8 @@ var lawMutants = []mutant{
 	},
 	{
 		name: "core law alone: nothing is kept for nobody", file: "node/core/sessions.go", short: true,
-		old:   "		c.m.Release(i)\n		c.stats.Delivered++",
-		new:   "		if i.Entry.DSeq%16 != 0 {\n			c.m.Release(i)\n		}\n		c.stats.Delivered++",
+		old:   "	c.m.Release(i)\n	c.stats.Delivered++",
+		new:   "	if i.Entry.DSeq%16 != 0 {\n		c.m.Release(i)\n	}\n	c.stats.Delivered++",
 		tests: "node/core ^TestLawsHoldInPowerCuts$", law: `still holds`, not: `twice|never got|after m`,
 	},
 }
