@@ -140,6 +140,13 @@ bench-mqtt: build ## the broker beside Mosquitto: workloads, idle clients, sessi
 	bin/farhop bench mqtt --moon
 	bin/farhop bench mqtt --tsung # apt-get install tsung
 
+.PHONY: bench-scale
+bench-scale: build ## one broker with much in it: 19,000 sockets, a million sessions, ten million messages queued, a million retained (25 min)
+	bin/farhop bench mqtt --idle 19000 $(ARGS)
+	bin/farhop bench mqtt --sessions 1000000
+	bin/farhop bench mqtt --queued 10000000
+	bin/farhop bench mqtt --retained 1000000
+
 .PHONY: bench-relay
 bench-relay: build ## what a node costs that only passes bundles on: stored and volatile
 	bin/farhop bench relay --json $(ARGS)

@@ -41,7 +41,7 @@ func (c *conn) limit() {
 	left := time.AfterFunc(time.Until(id.Expires), func() { c.disconnect(codeMaxTime, cause(codeMaxTime)) })
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.lease = left; c.closing.Load() {
+	if c.rarely().lease = left; c.closing.Load() {
 		left.Stop()
 	}
 }

@@ -52,9 +52,12 @@ type Message struct {
 	Received time.Time // when this node got it, less the age it already had
 }
 
+// MessageOverhead is what a message counts beside its texts, in bytes.
+const MessageOverhead = 64
+
 // Size is what the message counts against queue limits, in bytes.
 func (m *Message) Size() int {
-	n := len(m.Topic) + len(m.Payload) + len(m.ContentType) + len(m.ResponseTopic) + len(m.CorrelationData) + 64
+	n := len(m.Topic) + len(m.Payload) + len(m.ContentType) + len(m.ResponseTopic) + len(m.CorrelationData) + MessageOverhead
 	for _, p := range m.UserProperties {
 		n += len(p.Key) + len(p.Value) + 32
 	}
@@ -233,7 +236,8 @@ type Node interface {
 	// SubmitTo queues m for one persistent session: a retained message for a
 	// new subscription. m is the session's own copy with the granted QoS and
 	// Retain set. It takes the node's queue and packet ids, which a delivery by
-	// the broker would clash with. It must not block.
+	// the broker would clash with. It is called on a goroutine of its own, many
+	// times in a row, and may wait until there is room.
 	SubmitTo(client string, m *Message, subIDs []int)
 	// Settle reports a step of a handshake. It must not block.
 	Settle(s Settlement)

@@ -19,7 +19,7 @@ const (
 )
 
 // Broker serves MQTT clients for one node. Create it with New, fill it with
-// LoadRetained, then Run it. Deliver, DeliverLive, SetRetained and TakenOver
+// SetRetained, then Run it. Deliver, DeliverLive, SetRetained and TakenOver
 // may be called from New on.
 type Broker struct {
 	cfg      Config
@@ -259,6 +259,13 @@ func (b *Broker) leave(c *conn) {
 	defer b.mu.Unlock()
 	delete(b.all, c)
 	b.idle.Broadcast()
+}
+
+// stopping reports whether the broker ends.
+func (b *Broker) stopping() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.draining
 }
 
 // drain ends every connection. Each is gone in flushTimeout and lingerTimeout.

@@ -76,14 +76,14 @@ type conn struct {
 	present  bool
 	polite   bool // the client said DISCONNECT 0x00: no will
 	left     bool // the client said DISCONNECT
+	stopped  bool // feed stopped because something held the input
+	paused   bool // they were many: one of the holds, until the loop's next turn
 	expiry   uint32
-	in       []byte    // what of the input is not handled yet
-	stopped  bool      // feed stopped because something held the input
 	spent    int       // deliveries that the input brought about since the loop last went on with it
-	paused   bool      // they were many: one of the holds, until the loop's next turn
+	in       []byte    // what of the input is not handled yet
 	before   *conn     // the client's last connection, if that trails
 	exchange *exchange // nil for none
-	subs     map[string]*liveSub
+	subs     subset
 	aliases  map[uint16]string
 
 	toldAliases map[string]uint16 // by topic; the driver's, as it writes
@@ -91,20 +91,17 @@ type conn struct {
 
 	mu         sync.Mutex // guards what follows
 	cancel     context.CancelFunc
-	gone       chan struct{} // closed when the session let go of the connection; made when somebody waits
-	isGone     bool
-	lease      *time.Timer // ends what the client came in with, nil for never
-	proof      *time.Timer // ends an exchange that takes too long, nil for none
-	partly     bool        // some subscription is allowed in part
-	open       bool        // CONNACK is out, deliveries may flow
-	said       bool        // our last word, a DISCONNECT or a refusing CONNACK, is in control
-	full       bool        // too many publishes wait for the node: one of the holds
-	why        string      // label of the disconnect
-	control    []byte      // encoded packets that are no PUBLISH
-	early      []byte      // the same, to follow the CONNACK
+	rare       *rare
+	isGone     bool   // the session let go of the connection
+	partly     bool   // some subscription is allowed in part
+	open       bool   // CONNACK is out, deliveries may flow
+	said       bool   // our last word, a DISCONNECT or a refusing CONNACK, is in control
+	full       bool   // too many publishes wait for the node: one of the holds
+	why        string // label of the disconnect
+	control    []byte // encoded packets that are no PUBLISH
 	queue      ring[delivery]
 	queueBytes int
-	backlog    []delivery // retained messages for a new subscription, held by the retained store
+	backlog    []*walk // through the retained messages of new subscriptions, one for a filter
 	live       liveWindow
 	out        map[uint16]outbound // persistent deliveries by packet id
 	inbound    map[uint16]*inboundID
@@ -112,6 +109,35 @@ type conn struct {
 	pendBytes  int
 	draining   bool
 	unacked    int // inbound QoS 1 and 2 the client may count as open
+}
+
+// rare is what few connections ever have. It is guarded as what it belongs to.
+type rare struct {
+	gone  chan struct{} // closed when the session let go of the connection
+	lease *time.Timer   // ends what the client came in with
+	early []byte        // packets to follow the CONNACK
+	proof *time.Timer   // ends an exchange that takes too long
+}
+
+// stopTimers is for an end that has come.
+func (r *rare) stopTimers() {
+	if r == nil {
+		return
+	}
+	for _, t := range []*time.Timer{r.lease, r.proof} {
+		if t != nil {
+			t.Stop()
+		}
+	}
+}
+
+// rarely returns what few connections have, made when missing. The caller
+// holds mu.
+func (c *conn) rarely() *rare {
+	if c.rare == nil {
+		c.rare = new(rare)
+	}
+	return c.rare
 }
 
 // later runs f, which may wait for the node, on a goroutine of its own and
@@ -126,8 +152,11 @@ func (c *conn) later(f func(ctx context.Context)) {
 	c.mu.Unlock()
 	c.holds.Add(1)
 	c.b.work.Go(func() { // Run waits for it by way of the connection
-		defer cancel()
 		f(ctx)
+		cancel()
+		c.mu.Lock()
+		c.cancel = nil // nothing of it stays with a client that is idle
+		c.mu.Unlock()
 		c.release()
 	})
 }
@@ -160,12 +189,7 @@ func (c *conn) disconnectLocked(code byte, why string) {
 	if c.cancel != nil {
 		c.cancel()
 	}
-	if c.lease != nil {
-		c.lease.Stop()
-	}
-	if c.proof != nil {
-		c.proof.Stop()
-	}
+	c.rare.stopTimers()
 	if c.full {
 		c.full = false
 		c.holds.Add(-1)
@@ -200,8 +224,8 @@ func (c *conn) ended() {
 	c.b.endSession(c)
 	c.mu.Lock()
 	c.isGone = true
-	if c.gone != nil {
-		close(c.gone)
+	if c.rare != nil && c.rare.gone != nil {
+		close(c.rare.gone)
 	}
 	why := c.why
 	c.mu.Unlock()
@@ -217,10 +241,11 @@ func (c *conn) awaitGone(ctx context.Context) error {
 		c.mu.Unlock()
 		return nil
 	}
-	if c.gone == nil {
-		c.gone = make(chan struct{})
+	r := c.rarely()
+	if r.gone == nil {
+		r.gone = make(chan struct{})
 	}
-	gone := c.gone
+	gone := r.gone
 	c.mu.Unlock()
 	select {
 	case <-gone:

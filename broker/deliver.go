@@ -53,7 +53,8 @@ func (b *Broker) Deliver(d Delivery) {
 	if d.Release {
 		c.out[d.PacketID] = outbound{seq: d.Seq, qos: 2}
 		if !c.open {
-			c.early = appendAck(c.early, c.version, packet.TypePubrel, d.PacketID, codeSuccess, "", "")
+			r := c.rarely()
+			r.early = appendAck(r.early, c.version, packet.TypePubrel, d.PacketID, codeSuccess, "", "")
 			return
 		}
 		c.control = appendAck(c.control, c.version, packet.TypePubrel, d.PacketID, codeSuccess, "", "")

@@ -193,7 +193,7 @@ func TestRetainedInPlaceWhenFull(t *testing.T) {
 func TestLongTopicsAreNotRemembered(t *testing.T) {
 	t.Parallel()
 	var d directory
-	d.add(&liveSub{c: &conn{}, filter: "#", opt: Subscription{Filter: "#"}}, nil)
+	d.add(&liveSub{c: &conn{}, opt: Subscription{Filter: "#"}}, nil)
 	bytes := 0
 	for n := range 100 {
 		topic := strings.Repeat("t", 60_000) + string(rune('a'+n%26))
@@ -218,7 +218,7 @@ func TestLeaseOfAGoneConnection(t *testing.T) {
 	c.id.Store(&auth.Identity{Expires: time.Now().Add(time.Hour)})
 	c.disconnect(noDisconnectMessage, "connection-lost")
 	c.limit()
-	if c.lease.Stop() {
+	if c.rare.lease.Stop() {
 		t.Error("its timer runs for an hour")
 	}
 }

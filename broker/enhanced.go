@@ -35,7 +35,7 @@ func (c *conn) begin(h *packet.Connect) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	proof := time.AfterFunc(c.b.cfg.ConnectTimeout, c.tooLong)
-	if c.proof = proof; c.closing.Load() {
+	if c.rarely().proof = proof; c.closing.Load() {
 		proof.Stop()
 	}
 }
@@ -44,7 +44,7 @@ func (c *conn) begin(h *packet.Connect) {
 func (c *conn) tooLong() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.proof == nil || c.closing.Load() {
+	if c.rarely().proof == nil || c.closing.Load() {
 		return // it ended meanwhile
 	}
 	if !c.open {
@@ -58,9 +58,9 @@ func (c *conn) tooLong() {
 func (c *conn) proved() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.proof != nil {
-		c.proof.Stop()
-		c.proof = nil
+	if r := c.rarely(); r.proof != nil {
+		r.proof.Stop()
+		r.proof = nil
 	}
 	return !c.closing.Load()
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/farhop/farhop/routing/interest"
 )
@@ -12,10 +13,13 @@ import (
 // liveSub is one filter of one live session.
 type liveSub struct {
 	c      *conn
-	filter string // without $share/GROUP/
 	opt    Subscription
-	partly bool // the client may not have all that it matches
+	share  uint32 // bytes of $share/GROUP/ before its filter, 0 for none
+	partly bool   // the client may not have all that it matches
 }
+
+// filter is what it matches.
+func (s *liveSub) filter() string { return s.opt.Filter[s.share:] }
 
 // group is a shared subscription: each message goes to one member, in turn.
 type group struct {
@@ -59,22 +63,22 @@ func (d *directory) add(s, old *liveSub) {
 	if old != nil {
 		d.removeLocked(old)
 	}
-	if ofSys(s.filter) {
+	if ofSys(s.filter()) {
 		d.sys.Add(1)
 	}
 	if name == "" {
-		d.subs.Add(s.filter, s)
+		d.subs.Add(s.filter(), s)
 		return
 	}
-	key := [2]string{name, s.filter}
+	key := [2]string{name, s.filter()}
 	g := d.groups[key]
 	if g == nil {
-		g = &group{name: name, filter: s.filter}
+		g = &group{name: name, filter: s.filter()}
 		if d.groups == nil {
 			d.groups = make(map[[2]string]*group)
 		}
 		d.groups[key] = g
-		d.shared.Add(s.filter, g)
+		d.shared.Add(s.filter(), g)
 	}
 	g.members = append(g.members, s)
 	d.sharing.Store(true)
@@ -88,15 +92,15 @@ func (d *directory) remove(s *liveSub) {
 }
 
 func (d *directory) removeLocked(s *liveSub) {
-	if ofSys(s.filter) {
+	if ofSys(s.filter()) {
 		d.sys.Add(-1)
 	}
 	name, _ := s.opt.Share()
 	if name == "" {
-		d.subs.Remove(s.filter, s)
+		d.subs.Remove(s.filter(), s)
 		return
 	}
-	key := [2]string{name, s.filter}
+	key := [2]string{name, s.filter()}
 	g := d.groups[key]
 	if g == nil {
 		return
@@ -186,7 +190,7 @@ func (b *Broker) give(m *Message, hits []*liveSub) int {
 			if o.ID != 0 {
 				d.subIDs = append(d.subIDs, o.ID)
 			}
-			if s.filter != o.Filter {
+			if s.share > 0 {
 				d.groups = append(d.groups, o.Filter)
 			}
 		}
@@ -223,23 +227,32 @@ func (c *conn) enqueueLive(d delivery) {
 }
 
 // fromBacklog moves one retained message into the empty queue. The caller
-// holds mu. One that was replaced meanwhile is skipped: the newer one came as
-// a live message, and an older state after it would be wrong.
-func (c *conn) fromBacklog() bool {
+// holds mu. It reports false also when none was found yet.
+func (c *conn) fromBacklog(now time.Time) bool {
 	for len(c.backlog) > 0 {
-		d := c.backlog[0]
-		c.backlog[0] = delivery{}
-		c.backlog = c.backlog[1:]
-		if len(c.backlog) == 0 {
-			c.backlog = nil
-		}
-		if c.b.retained.holds(d.m) {
+		w := c.backlog[0]
+		if m := c.b.retained.next(w); m != nil {
+			d := w.delivery(m)
 			c.queue.push(d)
 			c.queueBytes += d.m.Size()
 			return true
 		}
+		if !w.ended {
+			if c.b.retained.more(w, now); len(w.buf) == 0 && !w.ended {
+				return false
+			}
+			continue
+		}
+		c.forgetWalk(w.filter)
 	}
 	return false
+}
+
+// forgetWalk ends the walks of a filter. The caller holds mu.
+func (c *conn) forgetWalk(filter string) {
+	if c.backlog = slices.DeleteFunc(c.backlog, func(w *walk) bool { return w.filter == filter }); len(c.backlog) == 0 {
+		c.backlog = nil
+	}
 }
 
 // liveWindow is the flow control of a live session: which packet ids are

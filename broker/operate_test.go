@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -229,11 +230,8 @@ func TestWatch(t *testing.T) {
 // TestNobodyWatches: the way of a message takes no memory for a watcher that
 // is not there.
 func TestNobodyWatches(t *testing.T) {
-	w := start(t, nil)
-	w.connect("pub", 5, nil)
-	w.b.mu.Lock()
-	c := w.b.sessions["pub"]
-	w.b.mu.Unlock()
+	_, theirs := net.Pipe()
+	c, _, _ := lone(t, theirs)
 	m := &Message{Topic: "a/1", Payload: []byte("x"), Client: "pub"}
 	if n := testing.AllocsPerRun(1000, func() {
 		if !c.shortcut(m, 0) {

@@ -38,6 +38,7 @@ type poller struct {
 	byFD   []*descriptor
 	wheel  wheel
 	doors  doors
+	began  time.Time
 	now    time.Time
 	ticked time.Time
 
@@ -57,8 +58,9 @@ func newPoller(b *Broker) (*poller, error) {
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("epoll: %w", err)
 	}
-	l := &poller{b: b, fd: fd, epoll: os.NewFile(uintptr(fd), "epoll"), buf: make([]byte, readBuffer), now: time.Now()}
-	l.ticked, l.wheel.start = l.now, l.now
+	l := &poller{b: b, fd: fd, epoll: os.NewFile(uintptr(fd), "epoll"), buf: make([]byte, readBuffer), began: time.Now()}
+	l.now, l.ticked = l.began, l.began
+	l.wheel.last = slotOf(l.moment())
 	if l.raw, err = l.epoll.SyscallConn(); err != nil {
 		_ = l.epoll.Close()
 		return nil, fmt.Errorf("epoll: %w", err)
@@ -95,7 +97,7 @@ func (l *poller) run() {
 		l.doWork()
 		if l.now.Sub(l.ticked) >= tickEvery {
 			l.ticked = l.now
-			l.wheel.tick(l.now, l.onTime)
+			l.wheel.tick(l.moment(), l.onTime)
 			l.doors.tick()
 		}
 		l.mu.Lock()
@@ -183,5 +185,8 @@ func (l *poller) onEvent(e *unix.EpollEvent) {
 		d.p.onEvents(e.Events)
 	}
 }
+
+// moment is now.
+func (l *poller) moment() moment { return moment(l.began.UnixNano()).add(l.now.Sub(l.began)) }
 
 func (l *poller) onTime(p *polled) { p.onTime() }

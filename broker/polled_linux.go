@@ -3,7 +3,6 @@ package broker
 import (
 	"errors"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -53,9 +52,9 @@ type polled struct {
 	deaf     bool // out of epoll: nothing more comes
 	broke    bool // the client is gone, its last input is held
 	unsent   []byte
-	heard    time.Time // when something was read last
-	blockAt  time.Time // when it blocked, or entered its phase
-	linger   int       // bytes read in phaseLinger
+	heard    moment // when something was read last
+	blockAt  moment // when it blocked, or entered its phase
+	linger   int32  // bytes read in phaseLinger
 	timer    wheelEntry
 
 	queued atomic.Bool // in the loop's work
@@ -115,7 +114,7 @@ func (p *polled) serve() {
 
 // begin enters the loop.
 func (p *polled) begin() {
-	p.phase, p.heard = phaseOpen, p.l.now
+	p.phase, p.heard = phaseOpen, p.l.moment()
 	p.interest = unix.EPOLLIN
 	if err := p.sock.watch(p.l, p.interest); err != nil {
 		p.c.b.cfg.Log.Warn("mqtt accept failed", "err", err)
@@ -145,11 +144,11 @@ func (p *polled) goOn() {
 		return
 	}
 	if p.muted && !p.c.closing.Load() {
-		p.muted, p.heard = false, p.l.now
+		p.muted, p.heard = false, p.l.moment()
 		p.arm()
 	}
 	if !p.timed && p.c.greeted && !p.c.proving() {
-		p.timed, p.heard = true, p.l.now // from the time for a CONNECT to the client's keep-alive
+		p.timed, p.heard = true, p.l.moment() // from the time for a CONNECT to the client's keep-alive
 		p.schedule()
 	}
 }
@@ -186,7 +185,7 @@ func (p *polled) readable(broken bool) {
 	n, err := p.sock.read(p.l.buf)
 	switch {
 	case n > 0:
-		p.heard = p.l.now
+		p.heard = p.l.moment()
 		p.feed(p.l.buf[:n])
 		if p.sock.again(unix.EPOLLIN) != 0 {
 			p.mark() // after the others
@@ -265,9 +264,10 @@ func (p *polled) flush() {
 		p.c.mu.Lock()
 		idle := p.c.idleLocked()
 		p.c.mu.Unlock()
-		if idle {
-			return
+		if !idle {
+			p.mark() // after the others: it looks for retained messages among many
 		}
+		return
 	}
 }
 
@@ -287,7 +287,7 @@ func (p *polled) send(b []byte, kept bool) bool {
 			if !kept {
 				b = append([]byte(nil), b...)
 			}
-			p.unsent, p.blocked, p.blockAt = b, true, p.l.now
+			p.unsent, p.blocked, p.blockAt = b, true, p.l.moment()
 			p.arm()
 			p.schedule()
 			return false
@@ -308,7 +308,7 @@ func (p *polled) wind() {
 		if p.c.holds.Load() > 0 {
 			return // release wakes us
 		}
-		p.phase, p.blockAt = phaseLast, p.l.now
+		p.phase, p.blockAt = phaseLast, p.l.moment()
 		p.c.ended()
 		p.flush()
 		p.schedule()
@@ -321,7 +321,7 @@ func (p *polled) wind() {
 			p.shut()
 			return
 		}
-		p.phase, p.blockAt, p.muted = phaseLinger, p.l.now, false
+		p.phase, p.blockAt, p.muted = phaseLinger, p.l.moment(), false
 		p.arm()
 		p.schedule()
 	}
@@ -331,7 +331,7 @@ func (p *polled) wind() {
 // input resets it, and the reset overtakes what was written.
 func (p *polled) drain() {
 	n, err := p.sock.read(p.l.buf)
-	if p.linger += max(n, 0); n > 0 && p.linger < lingerBytes || errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
+	if p.linger += int32(max(n, 0)); n > 0 && p.linger < lingerBytes || errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
 		return
 	}
 	p.shut()
@@ -351,24 +351,23 @@ func (p *polled) shut() {
 func (p *polled) schedule() { p.l.wheel.set(&p.timer, p.due()) }
 
 // due is when the client's patience, or ours, ends; zero is never.
-func (p *polled) due() time.Time {
+func (p *polled) due() (t moment) {
 	switch p.phase {
 	case phaseLast:
-		return p.blockAt.Add(flushTimeout)
+		return p.blockAt.add(flushTimeout)
 	case phaseLinger:
-		return p.blockAt.Add(lingerTimeout)
+		return p.blockAt.add(lingerTimeout)
 	case phaseNew, phaseOpen, phaseClosed:
 	}
-	var t time.Time
 	if p.c.holds.Load() == 0 {
 		if d := p.c.patience(); d > 0 {
-			t = p.heard.Add(d)
+			t = p.heard.add(d)
 		}
 	} else {
-		t = p.l.now.Add(tickEvery) // ask again when the input is ours
+		t = p.l.moment().add(tickEvery) // ask again when the input is ours
 	}
 	if p.blocked {
-		if s := p.blockAt.Add(p.c.stall()); t.IsZero() || s.Before(t) {
+		if s := p.blockAt.add(p.c.stall()); t == 0 || s < t {
 			t = s
 		}
 	}
@@ -378,14 +377,15 @@ func (p *polled) due() time.Time {
 // onTime ends what took too long, or looks again later.
 func (p *polled) onTime() {
 	due := p.due()
-	if due.IsZero() || due.After(p.l.now) {
+	now := p.l.moment()
+	if due == 0 || due > now {
 		p.schedule()
 		return
 	}
 	switch {
 	case p.phase >= phaseLast:
 		p.shut()
-	case p.blocked && !p.blockAt.Add(p.c.stall()).After(p.l.now):
+	case p.blocked && p.blockAt.add(p.c.stall()) <= now:
 		p.blocked, p.unsent = false, nil
 		p.c.mu.Lock()
 		p.c.control = nil

@@ -3,15 +3,15 @@ package broker
 import (
 	"sync"
 	"time"
-
-	"github.com/farhop/farhop/routing/interest"
 )
 
 // retainedStore is the retained message of each topic. The node makes them
 // durable; this is what subscriptions are served from.
 type retainedStore struct {
 	mu       sync.RWMutex
-	messages map[string]*Message
+	list     keptList
+	changes  uint64 // grows with each
+	dying    int    // messages with an expiry
 	bytes    int
 	reserved room // for messages on their way through the node
 	maxCount int
@@ -31,11 +31,11 @@ func (r *retainedStore) reserve(m *Message) *room {
 	var need room
 	if len(m.Payload) > 0 {
 		need = room{1, m.Size()}
-		if old := r.messages[m.Topic]; old != nil {
-			need = room{0, max(0, m.Size()-old.Size())}
+		if old := r.list.get(m.Topic); old != nil {
+			need = room{0, max(0, m.Size()-old.size())}
 		}
 	}
-	count, size := len(r.messages)+r.reserved.count+need.count, r.bytes+r.reserved.bytes+need.bytes
+	count, size := r.list.count+r.reserved.count+need.count, r.bytes+r.reserved.bytes+need.bytes
 	if need.count > 0 && count > r.maxCount || need.bytes > 0 && size > r.maxBytes {
 		return nil
 	}
@@ -58,67 +58,68 @@ func (r *retainedStore) settle(m *Message, kept *room, accepted bool) {
 // put replaces the topic's message; an empty payload deletes it (MQTT 5,
 // 3.3.1.3). The caller holds mu.
 func (r *retainedStore) put(m *Message) {
-	if old := r.messages[m.Topic]; old != nil {
-		r.bytes -= old.Size()
-		delete(r.messages, m.Topic)
+	r.changes++
+	var old *kept
+	if len(m.Payload) == 0 {
+		old = r.list.remove(m.Topic)
+	} else {
+		k := newKept(m, r.changes)
+		old = r.list.put(k)
+		r.count(k, 1)
 	}
-	if len(m.Payload) > 0 {
-		if r.messages == nil {
-			r.messages = make(map[string]*Message)
-		}
-		r.messages[m.Topic] = m
-		r.bytes += m.Size()
+	if old != nil {
+		old.over = true
+		r.count(old, -1)
 	}
-	r.metrics.retained.Set(float64(len(r.messages)))
+	r.metrics.retained.Set(float64(r.list.count))
 	r.metrics.retainedBytes.Set(float64(r.bytes))
 }
 
-// holds reports whether m is still its topic's retained message.
-func (r *retainedStore) holds(m *Message) bool {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return r.messages[m.Topic] == m
+func (r *retainedStore) count(k *kept, by int) {
+	r.bytes += by * k.size()
+	if k.full != nil && k.full.Expiry > 0 {
+		r.dying += by
+	}
 }
 
-// match returns the retained messages a filter selects, expired ones left out.
-func (r *retainedStore) match(filter string, now time.Time) []*Message {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	var out []*Message
-	if m, exact := r.messages[filter]; exact {
-		if _, alive := m.remaining(now); alive {
-			out = append(out, m)
-		}
-		return out
-	}
-	for topic, m := range r.messages {
-		if _, alive := m.remaining(now); alive && interest.Match(filter, topic) {
-			out = append(out, m)
-		}
-	}
-	return out
-}
-
-// sweep drops what expired.
+// sweep drops what expired. It looks at some at a time, so that nobody waits
+// for it, and at none when none can expire.
 func (r *retainedStore) sweep(now time.Time) {
+	for at, more := "", true; more; {
+		at, more = r.sweepFrom(at, now)
+	}
+}
+
+func (r *retainedStore) sweepFrom(topic string, now time.Time) (next string, more bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for topic, m := range r.messages {
-		if _, alive := m.remaining(now); !alive {
-			r.put(&Message{Topic: topic})
+	if r.dying == 0 {
+		return "", false
+	}
+	var dead []string
+	p := r.list.seek(topic)
+	for range walkSteps {
+		k, at := r.list.at(p)
+		if k == nil {
+			break
 		}
+		if !k.alive(now) {
+			dead = append(dead, string(k.text[:k.topic]))
+		}
+		p = place{at.block, at.at + 1}
 	}
+	k, _ := r.list.at(p)
+	if k != nil {
+		next = string(k.text[:k.topic])
+	}
+	for _, t := range dead {
+		r.put(&Message{Topic: t})
+	}
+	return next, k != nil
 }
 
-// LoadRetained fills the retained store at start, before Run. Limits do not
-// apply to what the node already keeps.
-func (b *Broker) LoadRetained(ms []*Message) {
-	for _, m := range ms {
-		b.SetRetained(m)
-	}
-}
-
-// SetRetained applies a retained message that came from elsewhere; an empty
+// SetRetained applies a retained message that was kept before Run, or came from
+// elsewhere; an empty
 // payload deletes. It does not deliver it: that is DeliverLive's. The node
 // decides which of two messages is the later one and bounds their number.
 func (b *Broker) SetRetained(m *Message) {

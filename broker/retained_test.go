@@ -17,11 +17,13 @@ func retain(topic, payload string, id uint16) packets.Packet {
 func TestRetained(t *testing.T) {
 	t.Parallel()
 	w := start(t, nil)
-	w.b.LoadRetained([]*Message{
+	for _, m := range []*Message{
 		{Topic: "ret/old", Payload: []byte("loaded"), QoS: 1},
 		{Topic: "ret", Payload: []byte("parent")},
 		{Topic: "ret/late", Payload: []byte("x"), Expiry: 1, Received: time.Now().Add(-time.Hour)},
-	})
+	} {
+		w.b.SetRetained(m)
+	}
 	p := w.connect("p", 4, nil)
 	for i, m := range []packets.Packet{retain("ret/a", "1", 1), retain("ret/a", "2", 2), retain("ret/b", "x", 3), retain("ret/b", "", 4)} {
 		p.send(m)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -70,8 +71,11 @@ func (c *conn) welcome(ctx context.Context, h *packet.Connect, code byte, data [
 		c.disconnectLocked(noDisconnectMessage, cause(codeTooLarge))
 		return
 	}
-	c.control = append(c.control, c.early...)
-	c.open, c.early = true, nil
+	if c.rare != nil {
+		c.control = append(c.control, c.rare.early...)
+		c.rare.early = nil
+	}
+	c.open = true
 	c.kick()
 }
 
@@ -160,7 +164,7 @@ func (c *conn) resume(st *SessionState, clean bool) {
 	if c.present {
 		for _, s := range st.Subscriptions {
 			c.hold(s)
-			partly = partly || c.subs[s.Filter].partly
+			partly = partly || c.subs.get(s.Filter).partly
 		}
 	}
 	c.mu.Lock()
@@ -188,8 +192,9 @@ func (b *Broker) takeOver(ctx context.Context, c *conn, h *packet.Connect) byte 
 	if b.draining {
 		return codeShuttingDown
 	}
-	c.client, c.before = h.Client, b.trailing[h.Client]
-	b.sessions[h.Client] = c // before OpenSession: the node may deliver at once
+	c.client, c.before = strings.Clone(h.Client), b.trailing[h.Client] // as it is, it would keep the whole CONNECT
+	h.Client = c.client
+	b.sessions[c.client] = c // before OpenSession: the node may deliver at once
 	b.sys.peak.Store(max(b.sys.peak.Load(), int64(len(b.sessions))))
 	b.metrics.clients.Set(float64(len(b.sessions)))
 	return codeSuccess
@@ -204,8 +209,8 @@ func (b *Broker) endSession(c *conn) {
 	delete(b.sessions, c.client) // it is c: the next one waits for gone
 	b.metrics.clients.Set(float64(len(b.sessions)))
 	b.mu.Unlock()
-	for filter := range c.subs {
-		c.drop(filter)
+	for s := range c.subs.all() {
+		c.drop(s.opt.Filter)
 	}
 	c.mu.Lock()
 	back := c.unfinished()

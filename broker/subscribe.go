@@ -35,7 +35,7 @@ func (c *conn) onSubscribe(in *packet.Subscribe) error {
 			return c.fail(codeProtocol, "no local on a shared subscription") // MQTT 5, [MQTT-3.8.3-4]
 		}
 		if codes[i] = c.judge(s); codes[i] < codeUnspecified {
-			grants = append(grants, grant{s, c.subs[s.Filter]})
+			grants = append(grants, grant{s, c.subs.get(s.Filter)})
 			c.hold(s)
 		}
 	}
@@ -96,14 +96,14 @@ func refuse(codes []byte, err error) {
 // judge returns the granted QoS of a subscription or why it is refused.
 func (c *conn) judge(s Subscription) byte {
 	_, filter := s.Share()
-	_, had := c.subs[s.Filter]
+	had := c.subs.get(s.Filter) != nil
 	may, _ := c.maySubscribe(filter)
 	switch {
 	case interest.ValidFilter(s.Filter) != nil:
 		return codeBadFilter
 	case !may:
 		return codeNotAuthorized
-	case !had && len(c.subs) >= c.b.cfg.MaxSubscriptions:
+	case !had && c.subs.len() >= c.b.cfg.MaxSubscriptions:
 		return codeQuota
 	}
 	return s.QoS
@@ -112,18 +112,15 @@ func (c *conn) judge(s Subscription) byte {
 // hold remembers a subscription and starts matching it: for a live session,
 // and for what a persistent one gets at QoS 0, which is never queued.
 func (c *conn) hold(s Subscription) {
-	if c.subs == nil {
-		c.subs = make(map[string]*liveSub)
-	}
 	_, filter := s.Share()
-	n := &liveSub{c: c, filter: filter, opt: s}
+	n := &liveSub{c: c, opt: s, share: uint32(len(s.Filter) - len(filter))}
 	if _, n.partly = c.maySubscribe(filter); n.partly {
 		c.mu.Lock()
 		c.partly = true
 		c.mu.Unlock()
 	}
-	old := c.subs[s.Filter]
-	c.subs[s.Filter] = n
+	old := c.subs.get(s.Filter)
+	c.subs.put(n)
 	c.b.live.add(n, old)
 	if old == nil {
 		c.b.metrics.subscriptions.Inc()
@@ -141,33 +138,39 @@ func (c *conn) sendRetained(ctx context.Context, s Subscription, fresh bool) {
 		c.sendSys(ctx, s)
 		return
 	}
-	found := c.b.retained.match(s.Filter, time.Now())
-	if len(found) == 0 {
+	w := c.b.retained.begin(s, time.Now())
+	if w == nil {
 		return
 	}
-	slices.SortFunc(found, func(a, b *Message) int { return a.Received.Compare(b.Received) })
-	var ids []int
-	if s.ID != 0 {
-		ids = []int{s.ID}
-	}
-	if c.persistent {
-		for _, m := range found {
-			own := *m
-			own.QoS, own.Retain, own.PacketID = min(m.QoS, s.QoS), true, 0
-			c.b.node.SubmitTo(c.client, &own, ids)
-		}
+	if c.persistent && s.QoS > 0 { // QoS 0 is never queued
+		c.b.work.Go(func() { c.queueRetained(w) }) // Run waits for it by way of the connection
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.backlog)+len(found) > c.b.cfg.MaxRetained {
-		c.b.metrics.dropped.WithLabelValues("retained-backlog").Add(float64(len(found)))
-		return
-	}
-	for _, m := range found {
-		c.backlog = append(c.backlog, delivery{m: m, qos: min(m.QoS, s.QoS), retain: true, subIDs: ids})
-	}
+	c.forgetWalk(s.Filter) // a new SUBSCRIBE begins anew
+	c.backlog = append(c.backlog, w)
 	c.kick()
+}
+
+// queueRetained has the node queue the retained messages of a walk for a
+// session that outlives its connection: what was granted to it comes, whatever
+// becomes of the connection. The node takes them as fast as it can.
+func (c *conn) queueRetained(w *walk) {
+	for b := c.b; !b.stopping(); {
+		m := b.retained.next(w)
+		if m == nil && w.ended {
+			return
+		}
+		if m == nil {
+			b.retained.more(w, time.Now())
+			continue
+		}
+		d := w.delivery(m)
+		own := *m
+		own.QoS, own.Retain, own.PacketID = d.qos, true, 0
+		b.node.SubmitTo(c.client, &own, d.subIDs)
+	}
 }
 
 // onUnsubscribe handles an UNSUBSCRIBE.
@@ -178,7 +181,7 @@ func (c *conn) onUnsubscribe(ctx context.Context, id uint16, filters []string) {
 		switch {
 		case interest.ValidFilter(f) != nil:
 			codes[i] = codeBadFilter
-		case c.subs[f] == nil:
+		case c.subs.get(f) == nil:
 			codes[i] = codeNoSubscription
 		default:
 			known = append(known, f)
@@ -201,9 +204,11 @@ func (c *conn) onUnsubscribe(ctx context.Context, id uint16, filters []string) {
 
 // drop forgets a subscription.
 func (c *conn) drop(filter string) {
-	s := c.subs[filter]
-	delete(c.subs, filter)
-	if s != nil {
+	if s := c.subs.get(filter); s != nil {
+		c.subs.remove(filter)
+		c.mu.Lock()
+		c.forgetWalk(filter)
+		c.mu.Unlock()
 		c.b.live.remove(s)
 		c.b.metrics.subscriptions.Dec()
 	}

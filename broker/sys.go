@@ -56,7 +56,7 @@ func (b *Broker) tellSys(ctx context.Context) {
 
 // sendSys gives a new subscriber what there is now, as if it had been retained.
 func (c *conn) sendSys(ctx context.Context, s Subscription) {
-	sub := c.subs[s.Filter]
+	sub := c.subs.get(s.Filter)
 	if sub == nil {
 		return
 	}
@@ -99,7 +99,7 @@ func (b *Broker) sysOwn(now time.Time) []SysValue {
 	m := b.metrics
 	in, out := sum(m.byQoSIn[:]), sum(m.byQoSOut[:])
 	b.retained.mu.RLock()
-	retained, bytes := len(b.retained.messages), b.retained.bytes
+	retained, bytes := b.retained.list.count, b.retained.bytes
 	b.retained.mu.RUnlock()
 	number := func(topic string, n uint64) SysValue { return SysValue{topic, strconv.FormatUint(n, 10)} }
 	return []SysValue{

@@ -10,10 +10,15 @@ const (
 // same however many there are, and a tick looks only at those that are due.
 type wheel struct {
 	slots [wheelSlots]wheelEntry // heads of rings
-	start time.Time              // slots are counted from here, by the clock that is never set
 	last  int64                  // the slot that was served last
 	count int                    // connections known, with a time set or not
 }
+
+// moment is a time of a loop, in nanoseconds since the epoch at its start, by a
+// clock that nobody turns back. A connection keeps two of them.
+type moment int64
+
+func (m moment) add(d time.Duration) moment { return m + moment(d) }
 
 // wheelEntry is one connection in one slot, or in none.
 type wheelEntry struct {
@@ -22,19 +27,19 @@ type wheelEntry struct {
 	known      bool
 }
 
-func (w *wheel) slotOf(t time.Time) int64 { return int64(t.Sub(w.start) / tickEvery) }
+func slotOf(m moment) int64 { return int64(m) / int64(tickEvery) }
 
 // set makes e due at t, which may be past; a zero t is never.
-func (w *wheel) set(e *wheelEntry, t time.Time) {
+func (w *wheel) set(e *wheelEntry, t moment) {
 	if !e.known {
 		e.known = true
 		w.count++
 	}
 	e.unlink()
-	if t.IsZero() {
+	if t == 0 {
 		return
 	}
-	slot := max(w.slotOf(t)+1, w.last+1)
+	slot := max(slotOf(t)+1, w.last+1)
 	slot = min(slot, w.last+wheelSlots-1) // within one round: onTime sets it again
 	head := &w.slots[slot%wheelSlots]
 	if head.next == nil {
@@ -62,8 +67,8 @@ func (e *wheelEntry) unlink() {
 }
 
 // tick calls f for all that are due. f may set and remove them.
-func (w *wheel) tick(now time.Time, f func(*polled)) {
-	current := w.slotOf(now)
+func (w *wheel) tick(now moment, f func(*polled)) {
+	current := slotOf(now)
 	w.last = max(w.last, current-wheelSlots)
 	for w.last < current {
 		w.last++

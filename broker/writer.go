@@ -92,7 +92,7 @@ func (c *conn) take(box *batch, now time.Time) {
 		return
 	}
 	for n := len(box.buf); n < flushBytes && len(box.items) < flushItems; {
-		if c.queue.len() == 0 && !c.fromBacklog() {
+		if c.queue.len() == 0 && !c.fromBacklog(now) {
 			return
 		}
 		d := c.queue.front()

@@ -143,7 +143,9 @@ func (a *agent) configure() {
 	settings := core.Settings{
 		TTL: time.Duration(a.local.Delivery.TTL), OrderWait: time.Duration(a.local.Delivery.OrderWait),
 		Services: services, Fleet: state, Quotas: quotas, Batch: batching(a.local.Delivery.Batch),
-		Retained: core.RetainedSettings{Horizon: time.Duration(a.local.Delivery.Horizon)},
+		Retained: core.RetainedSettings{
+			Horizon: time.Duration(a.local.Delivery.Horizon), Max: a.local.Store.MaxRetained, MaxBytes: int64(a.local.Store.MaxRetainedBytes),
+		},
 		Contacts: contacts(&a.local),
 	}
 	a.loop.in.put(func(now time.Time, c *core.Core) { c.Configure(now, settings, table) })

@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"path/filepath"
 	"strings"
@@ -41,6 +42,8 @@ func (n *Node) buildBroker() error {
 		// this node was killed; 32 keep any local network busy.
 		Window: 32, MaxPacket: int(m.MaxPacket), MaxClients: m.MaxClients, ServerKeepAlive: uint16(m.ServerKeepAlive / config.Duration(time.Second)),
 		SysInterval: time.Duration(m.SysInterval), Version: n.opt.Version, Sys: n.sysValues,
+		// The core bounds them, without what a copy in memory costs beside its texts.
+		MaxRetained: n.cfg.Store.MaxRetained, MaxRetainedBytes: int(min(int64(n.cfg.Store.MaxRetainedBytes)+broker.MessageOverhead*int64(n.cfg.Store.MaxRetained), math.MaxInt)),
 		ListenInstruction: "mqtt.listen in " + config.FileName, Log: n.log, Registerer: n.registry,
 	}
 	if o := n.opt.Standalone; o != nil {

@@ -41,13 +41,13 @@ func (in *inbox) put(e event) bool {
 }
 
 // putWait leaves an event when there is room.
-func (in *inbox) putWait(e event) bool {
+func (in *inbox) putWait(e event) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	for len(in.events) >= inboxLimit && !in.closed {
 		in.room.Wait()
 	}
-	return in.add(e)
+	in.add(e)
 }
 
 func (in *inbox) add(e event) bool {

@@ -133,7 +133,7 @@ func (m *mqtt) SubmitTo(client string, msg *broker.Message, _ []int) {
 	s := submission(msg)
 	s.Session, s.Service, s.Retain, s.Packet, s.Client = client, core.ServiceRetained, true, 0, ""
 	s.QoS = max(s.QoS, 1)
-	m.loop.in.put(func(now time.Time, c *core.Core) { c.Submit(now, []core.Submission{s}) })
+	m.loop.in.putWait(func(now time.Time, c *core.Core) { c.Submit(now, []core.Submission{s}) })
 }
 
 // Settle implements broker.Node.

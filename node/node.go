@@ -350,6 +350,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	}
 	outer.Go(func() error { return n.announce(octx) })
 	outer.Go(func() error { return n.keepTime(octx) })
+	outer.Go(func() error { rest(octx, readHeap, giveBack); return nil })
 	err = outer.Wait()
 	stopInner()
 	n.links.wg.Wait()
@@ -399,11 +400,9 @@ func (n *Node) begin(ctx context.Context) error {
 	if err := n.beginDoors(ctx); err != nil {
 		return err
 	}
-	retained, err := n.mqtt.retained()
-	if err != nil {
+	if err := n.mqtt.retained(); err != nil {
 		return err
 	}
-	n.broker.LoadRetained(retained)
 	// Wills of the last run may be retained: after what they replace.
 	return n.loop.call(ctx, func(now time.Time, c *core.Core) { c.Serve(now) })
 }

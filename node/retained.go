@@ -94,9 +94,8 @@ func (m *mqtt) fetch(ctx context.Context) {
 	})
 }
 
-// retained reads the retained messages of the store.
-func (m *mqtt) retained() ([]*broker.Message, error) {
-	var out []*broker.Message
+// retained shows the broker the retained messages of the store.
+func (m *mqtt) retained() error {
 	now := m.loop.clock.now().UnixMilli()
 	err := m.store.State(core.RetainedPrefix, func(key string, value []byte) error {
 		topic := strings.TrimPrefix(key, core.RetainedPrefix)
@@ -115,12 +114,12 @@ func (m *mqtt) retained() ([]*broker.Message, error) {
 			return nil
 		}
 		if msg.Expiry == 0 || life > 0 {
-			out = append(out, msg)
+			m.broker.SetRetained(msg)
 		}
 		return nil
 	})
 	if errors.As(err, new(*store.LostState)) {
 		err = nil // told when the core was restored
 	}
-	return out, err
+	return err
 }

@@ -19,7 +19,8 @@ import (
 )
 
 // benchMQTTFlags are those of "bench mqtt". One of durable, idle, sessions,
-// moon and tsung says what is measured, none of them the workloads.
+// queued, retained, moon and tsung says what is measured, none of them the
+// workloads.
 type benchMQTTFlags struct {
 	b              mqtt.Config  // Rounds, Size and Window are those of all
 	d              bench.Config // of durable
@@ -49,6 +50,10 @@ in order, or the command fails.
                 is left after a kill
   --idle N      memory and processor time of connections that do nothing
   --sessions N  the same without sockets, within this process
+  --queued N    messages that wait in the session of a client that is away: memory,
+                and whether they come in order after a kill
+  --retained N  retained messages: memory, and what becomes of others while a
+                subscriber to all of them reads nothing
   --moon        two nodes 1.28 s of light apart, beside a bridge of Mosquitto
   --tsung       the load made by tsung 1.7, which others wrote
 
@@ -74,6 +79,8 @@ func (o *benchMQTTFlags) add(c *cobra.Command) {
 	f.BoolVar(&o.durable, "durable", false, "messages that are on disk before they are acknowledged")
 	f.IntVar(&o.b.Idle, "idle", 0, "connections that do nothing")
 	f.IntVar(&o.crowd.Sessions, "sessions", 0, "sessions within this process that do nothing")
+	f.IntVar(&o.b.Queued, "queued", 0, "messages that wait for one client")
+	f.IntVar(&o.b.Retained, "retained", 0, "retained messages")
 	f.BoolVar(&o.moon, "moon", false, "messages between two nodes over a link as to the moon")
 	f.BoolVar(&o.tsung, "tsung", false, "users that come, publish and go, made by tsung")
 	f.StringVar(&o.peer, "peer", "", "the other broker: mosquitto=PROGRAM, or none (default: the one in PATH or in sbin)")
@@ -96,7 +103,7 @@ func durableFlags() []string { return []string{"clients", "messages", "limit"} }
 // check refuses what cannot be before anything is measured.
 func (o *benchMQTTFlags) check(c *cobra.Command) error {
 	changed := c.Flags().Changed
-	for _, group := range [][]string{{"durable", "idle", "sessions", "moon", "tsung"}, {"peer", "mosquitto"}} {
+	for _, group := range [][]string{{"durable", "idle", "sessions", "queued", "retained", "moon", "tsung"}, {"peer", "mosquitto"}} {
 		if set := slices.DeleteFunc(group, func(name string) bool { return !changed(name) }); len(set) > 1 {
 			return usage(c, "--%s: want one of them", strings.Join(set, ", --"))
 		}
@@ -111,8 +118,10 @@ func (o *benchMQTTFlags) check(c *cobra.Command) error {
 			return usage(c, "--%s says nothing with --durable", name)
 		}
 	}
-	if changed("idle") && o.b.Idle < 1 || changed("sessions") && o.crowd.Sessions < 1 {
-		return usage(c, "--idle, --sessions: want 1 or more")
+	for name, n := range map[string]int{"idle": o.b.Idle, "sessions": o.crowd.Sessions, "queued": o.b.Queued, "retained": o.b.Retained} {
+		if changed(name) && n < 1 {
+			return usage(c, "--%s: want 1 or more", name)
+		}
 	}
 	switch name, path, ok := strings.Cut(o.peer, "="); {
 	case o.peer == "":
@@ -147,6 +156,12 @@ func (a *app) benchMQTT(c *cobra.Command, o *benchMQTTFlags, json bool) error {
 	case b.Idle > 0:
 		r, err := mqtt.Idle(c.Context(), b, a.note)
 		return a.benchReport(json, r, err, func(w io.Writer) error { return printBenchIdle(w, r) })
+	case b.Queued > 0:
+		r, err := mqtt.Queued(c.Context(), b, a.note)
+		return a.benchReport(json, r, err, func(w io.Writer) error { return printBenchQueued(w, r) })
+	case b.Retained > 0:
+		r, err := mqtt.Retained(c.Context(), b, a.note)
+		return a.benchReport(json, r, err, func(w io.Writer) error { return printBenchRetained(w, r) })
 	case o.moon:
 		r, err := mqtt.Moon(c.Context(), b, a.note)
 		return a.benchReport(json, r, err, func(w io.Writer) error { return printBenchMoon(w, r) })

@@ -5,7 +5,6 @@ import (
 	"io"
 
 	"github.com/farhop/farhop/sim/bench/mqtt"
-	"github.com/farhop/farhop/sim/bench/mqtt/crowd"
 )
 
 func rateText(v float64) string {
@@ -108,13 +107,5 @@ func printBenchTsung(w io.Writer, r mqtt.TsungReport) error {
 	fmt.Fprintf(w, "%d users of tsung, %d messages of %d bytes with QoS 1%s\n\n", r.Users, r.Messages, r.Size, besideText(r.Machine))
 	t := newTable("CPU/MSG", "PEER", "RATIO", "ANSWER MS", "PEER")
 	t.row(cpuText(r.CPU), cpuText(r.PeerCPU), fmt.Sprintf("%.2f", r.CPURatio), fmt.Sprintf("%.2f", r.Answer), fmt.Sprintf("%.2f", r.PeerAnswer))
-	return t.print(w)
-}
-
-func printBenchSessions(w io.Writer, r crowd.Report) error {
-	fmt.Fprintf(w, "%d idle sessions, one subscription each; memory after %.0f s, processor over %.0f s\n\n", r.Sessions, r.Settle, r.Seconds)
-	t := newTable("BYTES/SESSION", "LIVE", "IN THE HEAP", "GOROUTINES", "OF A CORE", "CONNECTS/S")
-	t.row(fmt.Sprintf("%.0f", r.Bytes), fmt.Sprintf("%.0f", r.Live), fmt.Sprintf("%.0f", r.Heap), fmt.Sprintf("%.2f", r.Goroutines),
-		fmt.Sprintf("%.2f %%", 100*r.CPU), fmt.Sprintf("%.0f", r.Connecting))
 	return t.print(w)
 }

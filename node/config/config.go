@@ -101,6 +101,9 @@ type Store struct {
 	Engine      string `json:"engine,omitempty"`
 	MaxBytes    Size   `json:"max_bytes"`
 	MaxMessages int    `json:"max_messages"`
+	// Retained messages are in memory too: about 300 bytes each, and their payload.
+	MaxRetained      int  `json:"max_retained"`
+	MaxRetainedBytes Size `json:"max_retained_bytes"`
 }
 
 // StoreEngines returns the values Store.Engine may have besides "".
@@ -166,7 +169,7 @@ func Default() Config {
 		MQTT:  MQTT{Listen: "127.0.0.1:1883", MaxPacket: 1 << 20, MaxClients: 10_000},
 		Mesh:  Mesh{Listen: ":7330"},
 		Admin: Admin{Listen: "127.0.0.1:7331"},
-		Store: Store{MaxBytes: 1 << 30, MaxMessages: 1_000_000},
+		Store: Store{MaxBytes: 1 << 30, MaxMessages: 1_000_000, MaxRetained: 100_000, MaxRetainedBytes: 256 << 20},
 		Delivery: Delivery{
 			TTL: Duration(72 * time.Hour), OrderWait: Duration(10 * time.Minute), MaxMessage: 1 << 20, Horizon: Duration(8 * 24 * time.Hour),
 			Batch: Batch{MaxBytes: 32 << 10},

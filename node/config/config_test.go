@@ -84,7 +84,7 @@ peers:
 - {address: 127.0.0.1:9002}
 links:
 - {node: truck, rate: 9600bit}
-store: {engine: bbolt, max_bytes: 4GiB, max_messages: 5000}
+store: {engine: bbolt, max_bytes: 4GiB, max_messages: 5000, max_retained: 70, max_retained_bytes: 1MiB}
 delivery:
   ttl: 90d
   order_wait: 0s
@@ -161,7 +161,7 @@ func TestParseEveryKey(t *testing.T) {
 			{Address: "127.0.0.1:9002"},
 		},
 		Links: []Link{{addr.MustNode("truck"), LinkProps{Rate: 9600}}},
-		Store: Store{"bbolt", 4 << 30, 5000},
+		Store: Store{"bbolt", 4 << 30, 5000, 70, 1 << 20},
 		Delivery: Delivery{Duration(90 * day), 0, 64000, Duration(20 * day), Batch{8 << 10, BatchWait{
 			Duration(time.Millisecond), Duration(2 * time.Millisecond), Duration(20 * time.Millisecond), Duration(10 * time.Second),
 		}}},

@@ -39,6 +39,8 @@ bbolt; left out it is the one whose files are there, journal for new ones.`)
 	}
 	w.line("max_bytes: %s", c.Store.MaxBytes)
 	w.line("max_messages: %d", c.Store.MaxMessages)
+	w.line("max_retained: %d", c.Store.MaxRetained)
+	w.line("max_retained_bytes: %s", c.Store.MaxRetainedBytes)
 	w.section("delivery", `ttl: lifetime of a message whose client gives none. order_wait: how long a
 missing message holds up those that came after it. batch: small messages with
 the same way and class share a bundle of up to max_bytes (0B: they do not);

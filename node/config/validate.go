@@ -153,6 +153,8 @@ func (c Config) validateLimits(f *faults) {
 	}
 	inRange(f, "store.max_bytes", c.Store.MaxBytes, 1<<20, 1<<50)
 	inRange(f, "store.max_messages", c.Store.MaxMessages, 1, 1_000_000_000)
+	inRange(f, "store.max_retained", c.Store.MaxRetained, 1, 1_000_000_000)
+	inRange(f, "store.max_retained_bytes", c.Store.MaxRetainedBytes, 1<<10, 1<<50)
 	inRange(f, "delivery.ttl", c.Delivery.TTL, Duration(time.Second), Duration(policy.MaxTTL))
 	inRange(f, "delivery.order_wait", c.Delivery.OrderWait, 0, Duration(policy.MaxTTL))
 	inRange(f, "delivery.retained_horizon", c.Delivery.Horizon, Duration(time.Hour), Duration(policy.MaxTTL))

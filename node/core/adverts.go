@@ -31,8 +31,8 @@ func (c *Core) adjacent(n addr.Node, cost uint32, up bool) {
 }
 
 // interestWatch says when this node's filters are summed up again. That takes
-// time in proportion to their number, so with many of them changes are
-// gathered: ten thousand devices that connect one after the other must not
+// time in proportion to their number, up to as many as an advert takes, so with
+// many of them changes are gathered: ten thousand devices that connect one after the other must not
 // cost ten thousand sums of thousands.
 type interestWatch struct {
 	dirty bool
@@ -82,9 +82,8 @@ func (c *Core) refreshAdvert() {
 	}
 	a.Interest, a.Groups = old.Interest, c.tellGroups(old.Groups)
 	if filters {
-		all := slices.DeleteFunc(c.subs.Filters(), func(f string) bool { return f[0] == '$' })
-		a.Interest = summarize(all)
-		c.interest.dirty, c.interest.after = false, c.now+int64(len(all)/filtersPerMS)
+		a.Interest = summarize(&c.subs)
+		c.interest.dirty, c.interest.after = false, c.now+int64(min(c.subs.Len(), routing.MaxFilters)/filtersPerMS)
 		if !slices.Equal(a.Interest, old.Interest) {
 			c.interest.told(c.now, len(a.Interest))
 		}
@@ -104,10 +103,10 @@ func (c *Core) refreshAdvert() {
 }
 
 // summarize makes filters short enough for an advert, by number and bytes:
-// wider filters stand for many.
-func summarize(filters []string) []string {
+// wider filters stand for many. Topics that begin with '$' stay at this node.
+func summarize(filters *interest.Trie[*subscription]) []string {
 	for limit := routing.MaxFilters; limit > 0; limit /= 2 {
-		out := interest.Summary(filters, limit)
+		out := filters.Summary(limit)
 		size := 0
 		for _, f := range out {
 			size += len(f)

@@ -339,7 +339,7 @@ func (c *Core) outletOf(q store.Queue) *storeforward.Outlet {
 		}
 	case store.ToSession:
 		if s := c.sessions[q.Name]; s != nil {
-			return s.outlet
+			return s.served()
 		}
 	case store.ToService:
 		if !isHeldFor(q) {

@@ -64,6 +64,18 @@ func (c *Core) end(i *storeforward.Item, reason bundle.Reason) {
 	}
 }
 
+// over ends a delivery: the device has it, or never will.
+func (c *Core) over(i *storeforward.Item, t Settlement) {
+	if t.Outcome == Dropped {
+		c.end(i, t.Reason)
+		return
+	}
+	c.noteEnd(i, bundle.OK)
+	c.m.Release(i)
+	c.stats.Delivered++
+	c.sight(SightAcknowledged, i.Header, i.Entry.Queue, addr.Node{}, bundle.OK)
+}
+
 // buries reports whether an item stays as its own obituary when it ends. In a
 // ToOrder queue drain passes over it.
 func (c *Core) buries(i *storeforward.Item) bool {

@@ -144,7 +144,7 @@ func (c *Core) restoreSent(p Persistent) error {
 			continue
 		}
 		for class := range bundle.Class(bundle.NumClasses) {
-			items, err := p.Scan(store.Queue{Kind: store.ToSession, Name: s.id, Class: class}, 0, s.window)
+			items, err := p.Scan(store.Queue{Kind: store.ToSession, Name: s.id, Class: class}, 0, int(s.window))
 			if err != nil {
 				return fmt.Errorf("find what was sent to client %q: %w", s.id, err)
 			}

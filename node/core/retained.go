@@ -56,9 +56,9 @@ type holding struct {
 	ends    int64     // ms: a message expires, a deletion is forgotten; 0: never
 	size    uint32    // bytes of topic and payload block; of a deletion 0
 	state   KeptState
-	doubted bool // see retained_away.go
-	at      int  // in retained.list
-	heapAt  int  // in retained.due, -1: not there
+	doubted bool  // see retained_away.go
+	at      int32 // in retained.list
+	heapAt  int32 // in retained.due, -1: not there
 }
 
 // retained is the index of all retained messages that this node keeps: those
@@ -143,7 +143,9 @@ func (c *Core) takeNews(n *news) verdict {
 		c.observe(n.stamp)
 	}
 	had := old != nil && old.state == KeptValue
-	c.setLarge(store.Set{Key: RetainedPrefix + n.topic, Value: appendKept(nil, n), Blob: n.blob})
+	key := RetainedPrefix + n.topic
+	n.topic = key[len(RetainedPrefix):] // one text for the index and the store's
+	c.setLarge(store.Set{Key: key, Value: appendKept(nil, n), Blob: n.blob})
 	r.put(c.cfg.Self, old, n)
 	if !n.quiet && (n.state == KeptValue || had) {
 		c.show(Keep{Topic: n.topic, Clear: n.state != KeptValue, Life: n.life(c.now), Blob: n.blob})
@@ -180,11 +182,13 @@ func (r *retained) fits(s *RetainedSettings, old *holding, n *news) bool {
 // put replaces what is known of a topic.
 func (r *retained) put(self addr.Node, k *holding, n *news) {
 	if k == nil {
-		k = &holding{topic: n.topic, at: len(r.list), heapAt: -1}
+		k = &holding{topic: n.topic, at: int32(len(r.list)), heapAt: -1}
 		r.byTopic[n.topic] = k
 		r.list = append(r.list, k)
 	} else {
 		r.count(self, k, -1)
+		k.topic = n.topic
+		r.byTopic[k.topic] = k // the text that the store has now, too
 	}
 	k.stamp, k.node, k.state, k.ends, k.size, k.doubted = n.stamp, n.node, n.state, n.ends, uint32(min(n.size(), math.MaxUint32)), false
 	r.count(self, k, 1)
@@ -206,9 +210,9 @@ func (r *retained) schedule(k *holding) {
 	case k.ends != 0 && k.heapAt < 0:
 		heap.Push(&r.due, k)
 	case k.ends != 0:
-		heap.Fix(&r.due, k.heapAt)
+		heap.Fix(&r.due, int(k.heapAt))
 	case k.heapAt >= 0:
-		heap.Remove(&r.due, k.heapAt)
+		heap.Remove(&r.due, int(k.heapAt))
 	}
 }
 
@@ -275,13 +279,13 @@ func (h dueHeap) Less(i, j int) bool { return h[i].ends < h[j].ends }
 // Swap implements heap.Interface.
 func (h dueHeap) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
-	h[i].heapAt, h[j].heapAt = i, j
+	h[i].heapAt, h[j].heapAt = int32(i), int32(j)
 }
 
 // Push implements heap.Interface.
 func (h *dueHeap) Push(x any) {
 	k := x.(*holding)
-	k.heapAt = len(*h)
+	k.heapAt = int32(len(*h))
 	*h = append(*h, k)
 }
 

@@ -2,6 +2,7 @@ package core
 
 import (
 	"encoding/json"
+	"maps"
 	"slices"
 	"time"
 
@@ -53,23 +54,52 @@ type SessionState struct {
 type session struct {
 	id       string
 	conn     uint64 // 0: offline
-	expiry   uint32
-	ends     int64 // ms, when offline; 0: never
-	since    int64 // ms: connected, or away, since then; of one that was away at the start, since the start
-	window   int
+	ends     int64  // ms, when offline; 0: never
+	since    int64  // ms: connected, or away, since then; of one that was away at the start, since the start
 	purgedTo uint64 // items up to this Seq belonged to an earlier session
-	resumed  bool   // goes on from an earlier connection, even with expiry 0
-	stored   bool   // its durable form was written once
 	subs     []*subscription
 	inbound  map[uint16]bool
-	outlet   *storeforward.Outlet
+	outlet   *storeforward.Outlet // nil as long as nothing ever waited for it
+	out      *deliveries          // nil as long as nothing was ever offered to it
+	sentTo   uint64               // newest item that was sent
+	sentOld  uint64               // of items of an earlier boot, the newest that may have been sent
+	from     store.LSN            // nothing is offered before this is durable
+	expiry   uint32
+	window   uint16
+	resumed  bool // goes on from an earlier connection, even with expiry 0
+	stored   bool // its durable form was written once
+}
+
+// deliveries are what a session was offered and has not ended.
+type deliveries struct {
 	flying   map[uint64]*storeforward.Item // by Seq
 	packets  map[uint16]bool               // in use by flying
-	sentTo   uint64                        // newest item that was sent
-	sentOld  uint64                        // of items of an earlier boot, the newest that may have been sent
-	from     store.LSN                     // nothing is offered before this is durable
 	settled  []gatedCount                  // acknowledged by the device, not yet durable
 	unstable int                           // sum of settled
+}
+
+// flying returns what the device has under this Seq, nil for nothing.
+func (s *session) flying(seq uint64) *storeforward.Item {
+	if s.out == nil {
+		return nil
+	}
+	return s.out.flying[seq]
+}
+
+// landed notes that an item is no longer with the device.
+func (s *session) landed(i *storeforward.Item) {
+	if s.out != nil {
+		delete(s.out.flying, i.Header.Seq)
+		delete(s.out.packets, packetID(i.Entry))
+	}
+}
+
+// served returns the outlet of the session's queues.
+func (s *session) served() *storeforward.Outlet {
+	if s.outlet == nil {
+		s.outlet = storeforward.NewOutlet(s)
+	}
+	return s.outlet
 }
 
 type subscription struct {
@@ -110,7 +140,6 @@ func (c *Core) OpenSession(now time.Time, o SessionOpen) SessionState {
 	var state SessionState
 	if s == nil {
 		s = &session{id: o.Client, purgedTo: c.lastSeq(o.Client)}
-		s.outlet = storeforward.NewOutlet(s)
 		c.sessions[o.Client] = s
 		for class := range bundle.Class(bundle.NumClasses) {
 			c.m.RerouteOne(store.Queue{Kind: store.ToSession, Name: s.id, Class: class})
@@ -129,8 +158,10 @@ func (c *Core) OpenSession(now time.Time, o SessionOpen) SessionState {
 	s.resumed = state.Present && s.durable()
 	same := s.stored && s.expiry == o.Expiry && o.Expiry > 0
 	s.conn, s.expiry, s.ends, s.since = o.Conn, o.Expiry, 0, c.now
-	s.window = int(o.ReceiveMax)
-	s.flying, s.packets = nil, nil
+	s.window = o.ReceiveMax
+	if s.out != nil {
+		s.out.flying, s.out.packets = nil, nil
+	}
 	c.away = slices.DeleteFunc(c.away, func(o *session) bool { return o == s })
 	if !same {
 		c.keep(s)
@@ -138,7 +169,9 @@ func (c *Core) OpenSession(now time.Time, o SessionOpen) SessionState {
 	c.groupsMoved(s)
 	c.noteConn(s)
 	c.keepWill(&o)
-	c.m.Hot(s.outlet)
+	if s.outlet != nil {
+		c.m.Hot(s.outlet)
+	}
 	c.reply(Reply{Token: o.Token})
 	return state
 }
@@ -197,16 +230,14 @@ func (c *Core) keep(s *session) {
 
 // landFlights makes unacknowledged deliveries wait for the next connection.
 func (c *Core) landFlights(s *session) {
-	seqs := make([]uint64, 0, len(s.flying))
-	for seq := range s.flying {
-		seqs = append(seqs, seq)
+	if s.out == nil {
+		return
 	}
-	slices.Sort(seqs)
-	for _, seq := range seqs {
-		c.giveBack(s.flying[seq])
+	for _, seq := range slices.Sorted(maps.Keys(s.out.flying)) {
+		c.giveBack(s.out.flying[seq])
 	}
-	clear(s.flying)
-	clear(s.packets)
+	clear(s.out.flying)
+	clear(s.out.packets)
 }
 
 // EndSession ends a session and what waits for it, when there is one.
@@ -358,13 +389,16 @@ func (c *Core) serveSession(s *session) (storing bool) {
 	if s.from > c.gate.persisted {
 		return true
 	}
+	if s.out == nil {
+		s.out = new(deliveries)
+	}
 	// A delivery counts until its end is durable: this bounds what a device
 	// may get again after a crash.
-	for len(s.settled) > 0 && s.settled[0].lsn <= c.gate.persisted {
-		s.unstable -= s.settled[0].n
-		s.settled = shift(s.settled, 1)
+	for len(s.out.settled) > 0 && s.out.settled[0].lsn <= c.gate.persisted {
+		s.out.unstable -= s.out.settled[0].n
+		s.out.settled = shift(s.out.settled, 1)
 	}
-	for len(s.flying)+s.unstable < s.window {
+	for len(s.out.flying)+s.out.unstable < int(s.window) {
 		i, storing := c.m.Next(s.outlet, storeforward.AllClasses)
 		if i == nil {
 			return storing
@@ -375,14 +409,14 @@ func (c *Core) serveSession(s *session) (storing bool) {
 			continue
 		}
 		id := packetID(i.Entry)
-		if s.packets[id] {
+		if s.out.packets[id] {
 			c.m.Return(i) // 65,535 younger deliveries overtook it
 			return false
 		}
-		if s.flying == nil { // most sessions never have any
-			s.flying, s.packets = map[uint64]*storeforward.Item{}, map[uint16]bool{}
+		if s.out.flying == nil {
+			s.out.flying, s.out.packets = map[uint64]*storeforward.Item{}, map[uint16]bool{}
 		}
-		s.flying[i.Header.Seq], s.packets[id] = i, true
+		s.out.flying[i.Header.Seq], s.out.packets[id] = i, true
 		s.sentTo = max(s.sentTo, i.Header.Seq)
 		if i.Entry.State == store.Received {
 			c.cur.Deliver = append(c.cur.Deliver, s.release(i))
@@ -394,7 +428,7 @@ func (c *Core) serveSession(s *session) (storing bool) {
 			Retain: s.keepsRetain(i.Header), Blob: i.Blob, Life: i.Header.Expires - c.now,
 		})
 	}
-	return s.unstable > 0
+	return s.out.unstable > 0
 }
 
 // Settle takes in what devices and services said of their deliveries.
@@ -413,7 +447,7 @@ func (c *Core) Settle(now time.Time, all []Settlement) {
 		if s == nil {
 			continue
 		}
-		i := s.flying[t.Seq]
+		i := s.flying(t.Seq)
 		if i == nil || s.conn != t.Conn {
 			continue // answered by a connection that was taken over
 		}
@@ -421,28 +455,15 @@ func (c *Core) Settle(now time.Time, all []Settlement) {
 			c.received(s, i)
 			continue
 		}
-		delete(s.flying, t.Seq)
-		delete(s.packets, packetID(i.Entry))
+		s.landed(i)
 		c.over(i, t)
-		s.settle(c.await())
+		s.out.settle(c.await())
 		c.m.Hot(s.outlet)
 	}
 }
 
-// over ends a delivery: the device has it, or never will.
-func (c *Core) over(i *storeforward.Item, t Settlement) {
-	if t.Outcome == Dropped {
-		c.end(i, t.Reason)
-		return
-	}
-	c.noteEnd(i, bundle.OK)
-	c.m.Release(i)
-	c.stats.Delivered++
-	c.sight(SightAcknowledged, i.Header, i.Entry.Queue, addr.Node{}, bundle.OK)
-}
-
 // settle counts a delivery whose end is in the batch of lsn.
-func (s *session) settle(lsn store.LSN) {
+func (s *deliveries) settle(lsn store.LSN) {
 	s.unstable++
 	if n := len(s.settled); n > 0 && s.settled[n-1].lsn == lsn {
 		s.settled[n-1].n++
@@ -478,9 +499,8 @@ func (s *session) release(i *storeforward.Item) Delivery {
 
 // forgetDelivery frees the packet id of an item that ends.
 func (c *Core) forgetDelivery(i *storeforward.Item) {
-	if s := c.sessions[i.Entry.Queue.Name]; s != nil && s.flying[i.Header.Seq] == i {
-		delete(s.flying, i.Header.Seq)
-		delete(s.packets, packetID(i.Entry))
+	if s := c.sessions[i.Entry.Queue.Name]; s != nil && s.flying(i.Header.Seq) == i {
+		s.landed(i)
 	}
 }
 
@@ -559,7 +579,7 @@ func (s *session) save() []byte {
 	if s.member() {
 		saved.Sent = s.sentTo
 		if s.conn != 0 {
-			saved.Window = s.window
+			saved.Window = int(s.window)
 		}
 	}
 	for _, sub := range s.subs {

@@ -61,8 +61,11 @@ func (c *Core) Session(client string) (SessionView, bool) {
 
 func (c *Core) sessionView(s *session) SessionView {
 	v := SessionView{
-		Client: s.id, Conn: s.conn, Durable: s.durable(), Expiry: s.expiry, Since: s.since, Window: s.window,
-		InFlight: len(s.flying), Inbound: len(s.inbound),
+		Client: s.id, Conn: s.conn, Durable: s.durable(), Expiry: s.expiry, Since: s.since, Window: int(s.window),
+		Inbound: len(s.inbound),
+	}
+	if s.out != nil {
+		v.InFlight = len(s.out.flying)
 	}
 	if s.conn == 0 {
 		v.Ends = s.ends

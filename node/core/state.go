@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -195,9 +196,7 @@ func (c *Core) Restore(now time.Time, p Persistent) error {
 	}
 	err = p.State(inboundPrefix, func(key string, value []byte) error { // after the sessions, whose keys sort later
 		if s := c.sessions[strings.TrimPrefix(key, inboundPrefix)]; s != nil {
-			for ; len(value) >= 2; value = value[2:] {
-				s.inbound[binary.BigEndian.Uint16(value)] = true
-			}
+			s.restoreInbound(value)
 		}
 		return nil
 	})
@@ -238,6 +237,15 @@ func (c *Core) Restore(now time.Time, p Persistent) error {
 		return lost
 	}
 	return nil
+}
+
+func (s *session) restoreInbound(value []byte) {
+	for ; len(value) >= 2; value = value[2:] {
+		if s.inbound == nil {
+			s.inbound = map[uint16]bool{}
+		}
+		s.inbound[binary.BigEndian.Uint16(value)] = true
+	}
 }
 
 // Boot returns the number of this boot, from 1.
@@ -346,11 +354,9 @@ func (c *Core) restoreSession(client string, value []byte) error {
 		return err
 	}
 	s := &session{
-		id: client, expiry: saved.Expiry, purgedTo: saved.PurgedTo, since: c.now, stored: true, inbound: map[uint16]bool{},
-		flying: map[uint64]*storeforward.Item{}, packets: map[uint16]bool{},
+		id: client, expiry: saved.Expiry, purgedTo: saved.PurgedTo, since: c.now, stored: true,
+		sentTo: saved.Sent, sentOld: saved.Sent, window: uint16(min(saved.Window, math.MaxUint16)),
 	}
-	s.outlet = storeforward.NewOutlet(s)
-	s.sentTo, s.sentOld, s.window = saved.Sent, saved.Sent, saved.Window
 	for _, sub := range saved.Subs {
 		c.attach(s, sub)
 	}

@@ -44,30 +44,56 @@ func minimal(filters []string) []string {
 	return slices.DeleteFunc(t.Filters(), func(f string) bool { return t.root.covered(f, f[0] != '$', false) })
 }
 
-// covered reports whether the trie below n holds a filter that covers rest,
-// not counting rest itself. It walks as match does, with a filter in the place
+// covered reports whether the trie below n holds a filter that covers filter,
+// not counting that itself. It walks as match does, with a filter in the place
 // of the topic; wider tells that some level of the path was wider than the
 // filter's own, so that an equal rest counts.
-func (n *node[V]) covered(rest string, wild, wider bool) bool {
-	level, rest, more := strings.Cut(rest, "/")
+func (n *node[V]) covered(filter string, wild, wider bool) bool {
+	level, rest := split(filter)
 	if level == "#" { // its twin "+/#" is never stored: see canonical
-		return wider && len(n.multi.list) > 0
+		return wider && n.multi != nil
 	}
-	if wild && len(n.multi.list) > 0 {
+	if wild && n.multi != nil {
 		return true
 	}
-	if wild && n.plus != nil && n.plus.coveredNext(rest, more, wider || level != "+") {
+	if wild && n.plus.covered(rest, wider || level != "+") {
 		return true
 	}
-	c := n.literal.get(level)
-	return c != nil && c.coveredNext(rest, more, wider)
+	return n.literal.get(level).covered(rest, wider)
 }
 
-func (n *node[V]) coveredNext(rest string, more, wider bool) bool {
-	if more {
-		return n.covered(rest, true, wider)
+func (b branch[V]) covered(rest string, wider bool) bool {
+	switch {
+	case b.leaf != nil:
+		return coversRest(b.leaf.rest, rest, wider)
+	case b.node == nil:
+		return false
+	case rest != "":
+		return b.node.covered(rest[1:], true, wider)
 	}
-	return len(n.multi.list) > 0 || wider && len(n.here.list) > 0
+	return b.node.multi != nil || wider && b.node.here != nil
+}
+
+// coversRest reports whether a covers b, both from the end of a level on; of
+// equal ones only if something before was wider.
+func coversRest(a, b string, wider bool) bool {
+	for {
+		switch {
+		case a == b:
+			return wider
+		case a == "/#":
+			return true
+		case a == "", b == "", b == "/#":
+			return false
+		}
+		x, xRest := split(a[1:])
+		y, yRest := split(b[1:])
+		if x != "+" && x != y {
+			return false
+		}
+		wider = wider || x != y
+		a, b = xRest, yRest
+	}
 }
 
 // aggregate replaces groups of filters that share their first depth levels by

@@ -7,7 +7,7 @@ import (
 
 // Trie maps topic filters to values, usually subscribers. The zero Trie is
 // empty and ready. It is not safe for concurrent use, and it must not be
-// changed from within a visit.
+// changed from within a visit. It keeps parts of the filters it is given.
 //
 // What is visited, and in which order, is a function of the calls made
 // before; no map order shows.
@@ -16,94 +16,153 @@ type Trie[V comparable] struct {
 	size int
 }
 
-// node is one level. A filter ends in here, in multi when its last level is
-// "#" (which thereby needs no node of its own).
+// node is one level in which filters part. One that ends with it is in here,
+// one whose next level is "#" in multi.
 type node[V comparable] struct {
 	literal children[V]
-	plus    *node[V]
-	here    set[V]
-	multi   set[V]
+	plus    branch[V]
+	here    *bag[V]
+	multi   *bag[V]
 }
 
+// branch is what lies below a level: a node, or, as long as all filters there
+// are one and the same, a leaf. Most filters of a crowd share their first
+// levels and no others, and nodes for the rest would cost more than they do.
+type branch[V comparable] struct {
+	node *node[V]
+	leaf *leaf[V]
+}
+
+// leaf is one filter from some level on. rest is what follows that level, with
+// its '/': "", or "/b/c".
+type leaf[V comparable] struct {
+	rest string
+	bag[V]
+}
+
+func (b branch[V]) none() bool { return b.node == nil && b.leaf == nil }
+
 func (n *node[V]) empty() bool {
-	return n.literal.empty() && n.plus == nil && len(n.here.list) == 0 && len(n.multi.list) == 0
+	return n.literal.empty() && n.plus.none() && n.here == nil && n.multi == nil
+}
+
+// split cuts the first level off a filter or topic; rest keeps its '/'.
+func split(s string) (level, rest string) {
+	if i := strings.IndexByte(s, '/'); i >= 0 {
+		return s[:i], s[i:]
+	}
+	return s, ""
 }
 
 // Add stores v under filter. It returns false when v is stored there already
 // and when filter is not valid (see ValidFilter). A "$share/" filter is
 // stored as written and matches nothing.
 func (t *Trie[V]) Add(filter string, v V) bool {
-	if ValidFilter(filter) != nil {
+	if ValidFilter(filter) != nil || !t.root.add(filter, v) {
 		return false
 	}
-	n, rest, more := &t.root, filter, true
-	for more {
-		var level string
-		level, rest, more = strings.Cut(rest, "/")
+	t.size++
+	return true
+}
+
+func (n *node[V]) add(filter string, v V) bool {
+	for {
+		level, rest := split(filter)
 		if level == "#" {
-			return t.added(n.multi.add(v))
+			return addTo(&n.multi, v)
 		}
-		n = n.descend(level)
+		b := n.get(level)
+		switch {
+		case b.none():
+			n.put(level, branch[V]{leaf: &leaf[V]{rest: rest, bag: bag[V]{one: v}}})
+			return true
+		case b.leaf != nil && b.leaf.rest == rest:
+			return b.leaf.add(v)
+		case b.leaf != nil:
+			b = branch[V]{node: b.leaf.open()}
+			n.put(level, b)
+		}
+		if rest == "" {
+			return addTo(&b.node.here, v)
+		}
+		n, filter = b.node, rest[1:]
 	}
-	return t.added(n.here.add(v))
 }
 
-func (t *Trie[V]) added(ok bool) bool {
-	if ok {
-		t.size++
+// open returns a node with what the leaf holds.
+func (l *leaf[V]) open() *node[V] {
+	n := new(node[V])
+	switch l.rest {
+	case "":
+		n.here = &l.bag
+	case "/#":
+		n.multi = &l.bag
+	default:
+		level, rest := split(l.rest[1:])
+		l.rest = rest
+		n.put(level, branch[V]{leaf: l})
 	}
-	return ok
+	return n
 }
 
-// descend returns the child of n for one level, made when missing.
-func (n *node[V]) descend(level string) *node[V] {
+func (n *node[V]) get(level string) branch[V] {
 	if level == "+" {
-		if n.plus == nil {
-			n.plus = new(node[V])
-		}
 		return n.plus
 	}
-	c := n.literal.get(level)
-	if c == nil {
-		c = new(node[V])
-		n.literal.put(strings.Clone(level), c) // a clone: do not pin the whole filter
+	return n.literal.get(level)
+}
+
+// put replaces what lies below a level; nothing removes it.
+func (n *node[V]) put(level string, b branch[V]) {
+	switch {
+	case level == "+":
+		n.plus = b
+	case b.none():
+		n.literal.remove(level)
+	default:
+		n.literal.put(level, b)
 	}
-	return c
 }
 
 // Remove takes v from filter and prunes what it leaves empty. It returns
 // false when v was not stored there.
 func (t *Trie[V]) Remove(filter string, v V) bool {
-	if filter == "" || !t.root.remove(filter, true, v) {
+	if filter == "" || !t.root.remove(filter, v) {
 		return false
 	}
 	t.size--
 	return true
 }
 
-func (n *node[V]) remove(rest string, more bool, v V) bool {
-	if !more {
-		return n.here.remove(v)
+func (n *node[V]) remove(filter string, v V) bool {
+	level, rest := split(filter)
+	if level == "#" {
+		return rest == "" && removeFrom(&n.multi, v)
 	}
-	level, rest, more := strings.Cut(rest, "/")
-	switch level {
-	case "#":
-		return !more && n.multi.remove(v)
-	case "+":
-		if n.plus == nil || !n.plus.remove(rest, more, v) {
+	b := n.get(level)
+	switch {
+	case b.leaf != nil:
+		if b.leaf.rest != rest {
 			return false
 		}
-		if n.plus.empty() {
-			n.plus = nil
+		gone, last := b.leaf.remove(v)
+		if last {
+			n.put(level, branch[V]{})
+		}
+		return gone
+	case b.node == nil:
+		return false
+	case rest == "":
+		if !removeFrom(&b.node.here, v) {
+			return false
 		}
 	default:
-		c := n.literal.get(level)
-		if c == nil || !c.remove(rest, more, v) {
+		if !b.node.remove(rest[1:], v) {
 			return false
 		}
-		if c.empty() {
-			n.literal.remove(level)
-		}
+	}
+	if b.node.empty() {
+		n.put(level, branch[V]{})
 	}
 	return true
 }
@@ -122,25 +181,49 @@ func (t *Trie[V]) Match(topic string, visit func(V)) {
 // match visits what lies at n and below. wild is false only at the root of a
 // '$' topic (MQTT 5, 4.7.2).
 func (n *node[V]) match(topic string, wild bool, visit func(V)) {
-	level, rest, more := strings.Cut(topic, "/")
+	level, rest := split(topic)
 	if wild {
 		n.multi.each(visit)
 	}
-	if c := n.literal.get(level); c != nil {
-		c.next(rest, more, visit)
-	}
-	if wild && n.plus != nil {
-		n.plus.next(rest, more, visit)
+	n.literal.get(level).match(rest, visit)
+	if wild {
+		n.plus.match(rest, visit)
 	}
 }
 
-func (n *node[V]) next(rest string, more bool, visit func(V)) {
-	if more {
-		n.match(rest, true, visit)
-		return
+func (b branch[V]) match(rest string, visit func(V)) {
+	switch {
+	case b.leaf != nil:
+		if matchRest(b.leaf.rest, rest) {
+			b.leaf.each(visit)
+		}
+	case b.node == nil:
+	case rest != "":
+		b.node.match(rest[1:], true, visit)
+	default:
+		b.node.here.each(visit)
+		b.node.multi.each(visit) // "a/#" matches "a"
 	}
-	n.here.each(visit)
-	n.multi.each(visit) // "a/#" matches "a"
+}
+
+// matchRest is Match from the end of a level on.
+func matchRest(filter, topic string) bool {
+	for {
+		switch {
+		case filter == topic: // as most are, with what devices subscribe to
+			return true
+		case filter == "/#": // "a/#" matches "a"
+			return true
+		case filter == "", topic == "":
+			return false
+		}
+		f, fRest := split(filter[1:])
+		t, tRest := split(topic[1:])
+		if f != "+" && f != t {
+			return false
+		}
+		filter, topic = fRest, tRest
+	}
 }
 
 // Len returns the number of (filter, value) pairs.
@@ -156,126 +239,23 @@ func (t *Trie[V]) Filters() []string {
 
 // filters appends the filters below n; prefix ends in '/' except at the root.
 func (n *node[V]) filters(prefix string, out *[]string) {
-	if len(n.multi.list) > 0 {
+	if n.multi != nil {
 		*out = append(*out, prefix+"#")
 	}
-	child := func(level string, c *node[V]) {
-		if len(c.here.list) > 0 {
-			*out = append(*out, prefix+level)
-		}
-		c.filters(prefix+level+"/", out)
-	}
-	if n.plus != nil {
-		child("+", n.plus)
-	}
-	if n.literal.only != nil {
-		child(n.literal.level, n.literal.only)
-	}
-	for level, c := range n.literal.more { // the caller sorts
-		child(level, c)
-	}
+	n.plus.filters(prefix+"+", out)
+	n.literal.each(func(level string, b branch[V]) { b.filters(prefix+level, out) }) // the caller sorts
 }
 
-// children are the nodes below one by their level. Most nodes have one at
-// most, and a map for it would cost more than all the rest of the node.
-type children[V comparable] struct {
-	level string // of only
-	only  *node[V]
-	more  map[string]*node[V] // instead of only
-}
-
-func (c *children[V]) empty() bool { return c.only == nil && len(c.more) == 0 }
-
-func (c *children[V]) get(level string) *node[V] {
-	if c.only != nil && c.level == level {
-		return c.only
-	}
-	return c.more[level]
-}
-
-func (c *children[V]) put(level string, n *node[V]) {
-	switch {
-	case c.more != nil:
-		c.more[level] = n
-	case c.only != nil:
-		c.more = map[string]*node[V]{c.level: c.only, level: n}
-		c.level, c.only = "", nil
-	default:
-		c.level, c.only = level, n
-	}
-}
-
-func (c *children[V]) remove(level string) {
-	if c.only != nil {
-		c.level, c.only = "", nil
+func (b branch[V]) filters(path string, out *[]string) {
+	if b.leaf != nil {
+		*out = append(*out, path+b.leaf.rest)
 		return
 	}
-	if delete(c.more, level); len(c.more) == 0 {
-		c.more = nil
+	if b.node == nil {
+		return
 	}
-}
-
-// set is a small ordered set. Up to smallSet values are found by scanning; an
-// index is kept for more.
-type set[V comparable] struct {
-	list  []V
-	index map[V]int
-}
-
-const smallSet = 16
-
-func (s *set[V]) find(v V) int {
-	if s.index == nil {
-		return slices.Index(s.list, v)
+	if b.node.here != nil {
+		*out = append(*out, path)
 	}
-	if i, ok := s.index[v]; ok {
-		return i
-	}
-	return -1
-}
-
-func (s *set[V]) add(v V) bool {
-	if s.find(v) >= 0 {
-		return false
-	}
-	s.list = append(s.list, v)
-	switch {
-	case s.index != nil:
-		s.index[v] = len(s.list) - 1
-	case len(s.list) > smallSet:
-		s.index = make(map[V]int, 2*smallSet)
-		for i, v := range s.list {
-			s.index[v] = i
-		}
-	}
-	return true
-}
-
-// remove moves the last value into the gap.
-func (s *set[V]) remove(v V) bool {
-	i := s.find(v)
-	if i < 0 {
-		return false
-	}
-	last := len(s.list) - 1
-	s.list[i] = s.list[last]
-	if s.index != nil {
-		s.index[s.list[i]] = i
-		delete(s.index, v)
-	}
-	var zero V
-	s.list[last] = zero // release what it points to
-	if s.list = s.list[:last]; last <= smallSet/2 {
-		s.index = nil
-	}
-	if last == 0 {
-		s.list = nil
-	}
-	return true
-}
-
-func (s *set[V]) each(visit func(V)) {
-	for _, v := range s.list {
-		visit(v)
-	}
+	b.node.filters(path+"/", out)
 }

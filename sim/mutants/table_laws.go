@@ -28,7 +28,7 @@ var lawMutants = []mutant{
 		tests: "node/core ^TestLaws", law: `got m\d+ after m`, not: `twice|never got|still holds`,
 	},
 	{
-		name: "core law alone: nothing is kept for nobody", file: "node/core/sessions.go", short: true,
+		name: "core law alone: nothing is kept for nobody", file: "node/core/expire.go", short: true,
 		old:   "	c.m.Release(i)\n	c.stats.Delivered++",
 		new:   "	if i.Entry.DSeq%16 != 0 {\n		c.m.Release(i)\n	}\n	c.stats.Delivered++",
 		tests: "node/core ^TestLawsHoldInPowerCuts$", law: `still holds`, not: `twice|never got|after m`,

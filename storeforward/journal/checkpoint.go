@@ -326,5 +326,5 @@ func (sn *snapshot) keys() {
 			return append(append(b, 1), v.value...)
 		}))
 	}
-	clear(sn.b.dirtyKeys)
+	sn.b.dirtyKeys = map[string]bool{} // a cleared one would keep its size
 }

@@ -15,8 +15,9 @@ import (
 
 // Limits of a run.
 const (
-	maxIdle   = 1_000_000 // connections; what a system allows is less
-	maxWindow = 8_000     // messages on their way to one subscriber: a node queues 8,192 for a client
+	maxIdle   = 1_000_000     // connections; what a system allows is less
+	maxQueued = 1_000_000_000 // messages, and retained ones
+	maxWindow = 8_000         // messages on their way to one subscriber: a node queues 8,192 for a client
 	maxSize   = 16 << 10
 	maxRounds = 101
 	maxTime   = time.Hour
@@ -25,17 +26,19 @@ const (
 // Config says what is measured. The zero value of each field but Dir and
 // Farhop means its default; which fields count is said at Run, Idle and Moon.
 type Config struct {
-	Dir    string        `json:"-"` // where brokers keep their files
-	Farhop string        `json:"-"` // the program of the node
-	Peer   string        `json:"-"` // the program of Mosquitto, "" to measure without it
-	Rounds int           `json:"rounds"`
-	Size   int           `json:"size"` // bytes of a payload; default 64
-	Window int           `json:"-"`    // messages of one publisher under way; default by workload
-	Time   time.Duration `json:"-"`    // that is measured
-	Warm   time.Duration `json:"-"`    // before it, with load
-	Settle time.Duration `json:"-"`    // of an idle broker, before its memory is read
-	Idle   int           `json:"-"`    // connections
-	light  time.Duration // one way over the moon's link; tests shorten it
+	Dir      string        `json:"-"` // where brokers keep their files
+	Farhop   string        `json:"-"` // the program of the node
+	Peer     string        `json:"-"` // the program of Mosquitto, "" to measure without it
+	Rounds   int           `json:"rounds"`
+	Size     int           `json:"size"` // bytes of a payload; default 64
+	Window   int           `json:"-"`    // messages of one publisher under way; default by workload
+	Time     time.Duration `json:"-"`    // that is measured
+	Warm     time.Duration `json:"-"`    // before it, with load
+	Settle   time.Duration `json:"-"`    // of an idle broker, before its memory is read
+	Idle     int           `json:"-"`    // connections
+	Queued   int           `json:"-"`    // messages that wait in one session
+	Retained int           `json:"-"`    // retained messages
+	light    time.Duration // one way over the moon's link; tests shorten it
 	// Only names workloads; nil is all of them.
 	Only []string `json:"-"`
 }
@@ -52,6 +55,8 @@ func (c Config) Validate() error {
 	check("size", c.Size, load.MinPayload, maxSize)
 	check("window", c.Window, 1, maxWindow)
 	check("idle", c.Idle, 1, maxIdle)
+	check("queued", c.Queued, 1, maxQueued)
+	check("retained", c.Retained, 1, maxQueued)
 	for name, d := range map[string]time.Duration{"time": c.Time, "warm": c.Warm, "settle": c.Settle} {
 		if d < 0 || d > maxTime {
 			errs = append(errs, fmt.Errorf("%s: %v, want at most %v", name, d, maxTime))

@@ -92,7 +92,7 @@ func (c Config) idle(ctx context.Context, b broker, note func(string, ...any)) (
 		}
 		err = errors.Join(err, p.Stop())
 	}()
-	if err := pause(ctx, min(c.Settle, 3*time.Second)); err != nil {
+	if err := pause(ctx, c.Settle); err != nil { // as long as after: both have had their rest
 		return x, err
 	}
 	before, err := proc.MemoryOf(p.PID())

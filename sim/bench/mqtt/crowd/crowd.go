@@ -22,13 +22,14 @@ import (
 )
 
 const (
-	keepAlive  = 18_000           // seconds: no pings are measured, but the broker keeps a timer
-	patience   = time.Minute      // with the broker's answer to one client
-	samples    = 16               // sessions that get a message in the end
-	most       = 5_000_000        // sessions
-	longest    = time.Hour        // of a wait
-	stopWait   = 30 * time.Second // for the broker to end so many connections
-	connectors = 8                // sessions that are opened at a time
+	keepAlive  = 18_000                 // seconds: no pings are measured, but the broker keeps a timer
+	patience   = time.Minute            // with the broker's answer to one client
+	samples    = 16                     // sessions that get a message in the end
+	most       = 5_000_000              // sessions
+	longest    = time.Hour              // of a wait
+	stopWait   = 30 * time.Second       // for the broker to end
+	stopEach   = 200 * time.Microsecond // and for each of its connections
+	connectors = 8                      // sessions that are opened at a time
 )
 
 // Config says what is measured. The zero value of each field means its default.
@@ -96,8 +97,8 @@ func Run(ctx context.Context, c Config, note func(format string, args ...any)) (
 	select {
 	case failed := <-ended:
 		return r, errors.Join(err, failed)
-	case <-time.After(stopWait):
-		return r, errors.Join(err, fmt.Errorf("the broker did not end within %v", stopWait))
+	case <-time.After(stopWait + time.Duration(c.Sessions)*stopEach):
+		return r, errors.Join(err, fmt.Errorf("the broker did not end within %v", stopWait+time.Duration(c.Sessions)*stopEach))
 	}
 }
 

@@ -24,6 +24,7 @@ type publisher struct {
 	l      *Load
 	qos    byte
 	number uint64        // of the next message
+	last   uint64        // no number from this one on is sent; 0: without end
 	acked  uint64        // messages whose handshake is over, all of them with QoS 0
 	to     []*subscriber // who gets its messages
 	index  int           // among the publishers
@@ -79,7 +80,13 @@ func (p *publisher) fill() error {
 		return nil
 	}
 	room := p.room()
-	if least := p.l.batch; room < least {
+	if least := p.l.batch; room < least && (p.last == 0 || p.last-p.number > uint64(room)) {
+		return nil
+	}
+	if p.last > 0 {
+		room = int(min(uint64(room), p.last-p.number))
+	}
+	if room == 0 {
 		return nil
 	}
 	out := p.Buffer()
