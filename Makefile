@@ -54,7 +54,7 @@ demo: build ## three nodes, one of them behind a bad link (40 s)
 
 .PHONY: test
 test: ## all tests (PKG=./node/... RUN=TestName)
-	go test -timeout 10m -run '$(RUN)' $(PKG)
+	go test -timeout 20m -run '$(RUN)' $(PKG)
 
 # MQTT.js and its codec are clients of the end-to-end tests and judges of ours.
 NPM := $(TOOLS)/npm
