@@ -201,7 +201,9 @@ func (c *Core) accept(h *store.Header, s *Submission, r recipients, reason bundl
 	} else {
 		reply.Members = r.members
 	}
-	c.stats.Submitted[reason]++
+	if own := s.Client == "" && s.To == c.cfg.Self; !own || reason != bundle.NoSubscriber { // what this node says of itself may be unheard
+		c.stats.Submitted[reason]++
+	}
 	if reason == bundle.OK && len(r.batched) > 0 {
 		c.join(h, s.Blob, r.batched, &reply, !s.Key.IsZero() || s.Retain || s.will)
 		return
