@@ -200,6 +200,9 @@ func (b backend) Invite(_ context.Context, r admin.InviteRequest) (admin.Invite,
 	if ledger == nil {
 		return admin.Invite{}, admin.NotHere("run farhop invite on the node where farhop init was run", "%s does not hold the authority of this mesh", b.n.material.Self().Node)
 	}
+	if b.n.opt.Standalone != nil {
+		return admin.Invite{}, admin.NotHere("run it without --standalone, then invite again", "%s runs as a broker alone (--standalone) and listens for no other node", b.n.material.Self().Node)
+	}
 	addresses := r.Advertise
 	if len(addresses) == 0 {
 		addresses = b.n.cfg.Mesh.Advertise

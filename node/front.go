@@ -20,6 +20,7 @@ import (
 	"github.com/farhop/farhop/broker/listen"
 	"github.com/farhop/farhop/node/admin"
 	"github.com/farhop/farhop/node/config"
+	"github.com/farhop/farhop/node/core"
 	"github.com/farhop/farhop/routing/policy"
 )
 
@@ -138,8 +139,9 @@ func (n *Node) buildBridges(own household) error {
 			c.Local.Username, c.Local.Password = bridgeUser+b.Name, own.secret
 		}
 		made, err := bridge.New(c, bridge.Deps{
-			Local: func(context.Context) (net.Conn, error) { return n.broker.Connect() },
-			Node:  self.Node.String(), Log: n.log, Reg: n.registry,
+			Local:   func(context.Context) (net.Conn, error) { return n.broker.Connect() },
+			Present: n.hasSession,
+			Node:    self.Node.String(), Log: n.log, Reg: n.registry,
 		})
 		if err != nil {
 			return err
@@ -147,6 +149,15 @@ func (n *Node) buildBridges(own household) error {
 		n.front.bridges = append(n.front.bridges, made)
 	}
 	return nil
+}
+
+// hasSession is for bridges, which make theirs before their remote is reached.
+func (n *Node) hasSession(ctx context.Context, client string) (bool, error) {
+	var has bool // on failure the loop may yet come to it
+	if err := n.loop.call(ctx, func(_ time.Time, c *core.Core) { _, has = c.Session(client) }); err != nil {
+		return false, err
+	}
+	return has, nil
 }
 
 // runFront serves clients until ctx ends.

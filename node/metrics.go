@@ -30,7 +30,7 @@ func newCoreMetrics(n *Node) *coreMetrics {
 	}
 	return &coreMetrics{
 		n:           n,
-		submitted:   d("submitted_total", "Messages from devices by verdict.", "reason"),
+		submitted:   d("submitted_total", "Messages published here, those of the node itself among them, by verdict.", "reason"),
 		ended:       d("ended_total", "Messages that ended other than by delivery, by reason.", "reason"),
 		refused:     d("refused_total", "Bundles of peers whose custody was not taken, by reason.", "reason"),
 		arrived:     d("arrived_total", "Messages handed to recipients here."),

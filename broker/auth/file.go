@@ -2,8 +2,10 @@ package auth
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"sync"
@@ -124,6 +126,9 @@ func (f *watched[T]) update() error {
 // if there is none.
 func readFile(path string, limit int64) (os.FileInfo, []byte, error) {
 	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, fmt.Errorf("%w; make the file, or write the name of one", err)
+	}
 	if err != nil {
 		return nil, nil, err
 	}

@@ -34,6 +34,8 @@ type Bridge struct {
 	late    int  // attempts in a row that ran out of time
 	barren  int  // links in a row on which the remote acknowledged nothing that was sent
 	asked   bool // subscriptions were asked for in this process
+	kept    bool // there is a session at the local broker
+	ahead   bool // it was made before the remote was reached, see reserve
 
 	mu     sync.Mutex
 	serial uint64 // under mu: of the last identity

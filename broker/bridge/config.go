@@ -101,9 +101,12 @@ type Rule struct {
 type Deps struct {
 	// Local opens a connection to the local broker, which must speak MQTT 5.
 	Local func(ctx context.Context) (net.Conn, error)
-	Node  string                // part of the default client id; "" = none
-	Log   *slog.Logger          // nil = silent
-	Reg   prometheus.Registerer // nil = not registered
+	// Present says whether the local broker has a session of this client; nil:
+	// nobody knows, and the bridge makes its session with its first link.
+	Present func(ctx context.Context, client string) (bool, error)
+	Node    string                // part of the default client id; "" = none
+	Log     *slog.Logger          // nil = silent
+	Reg     prometheus.Registerer // nil = not registered
 }
 
 // Versions of MQTT as configured.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -61,6 +62,36 @@ func TestOutage(t *testing.T) {
 			l.mustBe(sequence(n))
 			if s := b.Status(); s.Links < 3 || s.Attempts < s.Links || s.LastError != "" {
 				t.Errorf("status %+v", s)
+			}
+		})
+	}
+}
+
+// TestRemoteNeverReached has messages wait for a remote that no process of the
+// bridge has reached so far, retained ones among them, over a restart.
+func TestRemoteNeverReached(t *testing.T) {
+	for _, version := range []string{V5, V311} {
+		t.Run(version, func(t *testing.T) {
+			p := newPair(t, version, Rule{Direction: Out, Filter: "up/#"})
+			p.gateThere.set(true)
+			there := false
+			p.deps.Present = func(context.Context, string) (bool, error) { return there, nil }
+			l := newDevice(t, p.here.address(), "l", "none", false)
+			l.publish(&paho.Publish{Topic: "up/r", QoS: 1, Retain: true, Payload: []byte("retained")})
+			b := launch(t, p.cfg, p.deps)
+			until(t, "an attempt to fail", func() bool { return b.Status().State == Waiting })
+			l.flood("up/x", 0, 10, 1)
+			b.stop()
+			there = true
+			b = launch(t, p.cfg, p.deps)
+			until(t, "an attempt to fail", func() bool { return b.Status().State == Waiting })
+			l.flood("up/x", 10, 10, 1)
+			r := newDevice(t, p.there.address(), "r", "up/#", false)
+			p.gateThere.set(false)
+			r.waitFor(21)
+			got := r.payloads()
+			if n := slices.Index(got, "retained"); n < 0 || !slices.Equal(slices.Delete(got, n, n+1), sequence(20)) {
+				t.Errorf("got %q", r.payloads())
 			}
 		})
 	}

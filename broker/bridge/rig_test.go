@@ -257,6 +257,14 @@ type running struct {
 // run starts a bridge and waits until it is connected.
 func run(t *testing.T, cfg Config, deps Deps) *running {
 	t.Helper()
+	b := launch(t, cfg, deps)
+	until(t, "the bridge to connect", func() bool { return b.Status().State == Connected })
+	return b
+}
+
+// launch starts a bridge.
+func launch(t *testing.T, cfg Config, deps Deps) *running {
+	t.Helper()
 	if testing.Verbose() {
 		deps.Log = slog.New(slog.NewTextHandler(t.Output(), nil)).With("test", cfg.Local.ClientID)
 	}
@@ -274,7 +282,6 @@ func run(t *testing.T, cfg Config, deps Deps) *running {
 		}
 	})
 	t.Cleanup(stop)
-	until(t, "the bridge to connect", func() bool { return b.Status().State == Connected })
 	return &running{b, stop}
 }
 

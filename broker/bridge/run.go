@@ -44,6 +44,9 @@ func (b *Bridge) Run(ctx context.Context) error {
 
 // once makes one link, stays with it to its end, and says how long it was up.
 func (b *Bridge) once(ctx context.Context) (up time.Duration, err error) {
+	if err := b.reserve(ctx); err != nil {
+		return 0, err
+	}
 	rem, err := b.connectRemote(ctx)
 	if err != nil {
 		if errors.Is(err, context.DeadlineExceeded) {

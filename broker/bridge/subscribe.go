@@ -34,6 +34,11 @@ func (l *link) subscribe() {
 			continue
 		}
 		filters := l.filters(e)
+		if e.side == local && !l.b.asked && (l.b.ahead || l.b.kept && !l.ends[remote].present) {
+			for i := range filters { // reserve made the session, now or before a restart, and left these
+				filters[i].RetainHandling = 0
+			}
+		}
 		l.asked.Add(int32((len(filters) + maxFilters - 1) / maxFilters))
 		l.ask(e, filters)
 	}

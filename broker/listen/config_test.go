@@ -82,6 +82,10 @@ func TestBareTCP(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "address already in use: stop the program") {
 		t.Errorf("a second one: %v", err)
 	}
+	_, err = Listen(t.Context(), Config{URL: "tcp://192.0.2.1:0"}) // of documents (RFC 5737)
+	if err == nil || !strings.Contains(err.Error(), "it is no address of this machine") {
+		t.Errorf("a foreign address: %v", err)
+	}
 }
 
 func TestServerTLSFaults(t *testing.T) {

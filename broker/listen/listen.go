@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"syscall"
 )
 
 // Listen binds and returns the listener; ctx bounds the binding alone. For
@@ -53,7 +54,20 @@ func bindTCP(ctx context.Context, addr string) (net.Listener, error) {
 		if e, ok := errors.AsType[*net.OpError](err); ok {
 			err = e.Err // the URL says the rest
 		}
-		return nil, fmt.Errorf("%w: stop the program that has the address, or choose another one", err)
+		return nil, unbound(err)
 	}
 	return l, nil
+}
+
+// unbound adds to the error of a bind what to do about it.
+func unbound(err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%w: stop the program that has the address, or choose another one", err)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("%w: it is no address of this machine; choose one that is, or leave it empty for all", err)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("%w: ports below 1024 need a right (CAP_NET_BIND_SERVICE); choose another one", err)
+	}
+	return err
 }

@@ -65,7 +65,7 @@ func listenQUIC(ctx context.Context, cfg Config, at place, m *meters) (net.Liste
 	var lc net.ListenConfig
 	udp, err := lc.ListenPacket(ctx, "udp", at.addr)
 	if err != nil {
-		return nil, fmt.Errorf("listen %s: %w: stop the program that has the address, or choose another one", cfg.URL, err)
+		return nil, fmt.Errorf("listen %s: %w", cfg.URL, unbound(err))
 	}
 	l := &quicListener{
 		cfg: cfg, m: m, udp: udp, users: 1,

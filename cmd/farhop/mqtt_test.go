@@ -10,7 +10,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/eclipse/paho.golang/paho"
 	mochi "github.com/mochi-mqtt/server/v2"
 	mochilisten "github.com/mochi-mqtt/server/v2/listeners"
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -84,7 +86,7 @@ func (b *testBroker) OnPublished(cl *mochi.Client, pk packets.Packet) {
 	b.note(func() { b.published = append(b.published, pk) })
 	for _, u := range pk.Properties.User {
 		if u.Key == receiptProperty {
-			const text = `{"message": "luna-1.9f3a2.t1", "node": "earth-1", "reason": "ok", "latency_ms": 1280.4}`
+			const text = `{"message": "luna-1.9f3a2.t1", "region": "earth", "state": "expired", "reason": "expired", "node": "earth-1", "expired": 2}`
 			go func() { _ = b.server.Publish(u.Val, []byte(text), false, 1) }()
 		}
 	}
@@ -180,11 +182,11 @@ func TestPubReceipts(t *testing.T) {
 	pub := func(args string) (int, string, string) {
 		return call(t.Context(), "", strings.Fields("pub -t plant/1 -m x --broker "+b.url+" "+args)...)
 	}
-	line := "receipt luna-1.9f3a2.t1 earth-1 ok after 1.3s\n"
+	line := "receipt luna-1.9f3a2.t1 earth expired at earth-1: 0 delivered, 2 expired, 0 refused\n"
 	if code, out, stderr := pub("--count 2 --receipts 2"); code != 0 || out != line+line {
 		t.Errorf("%d %q %s", code, out, stderr)
 	}
-	want := `{"receipt":{"message":"luna-1.9f3a2.t1","node":"earth-1","reason":"ok","latency_ms":1280.4}}`
+	want := `{"receipt":{"message":"luna-1.9f3a2.t1","region":"earth","state":"expired","reason":"expired","node":"earth-1","delivered":0,"expired":2,"refused":0}}`
 	if code, out, stderr := pub("--receipts 1 --json"); code != 0 || !strings.Contains(out, want) {
 		t.Errorf("%d %q %s", code, out, stderr)
 	}
@@ -284,5 +286,34 @@ func TestSubClosedPipe(t *testing.T) {
 	b.publish(t, "a", "x")
 	if code := <-done; code != exitFailed || !strings.Contains(errs.String(), "print a message") {
 		t.Errorf("%d %s", code, errs.String())
+	}
+}
+
+func TestReceiptText(t *testing.T) {
+	for want, r := range map[string]receipt{
+		"receipt a.1.t1 earth delivered at e-1 after 1.3s":                                   {Message: "a.1.t1", Region: "earth", State: "delivered", Reason: "ok", Node: "e-1", Delivered: 1, Latency: 1280},
+		"receipt - luna refused (store-full) at l-1":                                         {Region: "luna", State: "refused", Reason: "store-full", Node: "l-1", Refused: 1},
+		"receipt a.1.t2 earth delivered (expired) at e-1: 2 delivered, 1 expired, 0 refused": {Message: "a.1.t2", Region: "earth", State: "delivered", Reason: "expired", Node: "e-1", Delivered: 2, Expired: 1},
+		"receipt a.1.t3 earth unknown":                                                       {Message: "a.1.t3", Region: "earth", State: "unknown", Reason: "ok"},
+	} {
+		if got := r.text(); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+}
+
+// A receipt that comes before the answer to its publish is held back until it
+// is known when that was.
+func TestReceiptBeforeAnswer(t *testing.T) {
+	var out strings.Builder
+	no := false
+	r := newReceipts(&app{out: &out}, &pubFlags{json: &no})
+	r.take(&paho.Publish{Topic: r.topic, Payload: []byte(`{"message":"a.1.t1","region":"earth","state":"delivered","reason":"ok"}`)})
+	if out.Len() > 0 {
+		t.Errorf("printed %q", out.String())
+	}
+	r.sent("a.1.t1", time.Now().Add(-2*time.Minute))
+	if want := "receipt a.1.t1 earth delivered after 2m"; !strings.HasPrefix(out.String(), want) {
+		t.Errorf("printed %q, want %q", out.String(), want)
 	}
 }

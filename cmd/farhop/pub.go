@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -54,17 +53,19 @@ func (a *app) pubCmd() *cobra.Command {
 		Short:   "Publish messages",
 		Long: `Publish to the node's own broker, as any MQTT client could. With QoS 1 or 2 each
 message that the node has taken is answered with its id, which is printed, one a
-line; farhop why finds it by that id.
+line; farhop why finds it by that id. What nobody gets but clients that are
+connected to this node is not stored, and has no id.
 
 The payload is a text (-m), a file (-f, - for standard input), or one message for
 each line of standard input (-l). --count sends it again and again, each when the
 one before is acknowledged; with --rate as many a second, whatever is not yet
 acknowledged, up to 1024.
 
-With --receipt the node that hands the message to its recipients is asked to say
-so: each receipt is printed with the node, the reason (ok, or why it ended) and
-the time since it was published, until --wait is over or --receipts have come.
-A message has one receipt for each region it goes to. Exit code 5: there was none.
+With --receipt the publisher is told what became of the message: one receipt for
+each region it goes to, when all is known there. It is printed with the region, the
+state (delivered, expired, refused, unknown, untracked), why if it ended otherwise,
+the node that said so and the time since it was published, until --wait is over or
+--receipts have come. Exit code 5: there was none.
 
 With --latency the times from publish to acknowledgement are summed up at the end,
 instead of ids; and the time of publishing travels along, as user property
@@ -120,7 +121,7 @@ func (p *pubFlags) check(c *cobra.Command) error {
 	}
 	switch {
 	case given != 1:
-		return usage(c, "farhop pub needs one of --message, --file and --lines")
+		return usage(c, "farhop pub needs exactly one of --message, --file and --lines")
 	case p.qos > 2:
 		return usage(c, "--qos: %d is not 0, 1 or 2", p.qos)
 	case p.count < 1:
@@ -130,7 +131,7 @@ func (p *pubFlags) check(c *cobra.Command) error {
 	case p.lines && p.count > 1:
 		return usage(c, "--count cannot be used with --lines")
 	case p.receipt && p.qos == 0:
-		return usage(c, "--receipt needs --qos 1 or 2: nobody accounts for messages of QoS 0")
+		return usage(c, "--receipt needs --qos 1 or 2: a message of QoS 0 has no answer with its id")
 	case p.receipts < 0:
 		return usage(c, "--receipts: %d is negative", p.receipts)
 	case p.interval < 0 || p.wait < 0 || p.ttl < 0 || p.broker.timeout <= 0:
@@ -169,7 +170,7 @@ func (a *app) pub(c *cobra.Command, p *pubFlags) error {
 		return causeOf(ctx, err)
 	}
 	if p.receipt && p.taken == 0 {
-		return &failure{exitNothing, fmt.Errorf("no receipt will come: nothing was stored for anybody"), "subscribe first, or add a route that stores " + p.topic}
+		return &failure{exitNothing, errors.New("there is nothing to wait for: nobody gets it"), "subscribe first, or add a route that stores " + p.topic}
 	}
 	if p.receipt {
 		return r.await(ctx)

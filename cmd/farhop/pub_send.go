@@ -184,10 +184,11 @@ func (a *app) pubOne(ctx context.Context, cl *paho.Client, p *pubFlags, receipts
 		return publishError(resp, errors.New("refused"))
 	}
 	p.spans.add(time.Since(began))
+	err = a.published(p, resp)
 	if p.book != nil && resp.Properties != nil {
 		p.book.sent(resp.Properties.User.Get(broker.IDProperty), began)
 	}
-	return a.published(p, resp)
+	return err
 }
 
 // published prints what the broker said of a message it took.
@@ -213,7 +214,7 @@ func (a *app) published(p *pubFlags, resp *paho.PublishResponse) error {
 	case unwanted:
 		a.note("nobody subscribes to %s, and no route stores it: it was dropped", clean(p.topic, 0))
 	case id == "":
-		a.note("published; the broker gives no message id")
+		a.note("published, without a message id: only clients that are connected to this broker get it")
 	default:
 		_, err := fmt.Fprintln(a.out, id)
 		return err
@@ -230,8 +231,11 @@ func publishError(resp *paho.PublishResponse, err error) error {
 		text = join(": ", strings.TrimSuffix(text, "."), resp.Properties.ReasonString)
 	}
 	hint := "see farhop routes, and what the broker allows"
-	if resp.ReasonCode == packets.PubackQuotaExceeded {
-		hint = "farhop status shows how full the store is"
+	switch resp.ReasonCode {
+	case packets.PubackQuotaExceeded:
+		hint = "farhop status shows how full the store is, farhop queue --quotas on whose account"
+	case packets.PubackNotAuthorized:
+		hint = "see the access rules of the broker, and --user"
 	}
 	return failed(hint, "the broker refuses the message (0x%02x): %s", resp.ReasonCode, text)
 }

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,12 +18,38 @@ const (
 	receiptTopics   = "$mesh/receipts/"
 )
 
-// receipt is what a consuming node says of a message.
+// receipt is the final word on a message in one region; docs/mqtt.md tells
+// what is in it.
 type receipt struct {
-	Message string  `json:"message"`
-	Node    string  `json:"node"`
-	Reason  string  `json:"reason"` // ok, or why it ended
-	Latency float64 `json:"latency_ms"`
+	Message   string  `json:"message"`
+	Region    string  `json:"region"`
+	State     string  `json:"state"`
+	Reason    string  `json:"reason"` // ok, or why it ended
+	Node      string  `json:"node,omitempty"`
+	Delivered int     `json:"delivered"`
+	Expired   int     `json:"expired"`
+	Refused   int     `json:"refused"`
+	Latency   float64 `json:"latency_ms,omitempty"` // since it was published; 0: not known
+	came      time.Time
+}
+
+// text is one line without its end. Counts are told where there is more than
+// one recipient.
+func (r receipt) text() string {
+	s := fmt.Sprintf("receipt %s %s %s", cmp.Or(clean(r.Message, 0), "-"), clean(r.Region, 0), clean(r.State, 0))
+	if r.Reason != "ok" && r.Reason != r.State {
+		s += " (" + clean(r.Reason, 0) + ")"
+	}
+	if r.Node != "" {
+		s += " at " + clean(r.Node, 0)
+	}
+	if r.Latency > 0 {
+		s += " after " + spanText(time.Duration(r.Latency*float64(time.Millisecond)))
+	}
+	if r.Delivered+r.Expired+r.Refused > 1 {
+		s += fmt.Sprintf(": %d delivered, %d expired, %d refused", r.Delivered, r.Expired, r.Refused)
+	}
+	return s
 }
 
 // receipts prints the receipts of one farhop pub as they arrive.
@@ -34,6 +62,8 @@ type receipts struct {
 	enough chan struct{}
 
 	mu    sync.Mutex // guards what follows
+	all   bool       // everything was published
+	early []receipt  // came before the answer to their publish, so that nobody knows yet when that was
 	n     int
 	err   error                // of printing
 	began map[string]time.Time // of messages whose receipts may come
@@ -50,6 +80,23 @@ func (r *receipts) sent(id string, at time.Time) {
 	if len(r.began) < maxBegan {
 		r.began[id] = at
 	}
+	r.early = slices.DeleteFunc(r.early, func(got receipt) bool {
+		if got.Message == id {
+			r.print(got)
+		}
+		return got.Message == id
+	})
+}
+
+// published says that all was: receipts that are held back are printed.
+func (r *receipts) published() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all = true
+	for _, got := range r.early {
+		r.print(got)
+	}
+	r.early = nil
 }
 
 // maxBegan bounds the messages whose way is timed.
@@ -66,10 +113,24 @@ func (r *receipts) take(m *paho.Publish) {
 		r.app.note("a receipt cannot be read: %v", err)
 		return
 	}
+	got.came = time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if at, ok := r.began[got.Message]; ok { // by one clock, this machine's
-		got.Latency = float64(time.Since(at)) / float64(time.Millisecond)
+	if _, known := r.began[got.Message]; !known && !r.all && len(r.early) < maxOpen {
+		r.early = append(r.early, got)
+	} else {
+		r.print(got)
+	}
+	if r.n++; r.n == r.wanted {
+		close(r.enough)
+	}
+}
+
+// print writes a receipt with the time it took by one clock, this machine's.
+func (r *receipts) print(got receipt) {
+	got.Latency = 0
+	if at, ok := r.began[got.Message]; ok {
+		got.Latency = float64(got.came.Sub(at)) / float64(time.Millisecond)
 	}
 	var err error
 	if r.json {
@@ -77,19 +138,16 @@ func (r *receipts) take(m *paho.Publish) {
 			Receipt receipt `json:"receipt"`
 		}{got})
 	} else {
-		late := spanText(time.Duration(got.Latency * float64(time.Millisecond)))
-		_, err = fmt.Fprintf(r.app.out, "receipt %s %s %s after %s\n", clean(got.Message, 0), clean(got.Node, 0), clean(got.Reason, 0), late)
+		_, err = fmt.Fprintln(r.app.out, got.text())
 	}
-	if r.n++; r.err == nil {
+	if r.err == nil {
 		r.err = err
-	}
-	if r.n == r.wanted {
-		close(r.enough)
 	}
 }
 
 // await returns when enough receipts have come or the time is over.
 func (r *receipts) await(ctx context.Context) error {
+	r.published()
 	t := time.NewTimer(r.wait)
 	defer t.Stop()
 	select {

@@ -70,6 +70,10 @@ Then any MQTT client can publish on one and subscribe on the other.`,
 		&cobra.Group{ID: groupTry, Title: "Try out:"},
 	)
 	root.AddCommand(a.commands()...)
+	root.InitDefaultHelpCmd()
+	if help, _, err := root.Find([]string{"help"}); err == nil {
+		help.Run, help.RunE = nil, helpOn
+	}
 	return root
 }
 
@@ -85,6 +89,19 @@ func (a *app) commands() []*cobra.Command {
 		a.demoCmd(), a.simCmd(), a.benchCmd(),
 		a.versionCmd(), exitCodesTopic(),
 	}
+}
+
+// helpOn shows the help of a command, and refuses words that name none.
+func helpOn(c *cobra.Command, words []string) error {
+	about, rest, err := c.Root().Find(words)
+	if err == nil && len(rest) > 0 {
+		err = noCommand(about, rest)
+	}
+	if err != nil {
+		return err
+	}
+	about.InitDefaultHelpFlag()
+	return about.Help()
 }
 
 // noCommand refuses words after a command that only has subcommands.

@@ -29,7 +29,8 @@ once, which costs nothing but repeated work: what was acknowledged is on disk.
 
 With --standalone it is an MQTT broker and nothing else: it needs no file, only a
 data directory in which it makes what it needs, listens for no other node, and
-serves no API without --admin. Without users it listens on loopback only. --listen
+serves no API without --admin, and that on loopback only. Without users MQTT is on
+loopback only, too. --listen
 takes tcp://HOST:PORT, ws://HOST:PORT/PATH and unix:///PATH; listeners with a
 certificate are in farhop.yaml.`,
 		Example: "  farhop run\n  farhop run --standalone --dir broker --mqtt 127.0.0.1:1883\n" +
@@ -60,7 +61,10 @@ certificate are in farhop.yaml.`,
 				return usage(c, "%v", err)
 			}
 			opt.Log = a.logger(cfg.Log)
-			return a.noNode(dir, runNode(c.Context(), dir, opt))
+			if err = runNode(c.Context(), dir, opt); opt.Standalone != nil {
+				return err // it makes its node itself
+			}
+			return a.noNode(dir, err)
 		},
 	}
 	c.Flags().StringVar(&level, "log-level", "", "debug, info, warn or error, instead of log.level")
@@ -107,6 +111,9 @@ func (s *standaloneFlags) options(c *cobra.Command) (*node.Standalone, error) {
 		if err := f.to.UnmarshalText([]byte(f.value)); err != nil {
 			return nil, usage(c, "--%s: %v", f.name, err)
 		}
+	}
+	if s.on && o.Admin != "" && !o.Admin.Loopback() {
+		return nil, usage(c, "--admin: %s can be reached from other machines; write 127.0.0.1:%d, or run the node without --standalone, where admin.remote in %s allows it", o.Admin, o.Admin.Port(), config.FileName)
 	}
 	if s.on {
 		return o, nil

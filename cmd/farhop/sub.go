@@ -59,7 +59,8 @@ With --latency nothing is printed but, at the end, how long messages of farhop p
 are not counted in.
 
 Payloads that are not text are printed with escapes; --json has them in base64,
-as payload_base64, and the properties of MQTT 5. Exit code 5: --wait ran out before -n messages had come.`,
+as payload_base64, and the properties of MQTT 5. Exit code 5: --wait ran out
+before -n messages had come.`,
 		Example: "  farhop sub -t 'plant/#'\n  farhop sub -t 'cmd/7/#' --client plc-7 --count 10 --json",
 		Args:    args(0, 0, ""),
 	}

@@ -19,9 +19,9 @@ func (a *app) whyCmd() *cobra.Command {
 message is named by the id that farhop pub prints, such as luna-1.9f3a2.t57.
 
 A message that shares a bundle with others is found too: what is said holds for
-the whole batch. A message that is not here was delivered, handed on to the next node or has
-ended; ask there. Of very long queues only the front is looked through. Exit code
-5 says that there is no copy here.`,
+the whole batch. A message that is not here was delivered, handed on to the next
+node or has ended; ask there. Of very long queues only the front is looked
+through. Exit code 5 says that there is no copy here.`,
 		Example: "  farhop why luna-1.9f3a2.t57",
 		Args:    args(1, 1, "one message id"),
 	}

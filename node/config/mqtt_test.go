@@ -111,18 +111,18 @@ func TestListenOfListeners(t *testing.T) {
 }
 
 func TestChecks(t *testing.T) {
-	const data = "node: {name: a, region: b}\nmqtt:\n  users: u\n  listeners:\n  - url: tls://127.0.0.1:1\n    mode: 0600\n"
+	const data = "node: {name: a, region: b}\nmqtt:\n  users: u\n  listeners:\n  - url: tls://127.0.0.1:1\n    handshake_timeout: 1s\n"
 	check := func(c Config) []Fault {
 		return []Fault{
 			{Field: "mqtt.users", Problem: c.Path(c.MQTT.Users) + " is not there"},
-			{Field: "mqtt.listeners[0].mode", Problem: "is for others"},
+			{Field: "mqtt.listeners[0].handshake_timeout", Problem: "is for others"},
 			{Field: "mqtt.listeners[0].cert", Problem: "is told already"},
 			{Field: "mqtt.listeners[0]", Problem: "is told already"},
 		}
 	}
 	const want = `f.yaml:3: mqtt.users: u is not there
 f.yaml:5: mqtt.listeners[0].cert: tls needs a certificate and its key; set cert and key to PEM files
-f.yaml:6: mqtt.listeners[0].mode: is for others`
+f.yaml:6: mqtt.listeners[0].handshake_timeout: is for others`
 	if _, err := Parse("f.yaml", []byte(data), check); err == nil || strings.ReplaceAll(err.Error(), "/", "") != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
 	}

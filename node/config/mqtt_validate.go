@@ -2,6 +2,8 @@ package config
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/farhop/farhop/routing/addr"
@@ -73,6 +75,20 @@ func (l Listener) validate(f *faults, field string, p place, packet Size) {
 		f.add(field+".cert", "%s needs a certificate and its key; set cert and key to PEM files", p.kind)
 	case !p.secure() && l.Cert+l.Key+l.ClientCA != "":
 		f.add(field+".url", "%s has no TLS; write tls, wss or quic, or remove cert, key and client_ca", p.kind)
+	}
+	for _, k := range []struct {
+		key   string
+		set   bool
+		kinds []string
+	}{
+		{"mode", l.Mode != 0, []string{"unix"}},
+		{"max_message", l.MaxMessage != 0, []string{"ws", "wss"}},
+		{"idle_timeout", l.IdleTimeout != 0, []string{"quic"}},
+		{"max_window", l.MaxWindow != 0, []string{"quic"}},
+	} {
+		if k.set && p.kind != "" && !slices.Contains(k.kinds, p.kind) {
+			f.add(field+"."+k.key, "means nothing to %s, only to %s; remove it", p.kind, strings.Join(k.kinds, " and "))
+		}
 	}
 	if l.RequireClientCert && l.ClientCA == "" {
 		f.add(field+".require_client_cert", "needs client_ca, the file of who signs the certificates of clients")

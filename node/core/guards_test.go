@@ -7,6 +7,7 @@ import (
 	"github.com/farhop/farhop/node/core"
 	"github.com/farhop/farhop/routing/addr"
 	"github.com/farhop/farhop/storeforward/bundle"
+	"github.com/farhop/farhop/storeforward/store"
 )
 
 // A peer that breaks the rules of a session loses it, or is refused.
@@ -125,6 +126,34 @@ func TestLateMessageComesOnce(t *testing.T) {
 		}
 		if out := receive(uint64(4+2*k), dseq); strings.Contains(out, "b delivers") {
 			t.Errorf("number %d is delivered again:\n%s", dseq, out)
+		}
+	}
+}
+
+// What has left a queue stands nowhere, though a store that writes its
+// removals lazily may still show it.
+func TestStandingsOfWhatIsGone(t *testing.T) {
+	e := newEnv()
+	e.script(pair)
+	a := e.node("a")
+	stands := func(k int) (found, behind bool) {
+		seq := uint64(k)
+		all, through := a.core.Standings(store.Queue{Kind: store.ToNode, Name: "b", Class: bundle.Telemetry}, []uint64{seq})
+		_, found = all[seq]
+		return found, seq > through
+	}
+	e.script("publish a plant/1 m0\n sync a")
+	waits := false
+	for k := 1; k < 10 && !waits; k++ {
+		waits, _ = stands(k)
+	}
+	if !waits {
+		t.Fatal("nothing waits")
+	}
+	e.script("stabilize")
+	for k := 1; k < 10; k++ {
+		if found, behind := stands(k); found || behind {
+			t.Errorf("message %d: found %v, behind the window %v", k, found, behind)
 		}
 	}
 }

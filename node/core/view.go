@@ -3,6 +3,7 @@ package core
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -190,11 +191,11 @@ type Standing struct {
 
 // Standings looks for messages of a queue, by Seq. The window is the front of
 // the queue up to the number that is returned too: what is not in the answer
-// and not behind it is gone.
+// and not behind it is gone, though the store may still have it.
 func (c *Core) Standings(name store.Queue, seqs []uint64) (found map[uint64]Standing, through uint64) {
 	q := c.m.Lookup(name)
-	if q == nil || len(seqs) == 0 {
-		return nil, 0
+	if q == nil {
+		return nil, math.MaxUint64
 	}
 	found = make(map[uint64]Standing, len(seqs))
 	wanted := slices.Sorted(slices.Values(seqs))
@@ -203,6 +204,9 @@ func (c *Core) Standings(name store.Queue, seqs []uint64) (found map[uint64]Stan
 		if _, ok := slices.BinarySearch(wanted, through); ok {
 			found[through] = Standing{State: c.stateOf(i), Entry: i.Entry.State, Sent: i.Sent}
 		}
+	}
+	if q.Windowed() == q.Count { // nothing is beyond the window
+		through = math.MaxUint64
 	}
 	return found, through
 }

@@ -88,7 +88,7 @@ function queueRow(now, q) {
 function counterRows(c) {
   const rows = [];
   const add = (name, n) => { if (n) rows.push([cell(name), cell(n.toLocaleString(), "n")]); };
-  for (const [reason, n] of Object.entries(c.submitted || {})) add("from devices: " + reason, n);
+  for (const [reason, n] of Object.entries(c.submitted || {})) add("published here: " + reason, n);
   add("handed to recipients here", c.arrived);
   add("taken in for other nodes", c.relayed);
   add("handed on to peers", c.handed_on);
