@@ -58,11 +58,17 @@ func startBroker(t *testing.T) *testBroker {
 func (b *testBroker) ID() string { return "test" }
 
 func (b *testBroker) Provides(hook byte) bool {
-	return bytes.Contains([]byte{mochi.OnConnectAuthenticate, mochi.OnACLCheck, mochi.OnPublished, mochi.OnSubscribed, mochi.OnQosComplete, mochi.OnDisconnect}, []byte{hook})
+	return bytes.Contains([]byte{mochi.OnConnectAuthenticate, mochi.OnACLCheck, mochi.OnPublished, mochi.OnSessionEstablished, mochi.OnSubscribed, mochi.OnQosComplete, mochi.OnDisconnect}, []byte{hook})
 }
 
 func (b *testBroker) OnConnectAuthenticate(*mochi.Client, packets.Packet) bool { return true }
 func (b *testBroker) OnACLCheck(*mochi.Client, string, bool) bool              { return true }
+
+// OnSessionEstablished gives up the send quota: with one, this server locks
+// itself up when it publishes and reads an acknowledgement at the same moment.
+func (b *testBroker) OnSessionEstablished(cl *mochi.Client, _ packets.Packet) {
+	cl.State.Inflight.ResetSendQuota(0)
+}
 
 func (b *testBroker) note(f func()) {
 	b.mu.Lock()
