@@ -121,6 +121,7 @@ const (
 	Received              // PUBREC: the QoS 2 delivery Seq arrived; the node answers with a Deliver that has Release set
 	Completed             // PUBCOMP, or a PUBREC that refuses: the QoS 2 delivery Seq is over
 	Released              // PUBREL: the client's own QoS 2 publish PacketID is over, its id is free again
+	Unsent                // the connection ends before anything of the QoS 2 delivery Seq was written; CloseSession follows
 )
 
 // Settlement reports one step of a QoS handshake of a persistent session.
@@ -138,8 +139,10 @@ type Settlement struct {
 	Done func()
 }
 
-// Delivery is one step the node wants a persistent session's client to see.
-// The node owns queue, order, window and packet ids.
+// Delivery is one step the node wants a client to see. Of a persistent session
+// the node owns queue, order, window and packet ids. A live one gets so what the
+// node keeps for its shared subscriptions, until it is settled, under packet ids
+// of the broker.
 type Delivery struct {
 	Client   string
 	Conn     uint64 // a delivery for an older connection is dropped
@@ -207,7 +210,9 @@ type Member struct{ Client, Filter string } // Filter as subscribed, "$share/GRO
 // A session is persistent when it was opened with Expiry > 0, or resumed
 // (Clean false, SessionState.Present true) with Expiry 0; then the node queues
 // for it and calls Broker.Deliver. Every other session is live: the broker
-// itself matches and queues, and the node only knows its filters.
+// itself matches and queues, and the node only knows its filters; but what the
+// node keeps for a shared subscription of one until it is settled comes by
+// Broker.Deliver, too.
 type Node interface {
 	// OpenSession returns when the session is durable, if it is persistent, and
 	// the will is, if there is one. It is called for live sessions too. ctx ends

@@ -39,7 +39,7 @@ func (b *Broker) Deliver(d Delivery) {
 		}
 		return
 	}
-	if d.QoS > 0 || d.Release {
+	if live := c.open && !c.persistent; !live && (d.QoS > 0 || d.Release) { // before it is open it has no group yet
 		if c.out == nil {
 			c.out = make(map[uint16]outbound)
 		}
@@ -133,7 +133,7 @@ func (c *conn) onAck(typ byte, id uint16, code byte) error {
 	case typ == packet.TypePuback && state == awaitsPuback,
 		typ == packet.TypePubcomp && state == awaitsPubcomp,
 		typ == packet.TypePubrec && state == awaitsPubrec && code >= codeUnspecified:
-		c.live.release(id)
+		c.took(id, bundle.OK)
 	case typ == packet.TypePubrec && (state == awaitsPubrec || state == awaitsPubcomp):
 		c.live.used[id] = awaitsPubcomp
 		c.control = appendAck(c.control, c.version, packet.TypePubrel, id, codeSuccess, "", "")

@@ -261,6 +261,7 @@ type liveWindow struct {
 	used   map[uint16]liveState
 	last   uint16
 	groups map[uint16]delivery // of used: QoS 1 for shared subscriptions
+	lent   map[uint16]uint64   // of used: what the node keeps until it is settled, by its number
 }
 
 type liveState uint8
@@ -297,4 +298,5 @@ func (w *liveWindow) full(window int) bool { return len(w.used) >= window }
 func (w *liveWindow) release(id uint16) {
 	delete(w.used, id)
 	delete(w.groups, id)
+	delete(w.lent, id)
 }

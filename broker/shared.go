@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/farhop/farhop/storeforward/bundle"
 )
 
 // turns returns one member of each group of a message: the one whose turn it
@@ -86,8 +88,15 @@ func (c *conn) regroup(d delivery) {
 }
 
 // keep remembers what was sent for shared subscriptions at QoS 1, until it is
-// acknowledged. What was sent at QoS 2 nobody else may get (MQTT-4.8.2-5).
+// acknowledged, and what the node waits for. What was sent at QoS 2 nobody else
+// may get (MQTT-4.8.2-5).
 func (w *liveWindow) keep(d *delivery) {
+	if d.seq > 0 {
+		if w.lent == nil {
+			w.lent = make(map[uint16]uint64)
+		}
+		w.lent[d.id] = d.seq
+	}
 	if len(d.groups) == 0 || d.qos != 1 {
 		return
 	}
@@ -108,11 +117,31 @@ func (c *conn) unfinished() (out []delivery) {
 	for _, id := range ids {
 		out = append(out, c.live.groups[id])
 	}
-	c.live.groups = nil
+	c.live.groups, c.live.lent = nil, nil
 	for c.queue.len() > 0 {
-		if d := c.queue.pop(); len(d.groups) > 0 {
+		d := c.queue.pop()
+		switch {
+		case d.seq > 0 && d.qos == 2: // the node has it, and has to know that nobody else does
+			c.b.node.Settle(Settlement{Client: c.client, Conn: c.num, Seq: d.seq, What: Unsent})
+		case len(d.groups) > 0:
 			out = append(out, d)
 		}
 	}
 	return out
+}
+
+// took ends a delivery to a live session: its packet id is free, and the node
+// hears of what it keeps. The caller holds mu.
+func (c *conn) took(id uint16, lost bundle.Reason) {
+	seq, lent := c.live.lent[id]
+	qos2 := c.live.used[id] > awaitsPuback
+	c.live.release(id)
+	if !lent {
+		return
+	}
+	s := Settlement{Client: c.client, Conn: c.num, Seq: seq, PacketID: id, Lost: lost}
+	if qos2 {
+		s.What = Completed
+	}
+	c.b.node.Settle(s)
 }

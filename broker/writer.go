@@ -16,7 +16,7 @@ const (
 // delivery is one PUBLISH on its way to one client.
 type delivery struct {
 	m      *Message
-	seq    uint64 // the node's number, persistent sessions only
+	seq    uint64 // the node's number, of what it keeps
 	id     uint16 // persistent: given by the node; live: given when written
 	qos    byte
 	dup    bool
@@ -97,7 +97,7 @@ func (c *conn) take(box *batch, now time.Time) {
 		}
 		d := c.queue.front()
 		_, alive := d.m.remaining(now)
-		if !c.persistent && alive && d.qos > 0 {
+		if alive = alive || d.seq > 0 && d.qos > 0; !c.persistent && alive && d.qos > 0 { // the node lets its own expire
 			id, ok := c.live.take(c.window, d.qos)
 			if !ok {
 				return // order: what waits behind it waits too
@@ -107,7 +107,7 @@ func (c *conn) take(box *batch, now time.Time) {
 		}
 		item := c.queue.pop()
 		c.queueBytes -= item.m.Size()
-		if !alive && (!c.persistent || item.qos == 0) {
+		if !alive {
 			c.b.lose(c.client, item.m, "expired")
 			continue
 		}
@@ -170,9 +170,9 @@ func (c *conn) skip(d *delivery) {
 		return
 	}
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	delete(c.out, d.id)
-	c.live.release(d.id)
-	c.mu.Unlock()
+	c.took(d.id, bundle.TooLarge)
 	if c.persistent {
 		what := Acked
 		if d.qos == 2 {

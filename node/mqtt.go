@@ -144,6 +144,8 @@ func (m *mqtt) Settle(s broker.Settlement) {
 		t.Outcome = core.Received
 	case broker.Released:
 		t.Outcome = core.Inbound
+	case broker.Unsent:
+		t.Outcome = core.Unsent
 	default:
 		t.Outcome = core.Done
 		if s.Lost != bundle.OK {

@@ -244,6 +244,7 @@ const (
 	Received                // PUBREC: the device has it, PUBREL is due
 	Inbound                 // PUBREL of an inbound QoS 2 publish: forget its packet id
 	Dropped                 // it can never be delivered: it ends for the Reason
+	Unsent                  // the connection ends, and nothing of it was written
 )
 
 // Settlement answers a Delivery, or ends an inbound QoS 2 exchange.

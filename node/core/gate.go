@@ -14,6 +14,7 @@ type gate struct {
 	live      []gatedLive
 	releases  []gatedRelease
 	keeps     []gatedKeep
+	keeping   map[string]int // how many of keeps there are of a topic
 	fetches   []gatedFetch
 	words     []gatedWord
 	ackers    []*link // links with acknowledgements that wait
@@ -102,7 +103,11 @@ func (c *Core) release() {
 	}
 	c.gate.releases = shift(c.gate.releases, n)
 	for n = 0; n < len(c.gate.keeps) && c.gate.keeps[n].lsn <= upTo; n++ {
-		c.cur.Keeps = append(c.cur.Keeps, c.gate.keeps[n].keep)
+		k := c.gate.keeps[n].keep
+		c.cur.Keeps = append(c.cur.Keeps, k)
+		if c.gate.keeping[k.Topic]--; c.gate.keeping[k.Topic] == 0 {
+			delete(c.gate.keeping, k.Topic)
+		}
 	}
 	c.gate.keeps = shift(c.gate.keeps, n)
 	for n = 0; n < len(c.gate.fetches) && c.gate.fetches[n].lsn <= upTo; n++ {

@@ -285,7 +285,7 @@ func insert(nodes []chosen, n addr.Node) ([]chosen, int) {
 // toMember adds a member of this node.
 func (c *Core) toMember(h *store.Header, s *subscription, r *recipients) {
 	qos := min(s.QoS, h.QoS)
-	if qos == 0 || !s.session.durable() {
+	if qos == 0 || !s.session.durable() && !c.lends(s) {
 		r.members = append(r.members, Member{s.session.id, s.Filter})
 		return
 	}

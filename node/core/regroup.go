@@ -136,6 +136,41 @@ func (c *Core) noteConn(s *session) {
 	}
 }
 
+// outlives reports whether a group has members at other nodes, or one here
+// whose session outlives its connection.
+func (c *Core) outlives(key string) bool {
+	if c.table.Group(key) != nil {
+		return true
+	}
+	g := c.groups[key]
+	return g != nil && slices.ContainsFunc(g.members, func(s *subscription) bool { return s.session.durable() })
+}
+
+// lends reports whether what a member gets, whose session ends with its
+// connection, stays on disk until it took it: when others of the group may get
+// it else. It goes on while there is such a message, for the order of them.
+func (c *Core) lends(s *subscription) bool {
+	ses := s.session
+	if !c.outlives(s.Filter) && !(ses.lent && c.lastSeq(ses.id) > 0) {
+		return false
+	}
+	if !ses.lent {
+		ses.lent, c.cur.Changed = true, true
+		c.keep(ses)
+	}
+	return true
+}
+
+// endLent ends the sessions that ended with their node. What they were lent
+// goes to others; of that what they may have been sent was just found out.
+func (c *Core) endLent() {
+	for _, id := range slices.Sorted(maps.Keys(c.sessions)) {
+		if s := c.sessions[id]; s.expiry == 0 {
+			c.endSession(s)
+		}
+	}
+}
+
 // restoreSent finds out what members of groups may have been sent before a
 // crash: as much as their windows took, from the head of each queue.
 func (c *Core) restoreSent(p Persistent) error {

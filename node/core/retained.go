@@ -68,7 +68,8 @@ type retained struct {
 	list    []*holding // the same, in an order that two equal runs share
 	due     dueHeap
 	clock   Stamp // the last one drawn or followed
-	bound   Stamp // on disk, not before clock
+	bound   Stamp // on disk: not before any that was drawn
+	drawn   bool  // since bound was written
 	values  int
 	bytes   int64
 	own     int // of the list, published here
@@ -302,6 +303,19 @@ func (h *dueHeap) Pop() any {
 // show tells the driver what the broker holds from now on, once it is durable.
 func (c *Core) show(k Keep) {
 	c.gate.keeps = append(c.gate.keeps, gatedKeep{c.await(), k})
+	if c.gate.keeping == nil {
+		c.gate.keeping = map[string]int{}
+	}
+	c.gate.keeping[k.Topic]++
+}
+
+// hide takes back what the driver is not told yet of a topic: the broker is
+// about to learn of something newer by a Reply, which would come before it.
+func (c *Core) hide(topic string) {
+	if c.gate.keeping[topic] > 0 {
+		c.gate.keeps = slices.DeleteFunc(c.gate.keeps, func(g gatedKeep) bool { return g.keep.Topic == topic })
+		delete(c.gate.keeping, topic)
+	}
 }
 
 // retain keeps a publication of this node as the newest of its topic.
@@ -315,6 +329,9 @@ func (c *Core) retain(h *store.Header, s *Submission) {
 		before = old.node
 	}
 	if c.takeNews(&n) == taken {
+		if n.quiet {
+			c.hide(n.topic)
+		}
 		c.spread(&n, s.QoS, before)
 	}
 }

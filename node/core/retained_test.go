@@ -10,6 +10,7 @@ import (
 
 	"github.com/farhop/farhop/node/core"
 	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/storeforward/bundle"
 	"github.com/farhop/farhop/storeforward/store"
 )
 
@@ -60,6 +61,77 @@ func TestStampsOfTheFuture(t *testing.T) {
 	}
 	if err := gives(e, a, "b", "plant/x", "x", core.MaxStamp+1, 0, 0); err == nil {
 		t.Error("a stamp beyond the last one is taken")
+	}
+}
+
+// TestStampsAfterCrash: a node that starts again stamps later than it ever did,
+// even when its clock was set back, and no later than that: else what it
+// publishes in the next minute would win over what others delete in it.
+func TestStampsAfterCrash(t *testing.T) {
+	e := newEnv()
+	e.script("node a\nsubscribe a ops plant/# auto\npublish a plant/1 one retain\nstabilize\ntick 1s")
+	a, now := e.node("a"), core.Stamp(e.now.UnixMilli())<<16
+	drawn := a.core.Stamp(e.now, "plant/2")
+	e.script("publish a plant/3 three retain\nstabilize\ncrash a")
+	again := a.core.Stamp(e.now, "plant/2")
+	if again <= drawn || again > now+16 {
+		t.Errorf("after a crash the stamp is of %v; before it was of %v", again.Time(), drawn.Time())
+	}
+	e.script("publish a plant/4 four retain\nstabilize\ncrash a")
+	if s := a.core.Stamp(e.now.Add(-time.Hour), "plant/2"); s <= again || s > now+32 {
+		t.Errorf("after a crash that set the clock back the stamp is of %v; before it was of %v", s.Time(), again.Time())
+	}
+}
+
+// TestRetainedByTheReply: the broker keeps what its own client published when
+// that is answered. What another node published before is no news then, though
+// it became durable with it; what it published after is.
+func TestRetainedByTheReply(t *testing.T) {
+	e := newEnv()
+	e.script("node a\nnode b\nlink a b\nsubscribe a ops plant/# auto\npublish a plant/2 old retain\nstabilize\ntick 1s")
+	a, now := e.node("a"), core.Stamp(e.now.UnixMilli())<<16
+	for _, topic := range []string{"plant/1", "plant/2"} {
+		if err := gives(e, a, "b", topic, "theirs", now, 0, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e.do("publish a plant/1 mine retain client=dev")
+	var kept []string
+	e.onKeep = func(_ *enode, k core.Keep) { kept = append(kept, k.Topic+" "+labelOf(k.Blob)) }
+	a.sync()
+	if want := []string{"plant/2 theirs"}; !slices.Equal(kept, want) {
+		t.Errorf("the broker is told to keep %q, want %q", kept, want)
+	}
+	kept = nil
+	e.do("publish a plant/1 again retain client=dev")
+	if err := gives(e, a, "b", "plant/1", "later", now+1<<30, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	a.sync()
+	if want := []string{"plant/1 later"}; !slices.Equal(kept, want) {
+		t.Errorf("the broker is told to keep %q, want %q", kept, want)
+	}
+}
+
+// TestRetainedReplies: retained messages of a topic are answered in the order
+// of their stamps, also when one joins a batch and the next does not.
+func TestRetainedReplies(t *testing.T) {
+	e := newEnv()
+	e.script("settings batch=65536 batch-wait=20ms\nnode a\nnode b\nlink a b\nsubscribe b ops plant/# auto\nstabilize\ntick 1s")
+	var got []string
+	e.onReply = func(what string, _ bundle.Reason) { got = append(got, what) }
+	a := e.node("a")
+	for n, qos := range []uint8{1, 0, 1} {
+		s := core.Submission{
+			Token: a.newToken("publish %d", n), Topic: "plant/1", Service: core.ServiceMQTT, Class: bundle.Telemetry, QoS: qos, Retain: true, Client: "dev",
+		}
+		a.stamp(&s, fmt.Sprint(n), false)
+		a.core.Submit(e.now, []core.Submission{s})
+	}
+	a.pump()
+	e.do("stabilize")
+	if want := []string{"publish 0", "publish 1", "publish 2"}; !slices.Equal(got, want) {
+		t.Errorf("answered %q, want %q", got, want)
 	}
 }
 

@@ -67,6 +67,7 @@ type session struct {
 	expiry   uint32
 	window   uint16
 	resumed  bool // goes on from an earlier connection, even with expiry 0
+	lent     bool // it gets messages of groups out of the store, whether it outlives its connection or not
 	stored   bool // its durable form was written once
 }
 
@@ -223,7 +224,7 @@ func (c *Core) disconnected(client string, conn uint64, expiry uint32) {
 // changes what is on disk: a device that connects again and again, as one does
 // that is refused on a full disk, must not fill it.
 func (c *Core) keep(s *session) {
-	if s.durable() || s.stored {
+	if s.durable() || s.lent || s.stored {
 		c.dirty.add(dirtyKey{kind: dirtySession, name: s.id})
 	}
 }
@@ -455,6 +456,10 @@ func (c *Core) Settle(now time.Time, all []Settlement) {
 			c.received(s, i)
 			continue
 		}
+		if t.Outcome == Unsent {
+			i.Sent = 0 // it stays in flight: the connection ends
+			continue
+		}
 		s.landed(i)
 		c.over(i, t)
 		s.out.settle(c.await())
@@ -541,7 +546,7 @@ func (c *Core) noteInbound(p *Submission) {
 func (s *session) subIDs(topic string, groups []byte) (ids []int) {
 	d, _ := parseDuty(groups)
 	for _, sub := range s.subs {
-		if sub.ID != 0 && (interest.Match(sub.Filter, topic) || slices.Contains(d.filters, sub.Filter)) {
+		if sub.ID != 0 && (!d.only && interest.Match(sub.Filter, topic) || slices.Contains(d.filters, sub.Filter)) {
 			ids = append(ids, sub.ID)
 		}
 	}
@@ -583,7 +588,9 @@ func (s *session) save() []byte {
 		}
 	}
 	for _, sub := range s.subs {
-		saved.Subs = append(saved.Subs, sub.Subscription)
+		if s.durable() {
+			saved.Subs = append(saved.Subs, sub.Subscription)
+		}
 	}
 	b, _ := json.Marshal(saved) // plain fields cannot fail
 	return b

@@ -20,8 +20,9 @@ const MaxStamp Stamp = 1<<62 - 1
 
 const (
 	stampBits = 16
-	// stampReserve is how far ahead of the clock its durable bound is kept, so
-	// that not every stamp costs a write.
+	// stampReserve is how far ahead of the clock its durable bound is kept by a
+	// node that does not know the time: what it said at QoS 0 may be elsewhere
+	// before it is on its own disk.
 	stampReserve = 60_000 << stampBits
 	// DefaultDrift is how far another node's clock may lead ours before ours
 	// no longer follows it.
@@ -53,7 +54,7 @@ func (c *Core) Stamp(now time.Time, topic string) Stamp {
 	if k := r.byTopic[topic]; k != nil {
 		s = max(s, k.stamp+1)
 	}
-	c.reserveStamps()
+	r.drawn = true
 	return min(s, MaxStamp)
 }
 
@@ -67,18 +68,27 @@ func (c *Core) observe(s Stamp) {
 		return
 	}
 	c.retained.follow(s)
-	c.reserveStamps()
 }
 
 func (r *retained) follow(s Stamp) { r.clock = min(max(r.clock, s), MaxStamp-1) }
 
-// reserveStamps keeps the bound on disk ahead of the clock: a later boot
-// begins there.
-func (c *Core) reserveStamps() {
+// encodeStamps writes how far the clock is into the batch of what was stamped:
+// a later boot begins there. Nothing is written for a stamp that was refused.
+// With a clock the bound is not kept ahead: until the time has come there, what
+// that boot publishes would win over what others delete.
+func (c *Core) encodeStamps() {
 	r := &c.retained
-	if r.clock < r.bound {
+	if !r.drawn || len(c.m.Batch.Puts)+len(c.m.Batch.Sets) == 0 {
 		return
 	}
-	r.bound = r.clock + stampReserve
+	r.drawn = false
+	switch {
+	case c.cfg.Clock:
+		r.bound = r.clock
+	case r.clock < r.bound:
+		return
+	default:
+		r.bound = r.clock + stampReserve
+	}
 	c.m.Batch.Sets = append(c.m.Batch.Sets, store.Set{Key: stampKey, Value: binary.AppendUvarint(nil, uint64(r.bound))})
 }

@@ -86,6 +86,7 @@ func (c *Core) encodeDirty() {
 	c.dirty.order = c.dirty.order[:0]
 	c.encodeUsage()
 	c.encodeNumbers()
+	c.encodeStamps()
 }
 
 // encodeNumbers writes the counters that were drawn from.
@@ -126,7 +127,7 @@ func (c *Core) encode(k dirtyKey) (key string, value []byte) {
 		}
 		return legPrefix + originText(k.origin), value
 	case dirtySession:
-		if s := c.sessions[k.name]; s != nil && s.durable() {
+		if s := c.sessions[k.name]; s != nil && (s.durable() || s.lent) {
 			value, s.stored = s.save(), true
 		}
 		return sessionPrefix + k.name, value
@@ -232,6 +233,7 @@ func (c *Core) Restore(now time.Time, p Persistent) error {
 	c.bootLSN, c.bootSeq = c.m.Batch.LSN, c.m.LastSeq()
 	c.m.Batch.Sets = append(c.m.Batch.Sets, store.Set{Key: bootKey, Value: binary.AppendUvarint(nil, boot)})
 	c.pathsDirty, c.heldDirty = true, true
+	c.endLent()
 	slices.SortFunc(c.away, func(a, b *session) int { return cmp.Compare(a.id, b.id) })
 	if lost != nil {
 		return lost

@@ -208,7 +208,17 @@ func (c *Core) accept(h *store.Header, s *Submission, r recipients, reason bundl
 		c.join(h, s.Blob, r.batched, &reply, !s.Key.IsZero() || s.Retain || s.will)
 		return
 	}
-	c.reply(reply)
+	c.answerTo(s, reply)
+}
+
+// answerTo replies to what joined no batch. A retained message is answered
+// after those before it, which a batch may still hold: the broker keeps the
+// last one.
+func (c *Core) answerTo(s *Submission, r Reply) {
+	if s.Retain {
+		c.closeDue()
+	}
+	c.reply(r)
 }
 
 func (c *Core) nextMessage(class bundle.Class) bundle.ID {
@@ -254,7 +264,7 @@ func (c *Core) volatile(h *store.Header, s *Submission) bundle.Reason {
 	} else {
 		reply.Members = r.members
 	}
-	c.reply(reply)
+	c.answerTo(s, reply)
 	return reason
 }
 

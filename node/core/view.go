@@ -303,7 +303,7 @@ func (c *Core) Snapshot() *Snapshot {
 		}
 	}
 	for _, ses := range c.sessions {
-		if ses.durable() {
+		if ses.durable() || ses.lent {
 			for _, sub := range ses.subs {
 				s.beyond.Add(sub.matches(), struct{}{})
 			}

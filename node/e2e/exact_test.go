@@ -41,6 +41,8 @@ type exact struct {
 	d  *daemon
 	id string
 
+	clean bool // the session ends with each connection
+
 	mu     sync.Mutex // guards what follows
 	faults []string
 }
@@ -73,7 +75,7 @@ func (e *exact) keep(serve func(l *line) (over bool)) {
 			if l == nil {
 				return
 			}
-			if present == first {
+			if present == (first || e.clean) {
 				e.fault("session present: %t, first connection: %t", present, first)
 			}
 			cut := context.AfterFunc(ctx, func() { _ = l.Close() })
@@ -96,7 +98,11 @@ func (e *exact) connect(ctx context.Context) (l *line, present bool) {
 		}
 		l := &line{conn, bufio.NewReader(conn)}
 		_ = conn.SetReadDeadline(time.Now().Add(patience))
-		err = l.send(0x10, prefixed("MQTT"), []byte{4, 0, 0, 60}, prefixed(e.id))
+		flags := byte(0)
+		if e.clean {
+			flags = 2
+		}
+		err = l.send(0x10, prefixed("MQTT"), []byte{4, flags, 0, 60}, prefixed(e.id))
 		kind, body, err2 := l.read()
 		if err == nil && err2 == nil && kind == 0x20 && len(body) == 2 && body[1] == 0 {
 			_ = conn.SetReadDeadline(time.Time{})
@@ -149,8 +155,14 @@ type listener struct {
 // listen starts a subscriber and waits until its session is there.
 func listen(d *daemon, id, filter string, qos int) *listener {
 	d.t.Helper()
+	return listenAs(d, id, filter, qos, false)
+}
+
+// listenAs is listen; a clean session ends with each connection.
+func listenAs(d *daemon, id, filter string, qos int, clean bool) *listener {
+	d.t.Helper()
 	l := &listener{
-		exact: exact{t: d.t, d: d, id: id}, filter: filter, qos: byte(qos), subscribed: make(chan struct{}), known: map[uint16]string{},
+		exact: exact{t: d.t, d: d, id: id, clean: clean}, filter: filter, qos: byte(qos), subscribed: make(chan struct{}), known: map[uint16]string{},
 	}
 	l.keep(l.serve)
 	select {
@@ -163,9 +175,14 @@ func listen(d *daemon, id, filter string, qos int) *listener {
 }
 
 func (l *listener) serve(c *line) (over bool) {
+	told := false
 	select {
 	case <-l.subscribed:
+		told = true
 	default:
+	}
+	if !told || l.clean {
+		clear(l.known)
 		if c.send(0x82, number(1), prefixed(l.filter), []byte{l.qos}) != nil {
 			return false
 		}
@@ -177,7 +194,9 @@ func (l *listener) serve(c *line) (over bool) {
 		}
 		switch kind & 0xF0 {
 		case 0x90:
-			close(l.subscribed)
+			if !told {
+				close(l.subscribed)
+			}
 		case 0x30:
 			err = l.take(c, kind, body)
 		case 0x60:
@@ -243,6 +262,9 @@ type talker struct {
 	rest  []string
 	open  []*spoken // in the order of sending
 	over  chan struct{}
+
+	spent []string // guarded by mu: the messages that were sent, in order
+	halt  bool     // guarded by mu: send nothing new
 }
 
 // spoken is a message between its PUBLISH and its last acknowledgement.
@@ -286,7 +308,7 @@ func (k *talker) serve(c *line) (over bool) {
 	}
 	next := time.NewTicker(k.pause)
 	defer next.Stop()
-	for len(k.rest)+len(k.open) > 0 {
+	for k.more() || len(k.open) > 0 {
 		var err error
 		select {
 		case p, ok := <-in:
@@ -295,11 +317,14 @@ func (k *talker) serve(c *line) (over bool) {
 			}
 			err = k.answered(c, p)
 		case <-next.C:
-			if len(k.rest) == 0 || len(k.open) == talkerWindow {
+			if len(k.open) == talkerWindow || !k.more() {
 				continue
 			}
 			s := &spoken{id: k.free(), message: k.rest[0]}
 			k.rest, k.open = k.rest[1:], append(k.open, s)
+			k.mu.Lock()
+			k.spent = append(k.spent, s.message)
+			k.mu.Unlock()
 			err = k.say(c, s, false)
 		}
 		if err != nil {
@@ -308,6 +333,31 @@ func (k *talker) serve(c *line) (over bool) {
 	}
 	close(k.over)
 	return true
+}
+
+// more reports whether there is something new to send.
+func (k *talker) more() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.rest) > 0 && !k.halt
+}
+
+// said returns what was sent so far.
+func (k *talker) said() []string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Clone(k.spent)
+}
+
+// enough ends the publisher before it has sent all, waits until what it sent is
+// acknowledged, and returns that.
+func (k *talker) enough() []string {
+	k.t.Helper()
+	k.mu.Lock()
+	k.halt = true
+	k.mu.Unlock()
+	k.done()
+	return k.said()
 }
 
 // packets reads until the connection ends.

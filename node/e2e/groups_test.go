@@ -143,3 +143,32 @@ func TestSharedNodeKilled(t *testing.T) {
 	workOf(t, sent, kept, far, again)
 	m.relay.empty()
 }
+
+// TestSharedLiveMemberKilled: the member that is connected has no session that
+// outlives its connection, another one is away. Its node dies with what it was
+// given and did not take: that was acknowledged, and the other gets it.
+func TestSharedLiveMemberKilled(t *testing.T) {
+	m := newMesh(t)
+	away := member(m.luna, "away", true)
+	m.earth.knows(m.luna, jobs)
+	away.kill()
+	quick := member(m.earth, "quick", false)
+	m.luna.knows(m.earth, jobs)
+	before := numbered("before", 20)
+	publish(m.earth, "job/1", 1, before...)
+	workOf(t, before, quick)
+	if err := quick.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	had := len(quick.lines())
+	sent := numbered("killed", 100)
+	publish(m.earth, "job/1", 1, sent...)
+	m.earth.kill()
+	quick.kill()
+	if n := len(quick.lines()); n != had {
+		t.Fatalf("the member that was stopped took %d messages", n-had)
+	}
+	m.earth.run()
+	workOf(t, sent, member(m.luna, "away", true))
+	m.earth.empty()
+}
