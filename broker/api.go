@@ -103,6 +103,7 @@ type SessionOpen struct {
 	Expiry     uint32 // seconds after the disconnect; 0 = ends with it; NeverExpires
 	ReceiveMax uint16 // QoS 1 and 2 deliveries that may be unacknowledged
 	Will       *Will  // nil: none
+	Assigned   bool   // the broker made up the client id just now: nobody else has its session
 }
 
 // SessionState is what a session brings along.

@@ -42,7 +42,7 @@ func (c *conn) welcome(ctx context.Context, h *packet.Connect, code byte, data [
 		code = c.identify(h)
 	}
 	if code == codeSuccess {
-		code = c.openSession(ctx, h)
+		code = c.openSession(ctx, h, assigned)
 		c.limit()
 	}
 	result := "ok"
@@ -106,7 +106,7 @@ func (c *conn) identify(h *packet.Connect) byte {
 
 // openSession takes the client id over and opens its session, one connection
 // of an id at a time.
-func (c *conn) openSession(ctx context.Context, h *packet.Connect) byte {
+func (c *conn) openSession(ctx context.Context, h *packet.Connect, assigned bool) byte {
 	unlock, err := c.b.ids.lock(ctx, h.Client)
 	if err != nil {
 		return codeUnavailable
@@ -131,7 +131,9 @@ func (c *conn) openSession(ctx context.Context, h *packet.Connect) byte {
 	if code := c.b.takeOver(ctx, c, h); code != codeSuccess {
 		return code
 	}
-	o := SessionOpen{Client: h.Client, Conn: c.num, Clean: h.Clean, Expiry: c.expiry, ReceiveMax: uint16(c.window)}
+	o := SessionOpen{
+		Client: h.Client, Conn: c.num, Clean: h.Clean, Expiry: c.expiry, ReceiveMax: uint16(c.window), Assigned: assigned,
+	}
 	if h.Will != nil {
 		o.Will = willOf(h.Will)
 		o.Will.Message.Client = h.Client

@@ -26,7 +26,7 @@ type loop struct {
 	// What effects go to; set before run.
 	send    func(link uint64, frames core.Frame)
 	closeBy func(link uint64, reason string)
-	deliver *mailbox[any] // core.Delivery or core.Live
+	deliver *mailbox[any] // core.Delivery, core.Live or core.TakenOver
 	loads   *mailbox[storeforward.Load]
 	fetches *mailbox[core.Fetch]
 	keep    func(core.Keep) // the broker's copy of retained messages
@@ -133,6 +133,9 @@ func (l *loop) perform(e *core.Effects) {
 	}
 	for _, w := range e.Words {
 		l.word(w)
+	}
+	for _, t := range e.TakenOver {
+		l.deliver.put(t)
 	}
 	for _, d := range e.Deliver {
 		l.deliver.put(d)

@@ -20,7 +20,7 @@ type coreMetrics struct {
 	duplicates, outOfOrder, heldBack, gaps, volatile    *prometheus.Desc
 	messages, storeBytes, fileBytes, damaged, forgotten *prometheus.Desc
 	regrouped                                           *prometheus.Desc
-	retained, wills, words                              *prometheus.Desc
+	retained, wills, words, roaming                     *prometheus.Desc
 	queued, queuedBytes, room                           *prometheus.Desc
 }
 
@@ -53,6 +53,7 @@ func newCoreMetrics(n *Node) *coreMetrics {
 		retained:    d("retained_total", "What happened to retained messages of other nodes: stale, refused for want of room, ahead of our clock, given by comparing, doubted after a long time out of touch; and steps of comparisons.", "what"),
 		wills:       d("mqtt_wills_total", "Wills: published, cancelled because their clients are not lost, refused for want of room or by a quota.", "what"),
 		words:       d("receipts_total", "What publishers asked to hear of their messages: words given, unheard because the publisher is gone, messages not followed for too much was asked, reports lost for want of room, and late ones; requests whose origin was forgotten; regions whose state is not told.", "what"),
+		roaming:     d("sessions_moved_total", "Sessions that follow their clients: claims sent, times that too many waited for a node, which is told of all sessions instead; sessions released to another node, adopted from one, over before what another had of them came; messages sent on to where their session is; bundles that nodes tell each other; filters left behind, leads to where a session is, and watches for repeats ended, for want of room.", "what"),
 		queued:      d("queue_bundles", "Bundles that wait, by class.", "class"),
 		queuedBytes: d("queue_bytes", "Bytes that wait, by class.", "class"),
 	}
@@ -138,6 +139,12 @@ func (m *coreMetrics) kinds(s core.Stats, count func(d *prometheus.Desc, n uint6
 		"requests-forgotten": m.n.mqtt.pins.dropped.Load(), "regions-hidden": s.RegionsHidden,
 	} {
 		count(m.words, n, what)
+	}
+	for what, n := range map[string]uint64{
+		"claims": s.Claims, "claims-gathered": s.ClaimsGathered, "released": s.Released, "adopted": s.Adopted, "late": s.RoamLate,
+		"messages": s.Moved, "told": s.RoamMessages, "filters-cut": s.RoamCut, "leads-ended": s.StubsEnded, "watches-ended": s.OverlapsEnded,
+	} {
+		count(m.roaming, n, what)
 	}
 }
 

@@ -58,6 +58,7 @@ func (m *mqtt) OpenSession(ctx context.Context, o broker.SessionOpen) (broker.Se
 	r, err := m.loop.ask(ctx, func(now time.Time, c *core.Core, token uint64) {
 		state = c.OpenSession(now, core.SessionOpen{
 			Token: token, Client: o.Client, Conn: o.Conn, Clean: o.Clean, Expiry: o.Expiry, ReceiveMax: o.ReceiveMax, Will: will,
+			Assigned: o.Assigned,
 		})
 	})
 	if err == nil {
@@ -65,6 +66,9 @@ func (m *mqtt) OpenSession(ctx context.Context, o broker.SessionOpen) (broker.Se
 	}
 	if err != nil { // the loop may still write state
 		return broker.SessionState{}, err
+	}
+	if r.Session != nil { // another node had it
+		state = *r.Session
 	}
 	out := broker.SessionState{Present: state.Present, Inbound: state.Inbound}
 	for _, s := range state.Subscriptions {
@@ -154,7 +158,11 @@ func (m *mqtt) Settle(s broker.Settlement) {
 	}
 	m.loop.in.put(func(now time.Time, c *core.Core) {
 		if s.Done != nil {
-			t.Token = m.loop.newToken(func(core.Reply) { s.Done() })
+			t.Token = m.loop.newToken(func(r core.Reply) {
+				if r.Reason == bundle.OK {
+					s.Done()
+				}
+			})
 		}
 		c.Settle(now, []core.Settlement{t})
 	})
@@ -256,6 +264,8 @@ func (m *mqtt) deliver(ctx context.Context) {
 			m.live(d.Blob.B, d)
 		case core.Delivery:
 			m.deliverOne(d)
+		case core.TakenOver:
+			m.broker.TakenOver(d.Client, d.Conn)
 		}
 	})
 }
@@ -307,6 +317,8 @@ func (m *mqtt) serve(ctx context.Context) {
 		switch {
 		case r.delivery.Service == core.ServiceSync:
 			m.compare(r)
+		case r.delivery.Service == core.ServiceSessions:
+			m.roam(r)
 		case serve != nil:
 			serve(r.body)
 		default:

@@ -67,6 +67,9 @@ func (b backend) session(v *core.SessionView) (admin.Session, error) {
 	if v.Ends != 0 {
 		s.Expires = utc(v.Ends)
 	}
+	if !v.At.IsZero() {
+		s.At = v.At.String()
+	}
 	if c, ok := b.n.broker.Connection(v.Client); ok && c.Conn == v.Conn {
 		s.Remote, s.Listener, s.User, s.Names, s.Version = c.Remote, c.Transport, c.User, c.Names, c.Version
 		s.KeepAliveS = int64(c.KeepAlive / time.Second)

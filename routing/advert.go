@@ -27,6 +27,7 @@ type Advert struct {
 	Fleet     FleetState
 	Groups    []GroupState // shared subscriptions with members here, by filter
 	Keeps     bool         `json:",omitempty"` // it keeps retained messages: who wants some may ask it
+	Sessions  bool         `json:",omitempty"` // it holds sessions that outlive their connection: it is told where their clients are
 }
 
 // Neighbor is one adjacency as its near end sees it.

@@ -51,6 +51,9 @@ func (w *Window) slide(n uint64) {
 	w.top = n
 }
 
+// Top returns the highest counter that was added, 0 for none.
+func (w *Window) Top() uint64 { return w.top }
+
 // Len returns how many counters are remembered.
 func (w *Window) Len() int {
 	n := 0

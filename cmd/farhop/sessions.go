@@ -34,7 +34,8 @@ func (a *app) sessionsListCmd() *cobra.Command {
 		Long: aboutSessions + `
 
 FOR is how long the client is connected, or away; for one that was away when the
-node started, since then. ENDS is when the session ends: with the connection,
+node started, since then. One that is at another node follows its client there: QUEUED
+is what is on its way. ENDS is when the session ends: with the connection,
 that long after it, never, or, of a client that is away, in that time. QUEUED are
 the messages that wait for it, those in flight among them.`,
 		Example: "  farhop sessions\n  farhop sessions ls --client 'plc-*' --json",
@@ -87,6 +88,8 @@ func stateText(s admin.Session) string {
 	switch {
 	case s.Node:
 		return "the node's own"
+	case s.At != "":
+		return "at " + s.At
 	case s.Connected:
 		return "connected"
 	}

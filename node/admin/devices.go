@@ -60,6 +60,10 @@ type Session struct {
 	Oldest        time.Time      `json:"oldest,omitzero"`       // arrival of the oldest
 	Inbound       int            `json:"inbound_handshakes"`    // QoS 2 publishes between PUBREC and PUBREL
 	Node          bool           `json:"of_the_node,omitempty"` // the node's own, for its doors
+
+	// At is the node that has the session since Since, when it is not this one:
+	// what waits here is on its way there. Nothing of it is here after Expires.
+	At string `json:"at,omitempty"`
 }
 
 // Subscription is a filter of a session.

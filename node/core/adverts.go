@@ -89,6 +89,10 @@ func (c *Core) refreshAdvert() {
 		}
 	}
 	c.advertDirty, c.groupsDirty = false, false
+	if filters {
+		defer c.advertised()
+		defer c.tellSettled()
+	}
 	if old.Seq > 0 && sameAdvert(old, &a) {
 		return
 	}
@@ -121,7 +125,7 @@ func summarize(filters *interest.Trie[*subscription]) []string {
 func sameAdvert(a, b *routing.Advert) bool {
 	return slices.Equal(a.Neighbors, b.Neighbors) && slices.Equal(a.Interest, b.Interest) &&
 		slices.Equal(a.Services, b.Services) && slices.Equal(a.Groups, b.Groups) && a.Fleet == b.Fleet && a.Region == b.Region &&
-		a.Keeps == b.Keeps
+		a.Keeps == b.Keeps && a.Sessions == b.Sessions
 }
 
 // learn takes in what another node told of itself, keeps it on disk and
@@ -157,6 +161,7 @@ func (c *Core) learn(a *routing.Advert, from *link) {
 		c.groupsLearned(a)
 	}
 	c.newKeeper(old, a)
+	c.roamLearned(old, a)
 	for _, l := range c.linkOrder {
 		if l != from && l.Node != a.Node {
 			c.send(l, a)

@@ -104,6 +104,7 @@ type Core struct {
 	joined     map[string]storeforward.Usage // by account: what waits in open batches
 	retained   retained
 	wills      wills
+	roam       roaming
 	room       room
 	outbox     outbox
 	dockets    dockets
@@ -133,7 +134,7 @@ func New(cfg Config) *Core {
 		cur: &Effects{}, spare: &Effects{}, advertDirty: true, interest: interestWatch{dirty: true},
 	}
 	c.dirty.set, c.room.limit = map[dirtyKey]bool{}, math.MaxInt64
-	c.retained = newRetained()
+	c.retained, c.roam = newRetained(), newRoaming()
 	c.settings.Retained.defaults()
 	c.settings.Wills.defaults()
 	c.wills.of = map[string]*will{}
@@ -238,6 +239,7 @@ func (c *Core) Tick(now time.Time) {
 	c.tickRetained()
 	c.tickWills()
 	c.tickDockets()
+	c.tickRoaming()
 }
 
 // Wake returns when Tick is due at the latest; the zero Time when nothing is.
@@ -253,6 +255,7 @@ func (c *Core) Wake() time.Time {
 	c.wakeRests(&w)
 	c.wakeBatches(&w)
 	c.wakeRetained(&w)
+	c.wakeRoaming(&w)
 	c.wakeInterest(&w)
 	c.wakeWills(&w)
 	c.wakeDockets(&w)
@@ -281,6 +284,8 @@ func (c *Core) Take() *Effects {
 		c.closeDue()
 		c.refreshAdvert()
 		c.workSync()
+		c.workClaims()
+		c.workFences()
 		if c.pathsDirty {
 			c.reroute()
 		}
@@ -368,10 +373,11 @@ func (c *Core) reroute() {
 	c.moveFlights()
 	c.allGroupsMoved()
 	c.reroutedAway()
+	c.roamRerouted()
 }
 
 func (e *Effects) empty() bool {
-	return e.Write == nil && len(e.Loads)+len(e.Sends)+len(e.Deliver)+len(e.Live)+len(e.Replies)+len(e.Close)+len(e.Keeps)+len(e.Fetches)+len(e.Words)+len(e.Regions)+len(e.Sights) == 0 && !e.Changed
+	return e.Write == nil && len(e.Loads)+len(e.Sends)+len(e.Deliver)+len(e.Live)+len(e.Replies)+len(e.Close)+len(e.Keeps)+len(e.Fetches)+len(e.Words)+len(e.Regions)+len(e.Sights)+len(e.TakenOver) == 0 && !e.Changed
 }
 
 func (e *Effects) reset() {
@@ -385,6 +391,6 @@ func (e *Effects) reset() {
 	*e = Effects{
 		Loads: e.Loads[:0], Sends: e.Sends[:0], Deliver: e.Deliver[:0], Live: e.Live[:0],
 		Replies: e.Replies[:0], Close: e.Close[:0], Keeps: e.Keeps[:0], Fetches: e.Fetches[:0], Words: e.Words[:0],
-		Regions: e.Regions[:0], Sights: e.Sights[:0],
+		Regions: e.Regions[:0], Sights: e.Sights[:0], TakenOver: e.TakenOver[:0],
 	}
 }

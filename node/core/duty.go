@@ -27,6 +27,19 @@ type duty struct {
 	passed  []pass   // nodes where nobody was
 	members []Member
 	share   uint64 // how much of the message its publisher is to hear of by what becomes of this copy; 0: nothing
+	visit   *visit // it is for one session, which was at another node
+}
+
+// visit is what a message of a session that moves says of itself. With what
+// waits for a session it tells the packet id alone.
+type visit struct {
+	client   string
+	epoch    Stamp  // of the claim that it follows
+	packet   uint16 // under which the device may know it, 0: it was not sent; of a fence the classes
+	qos      uint8
+	received bool // PUBREC was had
+	retained bool // it is what was kept of its topic
+	fence    bool // it is none: see roam_fence.go
 }
 
 // pass is a node that handed a message of a group on for want of a member. It
@@ -47,14 +60,26 @@ const (
 	dutyOnly = 1 << iota
 	dutyAll
 	dutyShare
+	dutyVisit
 )
 
+// isVisit reports whether an encoded duty is of a session that moves.
+func isVisit(groups string) bool { return len(groups) > 0 && groups[0]&dutyVisit != 0 }
+
 // none reports whether shared subscriptions are no matter.
-func (d *duty) none() bool { return !d.all && len(d.filters)+len(d.members) == 0 }
+func (d *duty) none() bool { return !d.all && d.visit == nil && len(d.filters)+len(d.members) == 0 }
+
+// The bits of a visit; the QoS lies above them.
+const (
+	visitReceived = 1 << iota
+	visitRetained
+	visitFence
+	visitQoS = 3
+)
 
 // encode writes the flags, the filters, node and advert of those passed, and
 // client and filter of the members, each list after its length; then the share
-// when there is one.
+// when there is one; and of a visit its bits, client, epoch and packet id.
 func (d *duty) encode() []byte {
 	flags := byte(0)
 	if d.only {
@@ -62,6 +87,9 @@ func (d *duty) encode() []byte {
 	}
 	if d.all {
 		flags |= dutyAll
+	}
+	if d.visit != nil {
+		flags |= dutyVisit
 	}
 	b := []byte{flags}
 	text := func(s string) { b = append(binary.AppendUvarint(b, uint64(len(s))), s...) }
@@ -82,6 +110,21 @@ func (d *duty) encode() []byte {
 	if d.share > 0 {
 		b[0] |= dutyShare
 		b = binary.AppendUvarint(b, d.share)
+	}
+	if v := d.visit; v != nil {
+		bits := uint64(v.qos) << visitQoS
+		if v.received {
+			bits |= visitReceived
+		}
+		if v.retained {
+			bits |= visitRetained
+		}
+		if v.fence {
+			bits |= visitFence
+		}
+		b = binary.AppendUvarint(b, bits)
+		text(v.client)
+		b = binary.AppendUvarint(binary.AppendUvarint(b, uint64(v.epoch)), uint64(v.packet))
 	}
 	return b
 }
@@ -116,10 +159,26 @@ func parseDuty(b []byte) (d duty, err error) {
 	if b[0]&dutyShare != 0 {
 		d.share = r.number()
 	}
+	if b[0]&dutyVisit != 0 {
+		d.visit = r.visit()
+	}
 	if r.bad || d.share > wholeShare {
 		return duty{}, errDamaged
 	}
 	return d, nil
+}
+
+func (r *dutyReader) visit() *visit {
+	bits := r.number()
+	v := &visit{received: bits&visitReceived != 0, retained: bits&visitRetained != 0, qos: uint8(min(bits>>visitQoS&3, 2))}
+	v.fence = bits&visitFence != 0
+	v.client = r.text()
+	epoch, packet := r.number(), r.number()
+	if epoch > uint64(MaxStamp) || packet > maxPackets {
+		r.bad = true
+	}
+	v.epoch, v.packet = Stamp(epoch), uint16(packet)
+	return v
 }
 
 type dutyReader struct {

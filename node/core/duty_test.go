@@ -14,6 +14,10 @@ func sampleDuties() []duty {
 		{only: true, filters: []string{"$share/g/a/#"}},
 		{all: true},
 		{filters: []string{"$share/g/a/#", "$share/h/+"}, passed: []pass{{addr.MustNode("earth-1"), 7<<32 | 3}, {addr.MustNode("b"), 0}}},
+		{only: true, visit: &visit{client: "plc-7", epoch: 1 << 60, packet: 65535, qos: 2, received: true}},
+		{only: true, filters: []string{"$share/h/+"}, visit: &visit{client: "", retained: true}},
+		{only: true, visit: &visit{fence: true, epoch: 7, packet: 31}},
+		{only: true, share: wholeShare, visit: &visit{client: "plc-7", epoch: 1, packet: 2, qos: 1}},
 		{only: true, members: []Member{{"plc-7", "$share/g/a/#"}, {"", "$share/h/+"}}},
 	}
 }

@@ -56,6 +56,10 @@ type Reply struct {
 	// subscribers of this node do not get it.
 	Elsewhere bool
 
+	// Session, of an OpenSession, says what was found of an older session after
+	// all, in place of what OpenSession returned.
+	Session *SessionState
+
 	// Members of shared subscriptions here that get it from their broker, as
 	// the live subscribers do; of a Submission with a Client.
 	Members []Member
@@ -68,19 +72,20 @@ type Reply struct {
 
 // Effects is what the driver has to do. It is valid until the next Take.
 type Effects struct {
-	Write   *store.Batch // append it; report Persisted or Failed
-	Loads   []storeforward.Load
-	Sends   []Send
-	Deliver []Delivery
-	Live    []Live
-	Replies []Reply
-	Close   []CloseLink
-	Keeps   []Keep        // in order, and after the Replies
-	Fetches []Fetch       // answer with Fetched
-	Regions []RegionState // that differ from before, for clients of this node
-	Words   []Word        // answer with a Submission
-	Sights  []Sight       // while somebody watches
-	Changed bool          // what a Snapshot shows of routing changed
+	Write     *store.Batch // append it; report Persisted or Failed
+	Loads     []storeforward.Load
+	Sends     []Send
+	Deliver   []Delivery
+	Live      []Live
+	Replies   []Reply
+	Close     []CloseLink
+	Keeps     []Keep        // in order, and after the Replies
+	Fetches   []Fetch       // answer with Fetched
+	Regions   []RegionState // that differ from before, for clients of this node
+	Words     []Word        // answer with a Submission
+	Sights    []Sight       // while somebody watches
+	TakenOver []TakenOver   // end these connections
+	Changed   bool          // what a Snapshot shows of routing changed
 }
 
 // Send is one frame for a link. Frames of one link keep their order.

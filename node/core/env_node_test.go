@@ -18,16 +18,17 @@ import (
 
 // enode is one node of an env: a core and its driver.
 type enode struct {
-	e       *env
-	name    addr.Node
-	region  addr.Region
-	limits  storeforward.Config
-	core    *core.Core
-	store   *memstore.Store
-	loads   []storeforward.Load
-	tokens  map[uint64]string
-	token   uint64
-	devices []*edevice
+	e        *env
+	name     addr.Node
+	region   addr.Region
+	limits   storeforward.Config
+	core     *core.Core
+	store    *memstore.Store
+	loads    []storeforward.Load
+	tokens   map[uint64]string
+	connects map[uint64]connecting
+	token    uint64
+	devices  []*edevice
 
 	cost  int64 // of all batches since boot
 	puts  int64 // cost of the puts since room was told
@@ -66,7 +67,7 @@ func (n *enode) now() time.Time { return n.e.now.Add(n.skew) }
 
 func (n *enode) boot() {
 	n.tokens, n.loads, n.cost, n.puts, n.allow = map[uint64]string{}, nil, 0, 0, 0
-	n.fetches, n.steps, n.words = nil, nil, nil
+	n.fetches, n.steps, n.words, n.connects = nil, nil, nil, map[uint64]connecting{}
 	n.loadBroker()
 	n.core = core.New(core.Config{Self: n.name, Region: n.region, Incarnation: n.store.Incarnation(), Clock: true, Limits: n.limits, Stamped: stamped})
 	if err := n.core.Restore(n.now(), n.store); err != nil {
@@ -88,27 +89,7 @@ func (n *enode) pump() {
 func (n *enode) run(eff *core.Effects) {
 	e := n.e
 	if eff.Write != nil {
-		for _, p := range eff.Write.Puts {
-			switch {
-			case p.Blob == nil:
-			case p.Header.Service == core.ServiceSync:
-				e.labels[p.Header.Message] = stepOf(p.Blob)
-			case p.Header.Service == core.ServiceReports:
-				e.labels[p.Header.Message] = "reports"
-			default:
-				e.labels[p.Header.Message] = labelOf(p.Blob)
-			}
-		}
-		if e.show["write"] {
-			e.printf("%s writes %d: %s", n.name, eff.Write.LSN, e.batchText(eff.Write))
-		}
-		n.cost += eff.Write.Cost()
-		n.puts += eff.Write.Cost() - eff.Write.CostBesidePuts()
-		if n.allow > 0 && n.puts > n.allow {
-			e.printf("%s writes %d bytes, and has room for %d", n.name, n.puts, n.allow)
-			e.overfull++
-		}
-		n.store.Append(eff.Write)
+		n.write(eff.Write)
 	}
 	for _, l := range eff.Loads {
 		if e.show["load"] {
@@ -127,6 +108,10 @@ func (n *enode) run(eff *core.Effects) {
 				e.labels[r.Message] = label // those that nobody wants are not written
 			}
 			e.printf("%s replies %s: %s%s", n.name, what, r.Reason, membersText(r.Members, false))
+			if r.Session != nil {
+				e.printf("%s session of %s after all present=%v inbound=%v", n.name, what, r.Session.Present, r.Session.Inbound)
+			}
+			n.answered(r)
 			if e.onReply != nil {
 				e.onReply(what, r.Reason)
 			}
@@ -146,6 +131,9 @@ func (n *enode) run(eff *core.Effects) {
 		e.printf("%s sees %s", n.name, e.sightText(&s))
 	}
 	n.runWords(eff)
+	for _, t := range eff.TakenOver {
+		n.takenOver(t)
+	}
 	for _, c := range eff.Close {
 		e.printf("%s closes a link: %s", n.name, c.Reason)
 		if l := e.session(c.Link); l != nil {
@@ -154,8 +142,36 @@ func (n *enode) run(eff *core.Effects) {
 	}
 }
 
+// write plays the disk, which has what it is told at once.
+func (n *enode) write(b *store.Batch) {
+	e := n.e
+	for _, p := range b.Puts {
+		switch {
+		case p.Blob == nil:
+		case p.Header.Service == core.ServiceSync:
+			e.labels[p.Header.Message] = stepOf(p.Blob)
+		case p.Header.Service == core.ServiceReports:
+			e.labels[p.Header.Message] = "reports"
+		case p.Header.Service == core.ServiceSessions:
+			e.labels[p.Header.Message] = roamOf(p.Blob)
+		default:
+			e.labels[p.Header.Message] = labelOf(p.Blob)
+		}
+	}
+	if e.show["write"] {
+		e.printf("%s writes %d: %s", n.name, b.LSN, e.batchText(b))
+	}
+	n.cost += b.Cost()
+	n.puts += b.Cost() - b.CostBesidePuts()
+	if n.allow > 0 && n.puts > n.allow {
+		e.printf("%s writes %d bytes, and has room for %d", n.name, n.puts, n.allow)
+		e.overfull++
+	}
+	n.store.Append(b)
+}
+
 func (n *enode) deliver(d core.Delivery) {
-	if d.Service == core.ServiceSync {
+	if d.Service == core.ServiceSync || d.Service == core.ServiceSessions {
 		n.steps = append(n.steps, d)
 		return
 	}
@@ -187,6 +203,12 @@ func (n *enode) deliver(d core.Delivery) {
 		return
 	}
 	dev.todo = append(dev.todo, d)
+	if e := n.e; e.onRelease != nil && d.Release {
+		e.onRelease(n, dev.client, d)
+	}
+	if e := n.e; e.onOffer != nil && !d.Release {
+		e.onOffer(n, dev.client, d)
+	}
 	if e := n.e; e.onDeliver != nil && !d.Release {
 		e.onDeliver(dev.client, e.label(d.Header.Message), d)
 	}
@@ -297,10 +319,15 @@ func (e *env) cmdConnect() {
 	if v := e.number("expiry", -1); v >= 0 {
 		expiry = uint32(v)
 	}
+	token := n.connectToken(d.client)
 	st := n.core.OpenSession(n.now(), core.SessionOpen{
 		Client: d.client, Conn: d.conn, Clean: e.flag("clean"), Expiry: expiry, ReceiveMax: uint16(e.number("receive", 20)),
-		Token: n.willToken(d.client), Will: e.will(),
+		Token: token, Will: e.will(),
 	})
+	if c, ok := n.connects[token]; ok {
+		c.present = st.Present
+		n.connects[token] = c
+	}
 	e.printf("%s session of %s present=%v inbound=%v", n.name, d.client, st.Present, st.Inbound)
 	n.pump()
 }
@@ -324,7 +351,7 @@ func (e *env) cmdSubscribe() {
 	n := e.node(e.arg(0))
 	if n.device(e.arg(1)).conn == 0 {
 		n.device(e.arg(1)).conn = 1
-		n.core.OpenSession(n.now(), core.SessionOpen{Client: e.arg(1), Conn: 1, Expiry: core.NeverExpires, ReceiveMax: 20})
+		n.core.OpenSession(n.now(), core.SessionOpen{Client: e.arg(1), Conn: 1, Expiry: core.NeverExpires, ReceiveMax: 20, Assigned: true})
 	}
 	n.device(e.arg(1)).auto = n.device(e.arg(1)).auto || e.flag("auto")
 	sub := core.Subscription{Filter: e.arg(2), QoS: uint8(e.number("qos", 1)), NoLocal: e.flag("no-local"), ID: e.number("id", 0)}

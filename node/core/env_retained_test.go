@@ -123,6 +123,10 @@ func (n *enode) compare() bool {
 }
 
 func (n *enode) step(d core.Delivery) {
+	if d.Service == core.ServiceSessions {
+		n.roam(d)
+		return
+	}
 	block := d.Blob
 	if block == nil {
 		b, err := n.store.Read(d.Header.Seq)

@@ -39,6 +39,12 @@ type env struct {
 	onKeep    func(n *enode, k core.Keep)
 	onSettle  func(client, label string)
 	onWord    func(n *enode, w core.Word)
+	onConnack func(n *enode, client string, present bool)
+	onOffer   func(n *enode, client string, d core.Delivery)
+	onRelease func(n *enode, client string, d core.Delivery)
+	onTaken   func(n *enode, client string)
+	answers   bool     // to CONNECT are shown
+	later     []func() // what hooks put off
 }
 
 func newEnv() *env {
@@ -104,7 +110,8 @@ var commands = map[string]func(*env){
 	"stats":       (*env).cmdStats,       // NODE
 	"retained":    (*env).cmdRetained,    // NODE: what its broker holds; with state what is on disk, too
 	"old-state":   (*env).cmdOldState,    // NODE TOPIC LABEL: a retained message as nodes without stamps kept it; then crash
-	"compare":     (*env).cmdCompare,     // NODE: it takes in the steps of comparisons that came
+	"compare":     (*env).cmdCompare,     // NODE: it takes in the steps of comparisons, and of sessions that move, that came
+	"answers":     (*env).cmdAnswers,     // those to CONNECT are shown from now on
 }
 
 // run does one command. show=(...) lists what else is to be seen of write,

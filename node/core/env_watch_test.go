@@ -41,6 +41,9 @@ func (e *env) cmdSessions() {
 		if s.Conn != 0 {
 			state = "connected"
 		}
+		if !s.At.IsZero() {
+			state = "at " + s.At.String()
+		}
 		text := fmt.Sprintf("%s %s for %v, %d filters, %d queued, %d bytes, %d in flight", s.Client, state,
 			e.now.Sub(time.UnixMilli(s.Since)), len(s.Subscriptions), s.Queued, s.Bytes, s.InFlight)
 		if s.Durable {

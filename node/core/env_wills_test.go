@@ -36,14 +36,6 @@ func (e *env) will() *core.Will {
 	return w
 }
 
-// willToken has the reply to a CONNECT with a will printed.
-func (n *enode) willToken(client string) uint64 {
-	if n.e.value("will", "") == "" {
-		return 0
-	}
-	return n.newToken("connect %s", client)
-}
-
 // stamped is what a driver does to the block of a retained will.
 func stamped(b *store.Blob, s core.Stamp) *store.Blob {
 	data, err := bundle.PayloadData(b.B)

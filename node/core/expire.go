@@ -41,7 +41,7 @@ func (c *Core) begun(i *storeforward.Item, offers int) bool {
 		return false
 	}
 	s := c.sessions[i.Entry.Queue.Name]
-	return s != nil && (i.Sent > offers || i.Header.Seq <= min(s.sentOld, c.bootSeq))
+	return s != nil && (i.Sent > offers || i.Header.Seq <= min(s.sentOld, c.bootSeq) || carried(i.Entry) != 0)
 }
 
 func (c *Core) expireItem(i *storeforward.Item) { c.end(i, bundle.Expired) }

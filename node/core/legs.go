@@ -19,6 +19,7 @@ import (
 type leg struct {
 	key     originKey
 	next    uint64
+	high    uint64                          // number of the newest message that was passed on, of those the origin itself took in
 	missing spans                           // given up; passed on when they come after all
 	waiting map[uint64][]*storeforward.Item // held back, by DSeq; of a batch, all of it
 	since   int64                           // ms: nothing of waiting arrived before
@@ -85,6 +86,7 @@ func (c *Core) consume(h *store.Header, in *Incoming) bundle.Reason {
 		c.stats.Ended[bundle.Expired]++
 		c.missing(in.Origin)
 	} else {
+		g.saw(h, in)
 		c.arriveEach(h, in)
 	}
 	c.drain(g)
@@ -99,6 +101,21 @@ func (c *Core) takeTold(h *store.Header, in *Incoming) {
 		c.noteGap(in)
 	case h.Service == ServiceReports:
 		c.takeReports(in.Origin, &in.Reports)
+	}
+}
+
+// saw notes what was passed on, of what came here because it was wanted here:
+// not what was handed on to a member of a group, or follows a session.
+func (g *leg) saw(h *store.Header, in *Incoming) {
+	id := h.Message
+	if h.Service != ServiceMQTT || in.Groups != "" && in.Groups[0]&dutyOnly != 0 {
+		return
+	}
+	if n := len(in.Parts); n > 0 {
+		id = in.Parts[n-1].Message
+	}
+	if id.Node == g.key.node && id.Seq.Incarnation() == g.key.inc {
+		g.high = max(g.high, id.Seq.Count())
 	}
 }
 
@@ -120,6 +137,11 @@ func (c *Core) leg(key originKey, first uint64) *leg {
 
 // arriveEach hands what is in a bundle to its recipients here.
 func (c *Core) arriveEach(h *store.Header, in *Incoming) {
+	if in.Service == ServiceSessions && isVisit(in.Groups) {
+		d, _ := parseDuty([]byte(in.Groups))
+		c.fenced(h.Origin, d.visit)
+		return
+	}
 	if in.Groups == "" || h.Service != ServiceMQTT {
 		each(h, in, c.arrive)
 		return
@@ -142,7 +164,7 @@ func (c *Core) arrive(h *store.Header, b *store.Blob) {
 		return
 	}
 	var r recipients
-	c.matchLocal(h, "", &r)
+	c.matchArrived(h, &r)
 	c.deliver(h, r, b)
 }
 
@@ -220,6 +242,7 @@ func (c *Core) drain(g *leg) {
 		g.next++
 		c.dirty.add(dirtyKey{kind: dirtyLeg, origin: g.key})
 		for _, i := range items {
+			g.saw(i.Header, &Incoming{Groups: string(i.Entry.Frozen)})
 			c.moveOn(i)
 		}
 	}
@@ -238,6 +261,12 @@ func (c *Core) moveOn(i *storeforward.Item) {
 	case h.Service == ServiceReports: // takeTold
 		c.m.Release(i)
 		return
+	case h.Service == ServiceSessions && len(i.Entry.Frozen) > 0:
+		if d, err := parseDuty(i.Entry.Frozen); err == nil && d.visit != nil {
+			c.fenced(h.Origin, d.visit)
+		}
+		c.m.Release(i)
+		return
 	case h.Service != ServiceMQTT:
 		r.entries = []store.Entry{{Queue: store.Queue{Kind: store.ToService, Name: h.Service, Class: h.Class}}}
 	case len(i.Entry.Frozen) > 0:
@@ -246,7 +275,7 @@ func (c *Core) moveOn(i *storeforward.Item) {
 	case h.Message.Node != h.Origin && !c.firstSight(h.Message):
 		c.stats.Duplicates++
 	default:
-		c.matchLocal(&h, "", &r)
+		c.matchArrived(&h, &r)
 	}
 	c.requeue(i, h, r)
 }

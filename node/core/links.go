@@ -217,6 +217,9 @@ func (c *Core) acked(l *link, a Ack) {
 		}
 	}
 	if n > 0 {
+		if len(c.roam.blocked) > 0 {
+			c.unblock()
+		}
 		out.flights = shift(out.flights, n)
 		out.first += uint64(n)
 		c.m.Hot(c.outlet(l.Node))

@@ -123,7 +123,7 @@ func (c *Core) mayLeave(i *storeforward.Item, sentOld uint64) bool {
 	if len(i.Entry.Frozen) == 0 || i.Entry.State != store.Pending {
 		return false
 	}
-	return i.Entry.QoS < 2 || i.Sent == 0 && i.Header.Seq > min(sentOld, c.bootSeq)
+	return i.Entry.QoS < 2 || i.Sent == 0 && i.Header.Seq > min(sentOld, c.bootSeq) && carried(i.Entry) == 0
 }
 
 // noteConn has it written whether a member of groups is connected, and what it
@@ -165,7 +165,7 @@ func (c *Core) lends(s *subscription) bool {
 // goes to others; of that what they may have been sent was just found out.
 func (c *Core) endLent() {
 	for _, id := range slices.Sorted(maps.Keys(c.sessions)) {
-		if s := c.sessions[id]; s.expiry == 0 {
+		if s := c.sessions[id]; s.expiry == 0 && !s.moved() {
 			c.endSession(s)
 		}
 	}
@@ -299,12 +299,15 @@ func (c *Core) arriveShared(h *store.Header, b *store.Blob, d duty) {
 }
 
 func (c *Core) sharedHere(h *store.Header, d duty) (r recipients, ok bool) {
+	if d.visit != nil {
+		return c.movedHere(h, d)
+	}
 	if !d.only {
 		if h.Message.Node != h.Origin && !c.firstSight(h.Message) {
 			c.stats.Duplicates++
 			return r, false
 		}
-		c.matchLocal(h, "", &r)
+		c.matchArrived(h, &r)
 	}
 	r.share = d.share
 	if d.all {

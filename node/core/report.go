@@ -317,6 +317,8 @@ func (c *Core) divide(h *store.Header, r *recipients) {
 			moved.share = r.share
 		}
 		c.tellOf(h.Message, moved)
+	case n == 0 && r.had: // which is reported
+		c.tellOf(h.Message, Report{kind: reportEnd, share: r.share})
 	case n == 0:
 		c.tellOf(h.Message, Report{kind: reportEnd, reason: bundle.NoSubscriber, share: r.share, count: 1})
 	}

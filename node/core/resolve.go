@@ -26,6 +26,7 @@ type recipients struct {
 	gate  addr.Region // set where a copy for the region enters it
 	home  bool        // it entered the mesh here
 	again bool        // nodes may be told of twice, by others that have a copy
+	had   bool        // a session here had it, or gets it from the node where it was
 }
 
 // joining is a place in a batch for a destination, which was chosen for groups.
@@ -94,15 +95,36 @@ func (c *Core) wanting(topic string, in addr.Region, visit func(addr.Node)) {
 // matchLocal adds the subscribers of this node. A session gets one entry
 // however many of its filters match, with their highest QoS (MQTT 5, 3.3.4).
 func (c *Core) matchLocal(h *store.Header, client string, r *recipients) {
+	c.match(h, client, false, r)
+}
+
+// matchArrived is matchLocal for what another node sent to this one: stubs that
+// are quiet get it, too.
+func (c *Core) matchArrived(h *store.Header, r *recipients) {
+	c.match(h, "", c.roam.quiet.Len() > 0, r)
+}
+
+func (c *Core) match(h *store.Header, client string, quiet bool, r *recipients) {
 	var some [8]*subscription
 	matched := some[:0]
 	c.subs.Match(h.Topic, func(s *subscription) { matched = append(matched, s) })
+	if quiet {
+		matched = c.matchQuiet(h, matched)
+	}
+	if len(c.roam.overlaps) > 0 {
+		n := len(matched)
+		matched = c.once(h, matched)
+		r.had = len(matched) < n
+	}
 	first := len(r.entries)
 	for _, s := range matched {
 		if s.NoLocal && client != "" && s.session.id == client {
 			continue
 		}
 		qos := min(s.QoS, h.QoS)
+		if qos == 0 && s.session.moved() {
+			continue // it does not wait for anyone
+		}
 		if qos == 0 || !s.session.durable() {
 			r.live = true
 			continue

@@ -361,7 +361,7 @@ func (c *Core) mayRetain(s *Submission) bool {
 // keepIncoming keeps what a bundle for this node brings, whatever its place in
 // the order: the newest wins. Who sent what is older here is told.
 func (c *Core) keepIncoming(h *store.Header, in *Incoming) {
-	if in.Ended || in.Service != ServiceMQTT {
+	if in.Ended || in.Service != ServiceMQTT || isVisit(in.Groups) {
 		return
 	}
 	if len(in.Parts) == 0 {

@@ -267,10 +267,12 @@ func (c *Core) passNews(n *news) {
 // missed notes that a bundle ended on its way, which may have brought a
 // retained message or a step of a comparison.
 func (c *Core) missed(q store.Queue, h *store.Header) {
-	if q.Kind != store.ToNode || h.Service != ServiceSync && (h.Service != ServiceMQTT || !h.Retain && h.Count == 0) {
+	if q.Kind != store.ToNode || h.Service != ServiceSync && h.Service != ServiceSessions && (h.Service != ServiceMQTT || !h.Retain && h.Count == 0) {
 		return
 	}
-	if n, err := addr.ParseNode(q.Name); err == nil && (h.Origin.IsZero() || h.Origin == c.cfg.Self) && len(c.retained.list) > 0 {
+	if n, err := addr.ParseNode(q.Name); err == nil && h.Service == ServiceSessions {
+		c.claimMissed(n)
+	} else if err == nil && (h.Origin.IsZero() || h.Origin == c.cfg.Self) && len(c.retained.list) > 0 {
 		c.mark(n, settleTime)
 	}
 }

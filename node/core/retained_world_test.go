@@ -155,7 +155,7 @@ func (w *keptWorld) subscribe(node string) {
 	f := keptFilters[w.rng.IntN(len(keptFilters))]
 	if w.subs[node][f] {
 		delete(w.subs[node], f)
-		w.e.do("unsubscribe %s dev %s", node, f)
+		w.e.do("unsubscribe %s dev-%s %s", node, node, f)
 		return
 	}
 	w.subs[node][f] = true
@@ -163,8 +163,8 @@ func (w *keptWorld) subscribe(node string) {
 }
 
 func (w *keptWorld) resubscribe(node, filter string) {
-	w.e.do("connect %s dev auto", node)
-	w.e.do("subscribe %s dev %s qos=%d auto", node, filter, w.rng.IntN(3))
+	w.e.do("connect %s dev-%s auto", node, node)
+	w.e.do("subscribe %s dev-%s %s qos=%d auto", node, node, filter, w.rng.IntN(3))
 	w.e.do("sync %s", node)
 }
 

@@ -62,6 +62,7 @@ func (c *Core) Room(now time.Time, limit int64) {
 	c.room.regions = false
 	c.roomForGroups()
 	c.roomForWills()
+	c.roomForRoaming()
 	for _, g := range c.held {
 		if !g.loading {
 			c.drain(g)
@@ -174,6 +175,7 @@ func (c *Core) arrivalCost(h *store.Header, size int64, remote bool) int64 {
 		return n
 	}
 	c.subs.Match(h.Topic, func(s *subscription) { n += entryCost(s.session.id) })
+	c.roam.quiet.Match(h.Topic, func(s *subscription) { n += entryCost(s.session.id) })
 	if remote {
 		c.table.Wants(h.Topic, func(a addr.Node) { n += joinCost(h, size, a.String()) })
 	}

@@ -19,9 +19,6 @@ const NeverExpires = 0xFFFFFFFF
 // ServiceRetained marks a Submission to one Session as a retained message.
 const ServiceRetained = "retained"
 
-// maxPackets is how many packet ids MQTT has (1 to 65535).
-const maxPackets = 65535
-
 // Subscription is one filter of a session with its MQTT 5 options.
 type Subscription struct {
 	Filter            string `json:"f"`
@@ -29,6 +26,8 @@ type Subscription struct {
 	NoLocal           bool   `json:"nl,omitempty"`
 	RetainAsPublished bool   `json:"rap,omitempty"`
 	ID                int    `json:"id,omitempty"`
+	Moved             bool   `json:"m,omitempty"` // it came with its session from another node
+	Guessed           bool   `json:"g,omitempty"` // the session had it before it was at another node
 }
 
 // SessionOpen is a device that connected. Conn tells its connections apart.
@@ -40,6 +39,7 @@ type SessionOpen struct {
 	Expiry     uint32 // seconds it outlives the connection; 0: not at all
 	ReceiveMax uint16 // deliveries in flight
 	Will       *Will  // nil: none
+	Assigned   bool   // the broker made up the client id: no other node has its session
 }
 
 // SessionState is what a device finds of its older session.
@@ -69,30 +69,12 @@ type session struct {
 	resumed  bool // goes on from an earlier connection, even with expiry 0
 	lent     bool // it gets messages of groups out of the store, whether it outlives its connection or not
 	stored   bool // its durable form was written once
-}
+	untold   bool // its CONNECT is not answered: what was elsewhere may still be as if here
 
-// deliveries are what a session was offered and has not ended.
-type deliveries struct {
-	flying   map[uint64]*storeforward.Item // by Seq
-	packets  map[uint16]bool               // in use by flying
-	settled  []gatedCount                  // acknowledged by the device, not yet durable
-	unstable int                           // sum of settled
-}
-
-// flying returns what the device has under this Seq, nil for nothing.
-func (s *session) flying(seq uint64) *storeforward.Item {
-	if s.out == nil {
-		return nil
-	}
-	return s.out.flying[seq]
-}
-
-// landed notes that an item is no longer with the device.
-func (s *session) landed(i *storeforward.Item) {
-	if s.out != nil {
-		delete(s.out.flying, i.Header.Seq)
-		delete(s.out.packets, packetID(i.Entry))
-	}
+	epoch   Stamp // who has the later one owns it
+	touched Stamp // when the client connected last, if it is owned since longer
+	began   Stamp // clean, then: what is older is not its
+	trip    *trip // nil for most
 }
 
 // served returns the outlet of the session's queues.
@@ -101,6 +83,14 @@ func (s *session) served() *storeforward.Outlet {
 		s.outlet = storeforward.NewOutlet(s)
 	}
 	return s.outlet
+}
+
+// rouse has the core look whether there is something to do for a session. One
+// that moves has to tell so, also when nothing waits for it.
+func (c *Core) rouse(s *session) {
+	if s.outlet != nil || s.moved() {
+		c.m.Hot(s.served())
+	}
 }
 
 type subscription struct {
@@ -118,12 +108,9 @@ func (s *subscription) matches() string {
 
 func (s *session) durable() bool { return s.expiry > 0 || s.resumed }
 
-// packetID derives the packet id of a delivery from its place in the session,
-// so that a message keeps its id across restarts without storing it.
-func packetID(e store.Entry) uint16 { return uint16((e.DSeq-1)%maxPackets) + 1 }
-
 // OpenSession takes in a device. The Reply comes when the session and the will
-// are durable, or when there is no room for the will.
+// are durable, or when there is no room for the will; with a Session it says
+// what near nodes had of it.
 func (c *Core) OpenSession(now time.Time, o SessionOpen) SessionState {
 	c.at(now)
 	if reason := c.admitWill(&o); reason != bundle.OK {
@@ -133,31 +120,34 @@ func (c *Core) OpenSession(now time.Time, o SessionOpen) SessionState {
 	}
 	s := c.sessions[o.Client]
 	c.connected(&o, s)
+	owned, known := false, Stamp(0)
+	if s != nil {
+		owned, known = !s.moved(), s.last()
+	}
 	if s != nil && o.Clean {
 		c.landFlights(s)
 		c.endSession(s)
 		s = nil
 	}
 	var state SessionState
-	if s == nil {
+	switch {
+	case s == nil:
 		s = &session{id: o.Client, purgedTo: c.lastSeq(o.Client)}
 		c.sessions[o.Client] = s
 		for class := range bundle.Class(bundle.NumClasses) {
 			c.m.RerouteOne(store.Queue{Kind: store.ToSession, Name: s.id, Class: class})
 		}
-	} else {
-		state.Present = true
-		for _, sub := range s.subs {
-			state.Subscriptions = append(state.Subscriptions, sub.Subscription)
-		}
-		for p := range s.inbound {
-			state.Inbound = append(state.Inbound, p)
-		}
-		slices.Sort(state.Inbound)
+	case !owned:
+		c.reclaim(s)
+	case s.untold: // its last CONNECT was not answered
+		c.landFlights(s)
+	default:
+		state = c.stateOfSession(s)
 		c.landFlights(s)
 	}
 	s.resumed = state.Present && s.durable()
-	same := s.stored && s.expiry == o.Expiry && o.Expiry > 0
+	same := s.stored && s.expiry == o.Expiry && o.Expiry > 0 && owned
+	c.enter(s, &o, owned, known)
 	s.conn, s.expiry, s.ends, s.since = o.Conn, o.Expiry, 0, c.now
 	s.window = o.ReceiveMax
 	if s.out != nil {
@@ -170,9 +160,14 @@ func (c *Core) OpenSession(now time.Time, o SessionOpen) SessionState {
 	c.groupsMoved(s)
 	c.noteConn(s)
 	c.keepWill(&o)
-	if s.outlet != nil {
-		c.m.Hot(s.outlet)
+	c.rouse(s)
+	if s.durable() {
+		c.holdsSessions()
 	}
+	if !state.Present && !o.Clean && !o.Assigned && c.awaitNear(s, &o) {
+		return state
+	}
+	s.untold = false
 	c.reply(Reply{Token: o.Token})
 	return state
 }
@@ -253,6 +248,7 @@ func (c *Core) EndSession(now time.Time, token uint64, client string) {
 
 func (c *Core) endSession(s *session) {
 	c.sentOld[s.id] = max(s.sentOld, c.sentOld[s.id])
+	c.leaveRoaming(s)
 	c.unsubscribe(s, nil)
 	delete(c.sessions, s.id)
 	c.away = slices.DeleteFunc(c.away, func(o *session) bool { return o == s })
@@ -316,7 +312,7 @@ func (c *Core) purge(name store.Queue) {
 func (c *Core) Subscribe(now time.Time, token uint64, client string, subs []Subscription) {
 	c.at(now)
 	s := c.sessions[client]
-	if s == nil {
+	if s == nil || s.moved() {
 		c.reply(Reply{Token: token, Reason: bundle.SessionEnded})
 		return
 	}
@@ -328,10 +324,13 @@ func (c *Core) Subscribe(now time.Time, token uint64, client string, subs []Subs
 	}
 	for _, sub := range subs {
 		if at := slices.IndexFunc(s.subs, func(o *subscription) bool { return o.Filter == sub.Filter }); at >= 0 {
+			sub.Moved = s.subs[at].Moved
 			s.subs[at].Subscription = sub
 			continue
 		}
-		c.attach(s, sub)
+		if !s.pendingSubscribe(sub) {
+			c.attach(s, sub)
+		}
 	}
 	c.subscribed(s, token)
 }
@@ -339,7 +338,8 @@ func (c *Core) Subscribe(now time.Time, token uint64, client string, subs []Subs
 // Unsubscribe removes filters of a session.
 func (c *Core) Unsubscribe(now time.Time, token uint64, client string, filters []string) {
 	c.at(now)
-	if s := c.sessions[client]; s != nil {
+	if s := c.sessions[client]; s != nil && !s.moved() {
+		s.pendingUnsubscribe(filters)
 		c.unsubscribe(s, filters)
 		c.subscribed(s, token)
 		return
@@ -382,133 +382,6 @@ func (c *Core) unsubscribe(s *session, filters []string) {
 	c.cur.Changed = c.cur.Changed || s.durable() || s.stored
 }
 
-// serveSession offers a device what waits for it, as far as its window goes.
-func (c *Core) serveSession(s *session) (storing bool) {
-	if s.conn == 0 {
-		return false
-	}
-	if s.from > c.gate.persisted {
-		return true
-	}
-	if s.out == nil {
-		s.out = new(deliveries)
-	}
-	// A delivery counts until its end is durable: this bounds what a device
-	// may get again after a crash.
-	for len(s.out.settled) > 0 && s.out.settled[0].lsn <= c.gate.persisted {
-		s.out.unstable -= s.out.settled[0].n
-		s.out.settled = shift(s.out.settled, 1)
-	}
-	for len(s.out.flying)+s.out.unstable < int(s.window) {
-		i, storing := c.m.Next(s.outlet, storeforward.AllClasses)
-		if i == nil {
-			return storing
-		}
-		if i.Header.Expires <= c.now && i.Entry.State == store.Pending && !c.begun(i, 1) {
-			c.m.Return(i)
-			c.expireItem(i)
-			continue
-		}
-		id := packetID(i.Entry)
-		if s.out.packets[id] {
-			c.m.Return(i) // 65,535 younger deliveries overtook it
-			return false
-		}
-		if s.out.flying == nil {
-			s.out.flying, s.out.packets = map[uint64]*storeforward.Item{}, map[uint16]bool{}
-		}
-		s.out.flying[i.Header.Seq], s.out.packets[id] = i, true
-		s.sentTo = max(s.sentTo, i.Header.Seq)
-		if i.Entry.State == store.Received {
-			c.cur.Deliver = append(c.cur.Deliver, s.release(i))
-			continue
-		}
-		c.cur.Deliver = append(c.cur.Deliver, Delivery{
-			Session: s.id, Conn: s.conn, Header: i.Header, Entry: i.Entry, PacketID: id,
-			Dup: i.Sent > 1 || i.Header.Seq <= c.bootSeq, SubIDs: s.subIDs(i.Header.Topic, i.Entry.Frozen),
-			Retain: s.keepsRetain(i.Header), Blob: i.Blob, Life: i.Header.Expires - c.now,
-		})
-	}
-	return s.out.unstable > 0
-}
-
-// Settle takes in what devices and services said of their deliveries.
-func (c *Core) Settle(now time.Time, all []Settlement) {
-	c.at(now)
-	for _, t := range all {
-		if t.Service != "" {
-			c.settleService(t)
-			continue
-		}
-		s := c.sessions[t.Session]
-		if t.Outcome == Inbound {
-			c.settleInbound(s, t)
-			continue
-		}
-		if s == nil {
-			continue
-		}
-		i := s.flying(t.Seq)
-		if i == nil || s.conn != t.Conn {
-			continue // answered by a connection that was taken over
-		}
-		if t.Outcome == Received {
-			c.received(s, i)
-			continue
-		}
-		if t.Outcome == Unsent {
-			i.Sent = 0 // it stays in flight: the connection ends
-			continue
-		}
-		s.landed(i)
-		c.over(i, t)
-		s.out.settle(c.await())
-		c.m.Hot(s.outlet)
-	}
-}
-
-// settle counts a delivery whose end is in the batch of lsn.
-func (s *deliveries) settle(lsn store.LSN) {
-	s.unstable++
-	if n := len(s.settled); n > 0 && s.settled[n-1].lsn == lsn {
-		s.settled[n-1].n++
-		return
-	}
-	s.settled = append(s.settled, gatedCount{lsn, 1})
-}
-
-// settleInbound frees the packet id of an inbound QoS 2 publish.
-func (c *Core) settleInbound(s *session, t Settlement) {
-	if s != nil && s.inbound[t.Packet] {
-		delete(s.inbound, t.Packet)
-		c.dirty.add(dirtyKey{kind: dirtyInbound, name: s.id})
-	}
-	if t.Token != 0 {
-		c.reply(Reply{Token: t.Token})
-	}
-}
-
-// received keeps it durable that a device has a QoS 2 message; then PUBREL.
-func (c *Core) received(s *session, i *storeforward.Item) {
-	if i.Entry.State != store.Received {
-		c.m.MarkReceived(i)
-	}
-	c.gate.releases = append(c.gate.releases, gatedRelease{c.await(), s.release(i)})
-}
-
-// release is a PUBREL. It leaves only when it is durable that the device has
-// the message: then its packet id may be used again.
-func (s *session) release(i *storeforward.Item) Delivery {
-	return Delivery{Session: s.id, Conn: s.conn, Header: i.Header, Entry: i.Entry, PacketID: packetID(i.Entry), Release: true}
-}
-
-// forgetDelivery frees the packet id of an item that ends.
-func (c *Core) forgetDelivery(i *storeforward.Item) {
-	if s := c.sessions[i.Entry.Queue.Name]; s != nil && s.flying(i.Header.Seq) == i {
-		s.landed(i)
-	}
-}
-
 func (c *Core) tickSessions() {
 	for n := 0; n < len(c.away); {
 		if s := c.away[n]; s.ends <= c.now {
@@ -525,48 +398,6 @@ func (c *Core) wakeSessions(w *wake) {
 	}
 }
 
-// inbound reports whether a QoS 2 publish was taken in before (MQTT 5, 4.3.3).
-func (c *Core) inbound(p *Submission) bool {
-	s := c.sessions[p.Client]
-	return s != nil && s.inbound[p.Packet]
-}
-
-func (c *Core) noteInbound(p *Submission) {
-	if s := c.sessions[p.Client]; s != nil && p.Packet != 0 {
-		if s.inbound == nil {
-			s.inbound = map[uint16]bool{}
-		}
-		s.inbound[p.Packet] = true
-		c.dirty.add(dirtyKey{kind: dirtyInbound, name: s.id})
-	}
-}
-
-// subIDs returns the subscription identifiers of the filters that match, and
-// of the groups in whose turn the session got it.
-func (s *session) subIDs(topic string, groups []byte) (ids []int) {
-	d, _ := parseDuty(groups)
-	for _, sub := range s.subs {
-		if sub.ID != 0 && (!d.only && interest.Match(sub.Filter, topic) || slices.Contains(d.filters, sub.Filter)) {
-			ids = append(ids, sub.ID)
-		}
-	}
-	return ids
-}
-
-// keepsRetain reports whether a delivery shows the retain flag it was
-// published with (MQTT 5, 3.3.1.3).
-func (s *session) keepsRetain(h *store.Header) bool {
-	if !h.Retain || h.Service == ServiceRetained {
-		return h.Retain
-	}
-	for _, sub := range s.subs {
-		if sub.RetainAsPublished && interest.Match(sub.Filter, h.Topic) {
-			return true
-		}
-	}
-	return false
-}
-
 // savedSession is the durable form of a session.
 type savedSession struct {
 	Expiry   uint32         `json:"expiry"`
@@ -577,10 +408,14 @@ type savedSession struct {
 	// and how many more since, in each class; 0: it was away.
 	Sent   uint64 `json:"sent,omitempty"`
 	Window int    `json:"window,omitempty"`
+
+	Epoch Stamp      `json:"epoch,omitempty"`
+	Since Stamp      `json:"since,omitempty"`
+	Trip  *savedTrip `json:"trip,omitempty"`
 }
 
 func (s *session) save() []byte {
-	saved := savedSession{Expiry: s.expiry, PurgedTo: s.purgedTo}
+	saved := savedSession{Expiry: s.expiry, PurgedTo: s.purgedTo, Epoch: s.epoch, Since: s.began, Trip: s.saveTrip()}
 	if s.member() {
 		saved.Sent = s.sentTo
 		if s.conn != 0 {

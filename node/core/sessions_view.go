@@ -3,6 +3,7 @@ package core
 import (
 	"slices"
 
+	"github.com/farhop/farhop/routing/addr"
 	"github.com/farhop/farhop/storeforward/bundle"
 	"github.com/farhop/farhop/storeforward/store"
 )
@@ -22,6 +23,10 @@ type SessionView struct {
 	Window        int   // how many may be
 	Oldest        int64 // arrival of the oldest, ms; 0: none, or it is not in a window
 	Inbound       int   // QoS 2 publishes that await PUBREL
+
+	// At has the session now: what waits here is on its way there, and what
+	// still comes will be. Zero when it is here.
+	At addr.Node
 }
 
 // Sessions returns the first sessions by name, at most limit of those that
@@ -70,8 +75,10 @@ func (c *Core) sessionView(s *session) SessionView {
 	if s.conn == 0 {
 		v.Ends = s.ends
 	}
-	for _, sub := range s.subs {
-		v.Subscriptions = append(v.Subscriptions, sub.Subscription)
+	if s.moved() {
+		v.At, v.Ends, v.Window = s.trip.to, s.trip.until, 0
+	} else {
+		v.Subscriptions = slices.Collect(s.filters())
 	}
 	for class := range bundle.Class(bundle.NumClasses) {
 		q := c.m.Lookup(store.Queue{Kind: store.ToSession, Name: s.id, Class: class})
@@ -88,5 +95,5 @@ func (c *Core) sessionView(s *session) SessionView {
 }
 
 // SessionCount returns how many sessions there are, those that end with their
-// connection among them.
-func (c *Core) SessionCount() int { return len(c.sessions) }
+// connection among them, and not those that are at other nodes now.
+func (c *Core) SessionCount() int { return len(c.sessions) - len(c.roam.stubs) }

@@ -82,13 +82,22 @@ func (c *Core) encodeStamps() {
 		return
 	}
 	r.drawn = false
-	switch {
-	case c.cfg.Clock:
-		r.bound = r.clock
-	case r.clock < r.bound:
+	if !c.cfg.Clock {
+		c.reserveStamps()
 		return
-	default:
-		r.bound = r.clock + stampReserve
 	}
-	c.m.Batch.Sets = append(c.m.Batch.Sets, store.Set{Key: stampKey, Value: binary.AppendUvarint(nil, uint64(r.bound))})
+	r.bound = r.clock
+	c.writeStamps()
+}
+
+// reserveStamps keeps the bound on disk ahead of the clock.
+func (c *Core) reserveStamps() {
+	if r := &c.retained; r.clock >= r.bound {
+		r.bound = r.clock + stampReserve
+		c.writeStamps()
+	}
+}
+
+func (c *Core) writeStamps() {
+	c.m.Batch.Sets = append(c.m.Batch.Sets, store.Set{Key: stampKey, Value: binary.AppendUvarint(nil, uint64(c.retained.bound))})
 }

@@ -39,6 +39,9 @@ const (
 	willPrefix     = "y/"  // + client: its Will
 	willDuePrefix  = "z/"  // + client: when it fires, ms; sorts after the will
 	inboundPrefix  = "q/"  // + client: QoS 2 packet ids
+	overlapPrefix  = "v/"  // + client: of one that moved, see overlapKey
+	fencePrefix    = "f/"  // + node: its fences, see roam_fence.go
+	claimPrefix    = "c/"  // + node: sessions up to this epoch were claimed there
 	advertPrefix   = "a/"  // + node: its newest advert
 	usagePrefix    = "u/"  // + account of a quota: bytes, count
 	docketPrefix   = "p/"  // + message: docket
@@ -60,6 +63,8 @@ const (
 	dirtyLeg
 	dirtySession
 	dirtyInbound
+	dirtyFloor
+	dirtyNotes
 )
 
 type dirtyKey struct {
@@ -125,12 +130,15 @@ func (c *Core) encode(k dirtyKey) (key string, value []byte) {
 		for _, r := range g.missing {
 			value = binary.AppendUvarint(binary.AppendUvarint(value, r.lo), r.hi)
 		}
+		value = binary.AppendUvarint(value, g.high)
 		return legPrefix + originText(k.origin), value
 	case dirtySession:
 		if s := c.sessions[k.name]; s != nil && (s.durable() || s.lent) {
 			value, s.stored = s.save(), true
 		}
 		return sessionPrefix + k.name, value
+	case dirtyFloor, dirtyNotes:
+		return c.encodeOverlap(k)
 	default: // dirtyInbound
 		if s := c.sessions[k.name]; s != nil && s.durable() {
 			for _, p := range slices.Sorted(maps.Keys(s.inbound)) {
@@ -228,6 +236,7 @@ func (c *Core) Restore(now time.Time, p Persistent) error {
 	if err := c.restoredRetained(p); err != nil {
 		return err
 	}
+	c.restoredRoaming()
 	boot++
 	c.advert.Seq = boot << 32
 	c.bootLSN, c.bootSeq = c.m.Batch.LSN, c.m.LastSeq()
@@ -293,6 +302,12 @@ func (c *Core) restoreKey(prefix, rest string, value []byte) error {
 		c.restoreRetained(rest, value)
 	case stampPrefix:
 		return c.restoreStamps(rest, value)
+	case overlapPrefix:
+		return c.restoreOverlap(rest, value)
+	case fencePrefix:
+		return c.restoreFences(rest, value)
+	case claimPrefix:
+		return c.restoreCursor(rest, value)
 	case advertPrefix:
 		a := &routing.Advert{}
 		if err := json.Unmarshal(value, a); err != nil {
@@ -326,11 +341,14 @@ func (c *Core) restoreLeg(rest string, value []byte) error {
 		}
 		numbers, value = append(numbers, v), value[n:]
 	}
-	if err != nil || len(numbers)%2 == 0 {
+	if err != nil || len(numbers) == 0 {
 		return errDamaged
 	}
 	g := c.leg(o, 1)
-	g.next = numbers[0]
+	if g.next = numbers[0]; len(numbers)%2 == 0 { // since nodes note it
+		g.high = numbers[len(numbers)-1]
+		numbers = numbers[:len(numbers)-1]
+	}
 	for i := 1; i < len(numbers); i += 2 {
 		g.missing.add(numbers[i], numbers[i+1])
 	}
@@ -359,7 +377,17 @@ func (c *Core) restoreSession(client string, value []byte) error {
 		id: client, expiry: saved.Expiry, purgedTo: saved.PurgedTo, since: c.now, stored: true,
 		sentTo: saved.Sent, sentOld: saved.Sent, window: uint16(min(saved.Window, math.MaxUint16)),
 	}
+	s.epoch, s.began = saved.Epoch, saved.Since
+	if err := c.restoreTrip(s, saved.Trip); err != nil {
+		return err
+	}
 	for _, sub := range saved.Subs {
+		if s.moved() && s.trip.quiet != 0 {
+			n := &subscription{sub, s}
+			s.subs = append(s.subs, n)
+			c.roam.quiet.Add(sub.Filter, n)
+			continue
+		}
 		c.attach(s, sub)
 	}
 	if saved.Expiry != NeverExpires {

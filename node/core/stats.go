@@ -36,7 +36,18 @@ type Stats struct {
 	Compared        uint64 // steps of comparisons sent
 	CompareDropped  uint64 // steps of comparisons not taken, for too many waited
 	Given           uint64 // retained messages that comparing brought
-	Doubted         uint64 // retained messages not given on after a long time out of touch
+	RoamMessages    uint64 // bundles sent about sessions that move
+	Claims          uint64 // sessions claimed, of each node that was told
+	ClaimsGathered  uint64 // times that too many claims waited for a node, which is told of all sessions instead
+	Released        uint64 // sessions given to another node
+	Adopted         uint64 // sessions had from another node
+	Moved           uint64 // messages sent on to where their session is
+	RoamLate        uint64 // sessions had from another node that are over here
+	RoamCut         uint64 // filters that did not move: too many
+	StubsEnded      uint64 // sessions of which nothing is known any more where they were, for want of room
+	OverlapsEnded   uint64 // sessions whose repeats are not watched for any more, for want of room
+
+	Doubted uint64 // retained messages not given on after a long time out of touch
 }
 
 // Stats returns the counters.

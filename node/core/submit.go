@@ -31,6 +31,9 @@ func (c *Core) submit(s *Submission) bundle.Reason {
 	if c.duplicate(s) {
 		return bundle.Duplicate
 	}
+	if c.elsewhere(s) {
+		return bundle.SessionEnded
+	}
 	if !c.mayRetain(s) {
 		c.refuse(s, bundle.QuotaExceeded)
 		return bundle.QuotaExceeded

@@ -214,7 +214,9 @@ func (c *Core) Standings(name store.Queue, seqs []uint64) (found map[uint64]Stan
 func (c *Core) waitsFor(i *storeforward.Item) string {
 	switch q := i.Entry.Queue; q.Kind {
 	case store.ToSession:
-		if s := c.sessions[q.Name]; s == nil || s.conn == 0 {
+		if s := c.sessions[q.Name]; s != nil && s.moved() {
+			return fmt.Sprintf("client %q is at node %s now", q.Name, s.trip.to)
+		} else if s == nil || s.conn == 0 {
 			return fmt.Sprintf("client %q to connect", q.Name)
 		}
 		return fmt.Sprintf("client %q to acknowledge", q.Name)

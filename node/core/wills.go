@@ -111,6 +111,10 @@ func (c *Core) ForgetWill(now time.Time, client string, conn uint64) {
 // comes before the connection or the session here ends for that.
 func (c *Core) ClientElsewhere(now time.Time, client string) {
 	c.at(now)
+	c.notLost(client)
+}
+
+func (c *Core) notLost(client string) {
 	if w := c.wills.of[client]; w != nil && w.state != willStuck {
 		c.cancelWill(w)
 	}

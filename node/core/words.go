@@ -101,13 +101,14 @@ func (c *Core) toOwn(h *store.Header, client string, r *recipients) {
 		return
 	}
 	qos, found := uint8(0), false
-	for _, sub := range ses.subs {
-		if !sub.shared() && interest.Match(sub.Filter, h.Topic) {
+	for sub := range ses.filters() {
+		if _, _, shared := interest.ParseShare(sub.Filter); !shared && interest.Match(sub.Filter, h.Topic) {
 			qos, found = max(qos, min(sub.QoS, h.QoS)), true
 		}
 	}
 	switch {
 	case !found:
+	case qos == 0 && ses.moved():
 	case qos == 0 || !ses.durable():
 		r.live, r.own = ses.conn != 0, client
 	default:

@@ -25,7 +25,7 @@ type Advert struct {
 func (Advert) Type() Type { return TypeAdvert }
 
 func (f Advert) append(dst []byte) []byte {
-	dst = cbor.AppendArray(dst, 9)
+	dst = cbor.AppendArray(dst, 10)
 	dst = cbor.AppendText(dst, f.Node.String())
 	dst = cbor.AppendText(dst, f.Region.String())
 	dst = cbor.AppendUint(dst, f.Seq)
@@ -49,7 +49,7 @@ func (f Advert) append(dst []byte) []byte {
 	for _, g := range f.Groups {
 		dst = cbor.AppendBool(cbor.AppendText(cbor.AppendArray(dst, 2), g.Filter), g.Online)
 	}
-	return cbor.AppendBool(dst, f.Keeps)
+	return cbor.AppendBool(cbor.AppendBool(dst, f.Keeps), f.Sessions)
 }
 
 func parseAdvert(outer *cbor.Reader) (f Advert) {
@@ -73,6 +73,10 @@ func parseAdvert(outer *cbor.Reader) (f Advert) {
 	}
 	if more > 0 {
 		f.Keeps = r.Bool()
+		more--
+	}
+	if more > 0 {
+		f.Sessions = r.Bool()
 		more--
 	}
 	rest(r, more)

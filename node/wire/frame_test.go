@@ -48,6 +48,7 @@ func samples() map[string]Frame {
 		"advert":         Advert{full},
 		"advert, groups": Advert{grouped},
 		"advert, keeps":  Advert{routing.Advert{Node: luna, Keeps: true}},
+		"advert, holds":  Advert{routing.Advert{Node: luna, Sessions: true}},
 		"advert, empty":  Advert{routing.Advert{Node: luna}},
 		"transfer":       Transfer{Class: bundle.Telemetry, XID: 57, Bundle: sampleBundle()},
 		"transfer, large": Transfer{

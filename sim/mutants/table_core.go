@@ -276,43 +276,43 @@ var quotaMutants = []mutant{
 // sessionMutants break the MQTT half of node/core.
 var sessionMutants = []mutant{
 	{
-		name: "a QoS 2 packet id is not remembered", file: "node/core/sessions.go", short: true,
+		name: "a QoS 2 packet id is not remembered", file: "node/core/deliveries.go", short: true,
 		old:   "		s.inbound[p.Packet] = true",
 		new:   "		_ = s",
 		tests: "node/core .",
 	},
 	{
-		name: "QoS 2 packet ids are forgotten in a restart", file: "node/core/sessions.go", short: true,
+		name: "QoS 2 packet ids are forgotten in a restart", file: "node/core/deliveries.go", short: true,
 		old:   "		s.inbound[p.Packet] = true\n		c.dirty.add(dirtyKey{kind: dirtyInbound, name: s.id})",
 		new:   "		s.inbound[p.Packet] = true",
 		tests: "node/core .",
 	},
 	{
-		name: "a released packet id stays in use", file: "node/core/sessions.go",
+		name: "a released packet id stays in use", file: "node/core/deliveries.go",
 		old:   "		delete(s.inbound, t.Packet)",
 		new:   "		_ = s.inbound",
 		tests: "node/core .",
 	},
 	{
-		name: "that a device has a QoS 2 message is not written", file: "node/core/sessions.go",
+		name: "that a device has a QoS 2 message is not written", file: "node/core/deliveries.go",
 		old:   "		c.m.MarkReceived(i)",
 		new:   "		i.Entry.State = store.Received",
 		tests: "node/core .",
 	},
 	{
-		name: "a device's window is ignored", file: "node/core/sessions.go", short: true,
+		name: "a device's window is ignored", file: "node/core/deliveries.go", short: true,
 		old:   "for len(s.out.flying)+s.out.unstable < int(s.window) {",
 		new:   "for {",
 		tests: "node/core .",
 	},
 	{
-		name: "a device's window is freed before its answer is durable", file: "node/core/sessions.go", short: true,
+		name: "a device's window is freed before its answer is durable", file: "node/core/deliveries.go", short: true,
 		old:   "for len(s.out.flying)+s.out.unstable < int(s.window) {",
 		new:   "for len(s.out.flying) < int(s.window) {",
 		tests: "node/core .",
 	},
 	{
-		name: "a packet id is used twice at one time", file: "node/core/sessions.go",
+		name: "a packet id is used twice at one time", file: "node/core/deliveries.go",
 		old:   "		if s.out.packets[id] {",
 		new:   "		if false {",
 		tests: "node/core .",
@@ -324,13 +324,25 @@ var sessionMutants = []mutant{
 		tests: "node/core .",
 	},
 	{
-		name: "a repeat after a restart carries no DUP", file: "node/core/sessions.go",
+		name: "a repeat after a restart carries no DUP", file: "node/core/deliveries.go",
 		old:   "Dup: i.Sent > 1 || i.Header.Seq <= c.bootSeq",
 		new:   "Dup: i.Sent > 1",
 		tests: "node/core .",
 	},
 	{
-		name: "an answer of an older connection counts", file: "node/core/sessions.go",
+		name: "a client that is at another node is mourned", file: "node/core/roam_release.go", short: true,
+		old:   "	c.notLost(s.id)\n",
+		new:   "",
+		tests: "node/core Golden",
+	},
+	{
+		name: "what becomes of a message that follows its session is not heard", file: "node/core/roam_release.go",
+		old:   "on.share = wholeShare",
+		new:   "_ = wholeShare",
+		tests: "node/core Golden",
+	},
+	{
+		name: "an answer of an older connection counts", file: "node/core/deliveries.go",
 		old:   "if i == nil || s.conn != t.Conn {",
 		new:   "if i == nil {",
 		tests: "node/core .",

@@ -16,7 +16,7 @@ var lawMutants = []mutant{
 		tests: "node/core ^TestLaws", law: `never got`, not: `twice|after m`,
 	},
 	{
-		name: "core law alone: once, or with DUP", file: "node/core/sessions.go", short: true,
+		name: "core law alone: once, or with DUP", file: "node/core/deliveries.go", short: true,
 		old:   "Dup: i.Sent > 1 || i.Header.Seq <= c.bootSeq",
 		new:   "Dup: false",
 		tests: "node/core ^TestLaws", law: `twice, and was not told`, not: `never got|after m|still holds`,
@@ -79,7 +79,7 @@ var worldMutants = []mutant{
 		tests: meshTests, law: `law once-session broken`,
 	},
 	{
-		name: "world law once-device: a repeat carries no DUP", file: "node/core/sessions.go", short: true,
+		name: "world law once-device: a repeat carries no DUP", file: "node/core/deliveries.go", short: true,
 		old:   "Dup: i.Sent > 1 || i.Header.Seq <= c.bootSeq",
 		new:   "Dup: false",
 		tests: meshTests, law: `law once-device broken`,
