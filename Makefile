@@ -135,12 +135,13 @@ bench-store: build ## the buffer beside its disk, pebble, SQLite, NATS, and with
 	bin/bench-store slowread bin/farhop bench store --backlog $(BACKLOG) --size 256 --producers 256 --json | tee bin/bench-backlog.json
 
 .PHONY: bench-mqtt
-bench-mqtt: build ## the broker beside Mosquitto: workloads, idle clients, sessions, the Moon's link (20 min)
+bench-mqtt: build ## the broker beside Mosquitto: workloads, idle clients, sessions, the Moon's link, attackers (25 min)
 	bin/farhop bench mqtt --rounds 5 $(ARGS)
 	bin/farhop bench mqtt --idle 19000
 	bin/farhop bench mqtt --sessions 1000000
 	bin/farhop bench mqtt --moon
 	bin/farhop bench mqtt --tsung # apt-get install tsung
+	bin/farhop bench mqtt --hostile
 
 .PHONY: bench-scale
 bench-scale: build ## one broker with much in it: 19,000 sockets, a million sessions, ten million messages queued, a million retained (25 min)

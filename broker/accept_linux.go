@@ -7,6 +7,7 @@ import (
 	"net"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,6 +31,7 @@ type door struct {
 	isTCP bool
 	loops func() *poller
 	shut  bool // accepting failed: not before the next tick
+	rate  *bucket
 }
 
 // acceptRaw accepts on a socket without the runtime's poller, which would keep
@@ -45,7 +47,7 @@ func (b *Broker) acceptRaw(ctx context.Context, listener net.Listener, loops fun
 		return fmt.Errorf("poll %s: %w", listener.Addr(), err)
 	}
 	_, isTCP := listener.(*net.TCPListener)
-	d := &door{b: b, l: loops(), isTCP: isTCP, loops: loops}
+	d := &door{b: b, l: loops(), isTCP: isTCP, loops: loops, rate: newBucket(b.cfg.MaxConnectRate, time.Now())}
 	if err := raw.Control(func(fd uintptr) { d.fd = int(fd) }); err != nil {
 		return fmt.Errorf("poll %s: %w", listener.Addr(), err)
 	}
@@ -104,16 +106,36 @@ func (d *door) control(op int, events uint32) error {
 	return nil
 }
 
+// pause has clients wait in the backlog of the system. The caller holds the
+// mutex of the doors.
+func (d *door) pause(wait time.Duration) {
+	d.b.metrics.limit(limitConnectRate)
+	_ = d.control(unix.EPOLL_CTL_MOD, 0)
+	doors := &d.l.doors
+	time.AfterFunc(wait, func() {
+		doors.mu.Lock()
+		defer doors.mu.Unlock()
+		if doors.all[int32(d.fd)] == d && !d.shut {
+			_ = d.control(unix.EPOLL_CTL_MOD, unix.EPOLLIN)
+		}
+	})
+}
+
 func (d *door) accept() {
 	for range acceptAtOnce {
 		fd, _, err := unix.Accept4(d.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		switch {
 		case err == nil:
+			wait := d.rate.take(d.l.now)
 			if d.isTCP {
 				_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 				_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
 			}
 			d.b.serveSocket(d.loops(), newDescriptor(fd))
+			if wait > 0 {
+				d.pause(wait)
+				return
+			}
 		case errors.Is(err, unix.ECONNABORTED) || errors.Is(err, unix.EINTR):
 		case errors.Is(err, unix.EAGAIN):
 			return

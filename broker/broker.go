@@ -31,6 +31,7 @@ type Broker struct {
 	ids      idLocks
 	buffers  sync.Pool // of *batch
 	conns    atomic.Uint64
+	pressure pressure
 	bound    chan struct{}  // closed when Run listens
 	work     sync.WaitGroup // goroutines of conn.later
 
@@ -44,6 +45,7 @@ type Broker struct {
 	sessions  map[string]*conn
 	trailing  map[string]*conn // gone, with publishes that the node has not answered
 	all       map[*conn]struct{}
+	lobby     lobby
 	idle      sync.Cond // signalled when all shrinks
 	listeners []net.Listener
 	draining  bool
@@ -62,6 +64,7 @@ func New(cfg Config, node Node) (*Broker, error) {
 	b := &Broker{
 		cfg: cfg, node: node, metrics: m, bound: make(chan struct{}),
 		sessions: make(map[string]*conn), trailing: make(map[string]*conn), all: make(map[*conn]struct{}),
+		pressure: pressure{limit: uint64(cfg.MaxMemory)},
 		retained: retainedStore{maxCount: cfg.MaxRetained, maxBytes: cfg.MaxRetainedBytes, metrics: m},
 	}
 	b.idle.L = &b.mu
@@ -176,13 +179,17 @@ func (b *Broker) serve(ctx context.Context, ls []net.Listener) {
 	}
 	defer accepting.Wait()
 	sweep, rules, tell := time.NewTicker(sweepEvery), time.NewTicker(rulesEvery), time.NewTicker(b.cfg.SysInterval)
+	memory := time.NewTicker(pressureEvery)
 	defer sweep.Stop()
+	defer memory.Stop()
 	defer rules.Stop()
 	defer tell.Stop()
 	for {
 		select {
 		case now := <-sweep.C:
 			b.retained.sweep(now)
+		case <-memory.C:
+			b.watchMemory()
 		case <-rules.C:
 			if b.cfg.Rules != nil && b.cfg.Rules.Generation() != b.rules {
 				b.strict.Store(true)
@@ -241,16 +248,31 @@ func (b *Broker) ServeConn(raw net.Conn) {
 
 // enter counts a connection in, or refuses it.
 func (b *Broker) enter(c *conn) bool {
+	now := time.Now()
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	// A quarter more than the sessions allowed, so that those over the limit
 	// can be told so, and clients can take over their own sessions.
-	if b.draining || len(b.all) >= b.cfg.MaxClients+b.cfg.MaxClients/4+16 {
-		b.metrics.connects.WithLabelValues("over-limit").Inc()
-		return false
+	full := len(b.all) >= b.cfg.MaxClients+b.cfg.MaxClients/4+16
+	var goes *conn
+	if full && !b.draining {
+		goes = b.makeRoom(now)
 	}
-	b.all[c] = struct{}{}
-	return true
+	in := !b.draining && (!full || goes != nil)
+	if in {
+		b.all[c] = struct{}{}
+		b.lobby.enter(c, now)
+	}
+	b.mu.Unlock()
+	if goes != nil {
+		goes.disconnect(noDisconnectMessage, "crowded")
+	}
+	if full {
+		b.metrics.limit(limitClients)
+	}
+	if !in {
+		b.metrics.connects.WithLabelValues("over-limit").Inc()
+	}
+	return in
 }
 
 // leave counts a connection out.
@@ -258,6 +280,7 @@ func (b *Broker) leave(c *conn) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.all, c)
+	b.lobby.leave(c)
 	b.idle.Broadcast()
 }
 

@@ -31,6 +31,16 @@ type Config struct {
 	MaxPacket        int // bytes of one PUBLISH; default 1 MiB + 64 KiB
 	MaxClients       int // connections; default 10,000
 	MaxSubscriptions int // filters per client; default 1,000
+	// MaxSubscriptionBytes bounds what the filters of one client cost, see
+	// filterCost; default 2 MiB.
+	MaxSubscriptionBytes int
+	// MaxConnectRate is how many connections a second are accepted at plain
+	// sockets; default 10,000. Others wait in the backlog of the system.
+	MaxConnectRate int
+	MaxPublishRate int // publishes a second of one client; 0 = any. One above it is read later
+	// MaxMemory is how much the process may hold, in bytes, before clients are
+	// held to their share of a quarter of it; default 1 GiB.
+	MaxMemory        int64
 	MaxQueue         int // messages waiting for one client; default 8,192
 	MaxQueueBytes    int // bytes waiting for one client; default 8 MiB
 	MaxPending       int // publishes of one client that wait for the node; default 4,096
@@ -57,7 +67,8 @@ const (
 	defaultListen = "127.0.0.1:1883"
 	maxControl    = 256 << 10 // bytes of a packet that is no PUBLISH
 	maxClientID   = 1024      // bytes
-	maxAliases    = 10        // topic aliases a client may set (MQTT 5, 3.2.2.3.8)
+	leastMemory   = 16 << 20
+	maxAliases    = 10 // topic aliases a client may set (MQTT 5, 3.2.2.3.8)
 )
 
 func (c Config) withDefaults() Config {
@@ -69,6 +80,8 @@ func (c Config) withDefaults() Config {
 	set(&c.MaxPacket, 1<<20+64<<10)
 	set(&c.MaxClients, 10_000)
 	set(&c.MaxSubscriptions, 1_000)
+	set(&c.MaxSubscriptionBytes, 2<<20)
+	set(&c.MaxConnectRate, 10_000)
 	set(&c.MaxQueue, 8_192)
 	set(&c.MaxQueueBytes, 8<<20)
 	set(&c.MaxPending, 4_096)
@@ -79,6 +92,9 @@ func (c Config) withDefaults() Config {
 	set(&c.MaxRetainedBytes, 256<<20)
 	if c.Listen == "" && len(c.Listeners) == 0 {
 		c.Listen = defaultListen
+	}
+	if c.MaxMemory == 0 {
+		c.MaxMemory = 1 << 30
 	}
 	if c.MaxSessionExpiry == 0 {
 		c.MaxSessionExpiry = NeverExpires
@@ -136,6 +152,12 @@ func (c Config) checkNumbers() []error {
 	check("max_packet", c.MaxPacket, 1024, 256<<20)
 	check("max_clients", c.MaxClients, 1, math.MaxInt32)
 	check("max_subscriptions", c.MaxSubscriptions, 1, math.MaxInt32)
+	check("max_subscription_bytes", c.MaxSubscriptionBytes, 1024, math.MaxInt32)
+	check("max_connect_rate", c.MaxConnectRate, 1, math.MaxInt32)
+	check("max_publish_rate", c.MaxPublishRate, 0, math.MaxInt32)
+	if c.MaxMemory < leastMemory {
+		errs = append(errs, fmt.Errorf("mqtt.max_memory %d: want %d or more", c.MaxMemory, leastMemory))
+	}
 	check("max_queue", c.MaxQueue, 1, math.MaxInt32)
 	check("max_queue_bytes", c.MaxQueueBytes, 1, math.MaxInt32)
 	check("max_pending", c.MaxPending, 1, math.MaxInt32)

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"sync"
@@ -30,9 +31,6 @@ type driver interface {
 	wake()
 	// kick has output written. The caller holds the connection's mu.
 	kick()
-	// turns reports whether others wait for their turn while this one's input
-	// is handled.
-	turns() bool
 	// stop has the connection ended: closing is set. The caller holds mu.
 	stop()
 	// remote is the client's address, for the log.
@@ -77,14 +75,19 @@ type conn struct {
 	polite   bool // the client said DISCONNECT 0x00: no will
 	left     bool // the client said DISCONNECT
 	stopped  bool // feed stopped because something held the input
-	paused   bool // they were many: one of the holds, until the loop's next turn
 	expiry   uint32
-	spent    int       // deliveries that the input brought about since the loop last went on with it
+	work     int       // units left in this call of feed: a packet, or a subscription that was looked at
 	in       []byte    // what of the input is not handled yet
 	before   *conn     // the client's last connection, if that trails
 	exchange *exchange // nil for none
 	subs     subset
 	aliases  map[uint16]string
+
+	heldIn      atomic.Int32  // bytes of in
+	heldOut     atomic.Int32  // bytes that the driver could not write yet
+	guest       *list.Element // in the lobby, nil outside
+	filterBytes int           // that subs cost
+	publishes   *bucket       // nil until it publishes, and without a limit
 
 	toldAliases map[string]uint16 // by topic; the driver's, as it writes
 	lastTopic   string            // of a PUBLISH, known to be valid

@@ -61,7 +61,7 @@ func (b *Broker) Deliver(d Delivery) {
 		c.kick()
 		return
 	}
-	full := c.queue.len() >= b.cfg.MaxQueue || c.queue.len() > 0 && c.queueBytes+d.Message.Size() > b.cfg.MaxQueueBytes
+	full := c.queue.len() >= b.cfg.MaxQueue || c.queue.len() > 0 && c.queueBytes+d.Message.Size() > b.pressure.allows(b.cfg.MaxQueueBytes)
 	if d.QoS == 0 && full {
 		b.lose(d.Client, d.Message, "queue-full")
 		return

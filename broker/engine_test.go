@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"net"
 	"strings"
@@ -50,7 +51,7 @@ func TestPumpGoesOnAfterAShortHold(t *testing.T) {
 	t.Parallel()
 	ours, theirs := net.Pipe()
 	c, p, _ := lone(t, theirs)
-	c.feed(append(encode(t, 5, hello(nil)), encode(t, 5, ping)...), time.Now())
+	c.feed(append(encode(t, 5, hello(nil)), encode(t, 5, ping)...), time.Now(), math.MaxInt)
 	eventually(t, "the session is open", func() bool { return c.holds.Load() == 0 })
 	done := make(chan struct{})
 	go func() { p.serve(); close(done) }()

@@ -47,6 +47,7 @@ func (c *conn) onPublish(in *packet.Publish, now time.Time) error {
 		}
 	}
 	c.b.metrics.byQoSIn[m.QoS].Inc()
+	c.slowDown(now)
 	if m.QoS < 2 && !m.Retain && in.Users == 0 && c.shortcut(m, in.ID) {
 		return nil
 	}
@@ -81,8 +82,8 @@ func (c *conn) shortcut(m *Message, id uint16) bool {
 	if waits {
 		return false
 	}
-	n := c.b.routeLive(m)
-	c.spent += n
+	n, tried := c.b.routeLive(m)
+	c.work -= tried
 	r := bundle.OK
 	if n == 0 {
 		r = bundle.NoSubscriber
@@ -155,6 +156,7 @@ func (c *conn) admit(p *pending) (fresh bool, err error) {
 	c.pendBytes += p.m.Size()
 	if !c.full && c.crowded() {
 		c.full = true
+		c.b.metrics.limit(limitPending)
 		c.holds.Add(1)
 	}
 	return true, nil
@@ -163,7 +165,7 @@ func (c *conn) admit(p *pending) (fresh bool, err error) {
 // crowded reports whether as many publishes wait for the node as may. The
 // caller holds mu.
 func (c *conn) crowded() bool {
-	return c.pending.len() >= c.b.cfg.MaxPending || c.pendBytes > c.b.cfg.MaxPendingBytes
+	return c.pending.len() >= c.b.cfg.MaxPending || c.pendBytes > c.b.pressure.allows(c.b.cfg.MaxPendingBytes)
 }
 
 // submit decides where a queued publish goes.
@@ -175,6 +177,7 @@ func (c *conn) submit(p *pending) {
 	}
 	if m.Retain {
 		if p.kept = b.retained.reserve(m); p.kept == nil {
+			b.metrics.limit(limitRetained)
 			c.complete(p, Verdict{Reason: bundle.QuotaExceeded})
 			return
 		}

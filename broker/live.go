@@ -150,13 +150,15 @@ func (d *directory) remember(topic string, subs []*liveSub) {
 }
 
 // routeLive delivers a message that stays within this broker to its live
-// sessions and returns how many took it.
-func (b *Broker) routeLive(m *Message) int {
-	n := b.give(m, b.live.plain(m.Topic))
+// sessions. It returns how many took it and how many subscriptions it looked at.
+func (b *Broker) routeLive(m *Message) (took, tried int) {
+	plain := b.live.plain(m.Topic)
+	took, tried = b.give(m, plain), len(plain)
 	if b.live.sharing.Load() {
-		n += b.giveEach(m, b.live.turns(m))
+		shared := b.live.turns(m)
+		took, tried = took+b.giveEach(m, shared), tried+len(shared)
 	}
-	return n
+	return took, tried
 }
 
 // giveEach delivers a message to members of groups. What a client gets as one
@@ -215,7 +217,7 @@ func (c *conn) enqueueLive(d delivery) {
 		c.regroup(d)
 		return
 	}
-	if c.queue.len() >= c.b.cfg.MaxQueue || c.queue.len() > 0 && c.queueBytes+d.m.Size() > c.b.cfg.MaxQueueBytes {
+	if c.queue.len() >= c.b.cfg.MaxQueue || c.queue.len() > 0 && c.queueBytes+d.m.Size() > c.b.pressure.allows(c.b.cfg.MaxQueueBytes) {
 		c.b.lose(c.client, d.m, "queue-full")
 		if d.qos > 0 {
 			c.regroup(d)

@@ -19,6 +19,7 @@ type metrics struct {
 	dropped       *prometheus.CounterVec // cause
 	connects      *prometheus.CounterVec // result
 	disconnects   *prometheus.CounterVec // cause
+	limits        *prometheus.CounterVec // limit
 
 	byQoSIn, byQoSOut [3]prometheus.Counter // resolved once: a label lookup per message is not free
 }
@@ -41,6 +42,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		dropped:       vec("deliveries_dropped_total", "Deliveries dropped before they were written.", "cause"),
 		connects:      vec("connects_total", "CONNECT packets by result.", "result"),
 		disconnects:   vec("disconnects_total", "Connections ended, by cause.", "cause"),
+		limits:        vec("limits_total", "Limits that clients reached.", "limit"),
 	}
 	for q, name := range []string{"0", "1", "2"} {
 		m.byQoSIn[q] = m.publishes.WithLabelValues(name)
@@ -52,9 +54,12 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	var errs []error
 	for _, c := range []prometheus.Collector{
 		m.clients, m.subscriptions, m.retained, m.retainedBytes, m.publishes,
-		m.deliveries, m.refused, m.dropped, m.connects, m.disconnects,
+		m.deliveries, m.refused, m.dropped, m.connects, m.disconnects, m.limits,
 	} {
 		errs = append(errs, reg.Register(c))
 	}
 	return m, errors.Join(errs...)
 }
+
+// limit counts that a client reached one.
+func (m *metrics) limit(name string) { m.limits.WithLabelValues(name).Inc() }

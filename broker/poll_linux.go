@@ -38,6 +38,7 @@ type poller struct {
 	byFD   []*descriptor
 	wheel  wheel
 	doors  doors
+	turns  turns
 	began  time.Time
 	now    time.Time
 	ticked time.Time
@@ -95,6 +96,7 @@ func (l *poller) run() {
 			l.onEvent(&l.events[i])
 		}
 		l.doWork()
+		l.turns.next()
 		if l.now.Sub(l.ticked) >= tickEvery {
 			l.ticked = l.now
 			l.wheel.tick(l.moment(), l.onTime)

@@ -51,6 +51,7 @@ type polled struct {
 	timed    bool // the client's own patience counts
 	deaf     bool // out of epoll: nothing more comes
 	broke    bool // the client is gone, its last input is held
+	more     bool // input is left for the next turn
 	unsent   []byte
 	heard    moment // when something was read last
 	blockAt  moment // when it blocked, or entered its phase
@@ -81,10 +82,9 @@ func (p *polled) mark() {
 	}
 }
 
-func (p *polled) wake()       { p.mark() }
-func (p *polled) kick()       { p.mark() }
-func (p *polled) stop()       { p.mark() }
-func (p *polled) turns() bool { return true }
+func (p *polled) wake() { p.mark() }
+func (p *polled) kick() { p.mark() }
+func (p *polled) stop() { p.mark() }
 
 func (p *polled) remote() string { return p.sock.remote() }
 
@@ -126,17 +126,13 @@ func (p *polled) begin() {
 // goOn handles input that was held. What the client sent while we did not read
 // counts as heard now.
 func (p *polled) goOn() {
-	if p.c.spent = 0; p.c.paused {
-		p.c.paused = false
-		p.c.holds.Add(-1)
-	}
 	if p.c.holds.Load() > 0 {
 		return
 	}
 	if len(p.c.in) > 0 && !p.c.closing.Load() {
 		p.feed(nil)
 	}
-	if p.c.holds.Load() > 0 {
+	if p.c.holds.Load() > 0 || p.more {
 		return
 	}
 	if p.broke {
@@ -167,7 +163,7 @@ func (p *polled) onEvents(events uint32) {
 
 // readable reads once and has it handled.
 func (p *polled) readable(broken bool) {
-	held := p.c.holds.Load() > 0
+	held := p.c.holds.Load() > 0 || p.more
 	switch {
 	case p.phase == phaseLinger:
 		p.drain()
@@ -182,11 +178,15 @@ func (p *polled) readable(broken bool) {
 		p.arm()
 		return
 	}
-	n, err := p.sock.read(p.l.buf)
+	size := p.l.turns.bytes(len(p.c.in))
+	n, err := p.sock.read(p.l.buf[:size])
 	switch {
 	case n > 0:
 		p.heard = p.l.moment()
 		p.feed(p.l.buf[:n])
+		if n == size && !p.more {
+			p.l.turns.busy++
+		}
 		if p.sock.again(unix.EPOLLIN) != 0 {
 			p.mark() // after the others
 		}
@@ -199,11 +199,11 @@ func (p *polled) readable(broken bool) {
 	}
 }
 
-// feed has input handled, the rest of it in a later turn if it is much work.
+// feed has input handled, as much as is due to it in this turn.
 func (p *polled) feed(b []byte) {
-	p.c.feed(b, p.l.now)
-	if p.c.paused {
-		p.mark()
+	if p.more = p.c.feed(b, p.l.now, p.l.turns.work()); p.more {
+		p.l.turns.busy++
+		p.mark() // after the others
 	}
 }
 
@@ -238,15 +238,11 @@ func (p *polled) arm() {
 	_ = p.sock.watch(p.l, want)
 }
 
-// turnWrites bounds what one client is written before others have their turn:
-// one that reads as fast as we write would keep the loop to itself.
-const turnWrites = 16
-
 // flush writes what waits, as far as the socket takes it.
 func (p *polled) flush() {
 	for n := 0; !p.blocked && p.phase < phaseLinger; n++ {
-		if n == turnWrites {
-			p.mark()
+		if n == flushTurns {
+			p.mark() // after the others
 			return
 		}
 		if len(p.unsent) > 0 {
@@ -254,6 +250,7 @@ func (p *polled) flush() {
 				return
 			}
 			p.unsent = nil
+			p.c.heldOut.Store(0)
 		}
 		if p.c.gather(&p.l.box, p.l.now) {
 			if !p.send(p.l.box.buf, false) {
@@ -288,6 +285,7 @@ func (p *polled) send(b []byte, kept bool) bool {
 				b = append([]byte(nil), b...)
 			}
 			p.unsent, p.blocked, p.blockAt = b, true, p.l.moment()
+			p.c.heldOut.Store(int32(len(b)))
 			p.arm()
 			p.schedule()
 			return false

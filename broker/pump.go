@@ -3,6 +3,7 @@ package broker
 import (
 	"errors"
 	"io"
+	"math"
 	"net"
 	"os"
 	"sync"
@@ -40,7 +41,7 @@ func (p *pump) serve() {
 	buf := make([]byte, pumpBuffer)
 	for {
 		if p.await(); p.c.stopped {
-			p.c.feed(nil, time.Now())
+			p.c.feed(nil, time.Now(), math.MaxInt)
 			continue
 		}
 		if p.c.closing.Load() {
@@ -49,7 +50,7 @@ func (p *pump) serve() {
 		p.deadline()
 		n, err := p.raw.Read(buf)
 		if n > 0 {
-			p.c.feed(buf[:n], time.Now())
+			p.c.feed(buf[:n], time.Now(), math.MaxInt)
 		}
 		if err == nil || n > 0 { // TLS tells of the end along with the last bytes: they may be held back
 			continue
@@ -89,8 +90,6 @@ func (p *pump) deadline() {
 func (p *pump) remote() string { return p.raw.RemoteAddr().String() }
 
 func (p *pump) peer() listen.Peer { return peerOf(p.raw, listen.TCP) }
-
-func (p *pump) turns() bool { return false }
 
 func (p *pump) wake() {
 	p.mu.Lock()

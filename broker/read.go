@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"slices"
@@ -13,9 +14,10 @@ const readBuffer = 64 << 10 // bytes that one read takes at most
 
 // feed handles the packets of input that begins where the last call's ended.
 // It stops at a packet that is not whole yet, when something holds the input,
-// and when the connection is to end. The driver calls it, one call at a time;
-// p is the driver's again when it returns.
-func (c *conn) feed(p []byte, now time.Time) {
+// when the connection is to end, and when the work is done that this call may
+// do: more says that input is left which needs another call. The driver calls
+// it, one call at a time; p is the driver's again when it returns.
+func (c *conn) feed(p []byte, now time.Time, work int) (more bool) {
 	c.b.sys.bytesIn.Add(uint64(len(p)))
 	own := len(c.in) > 0
 	if own {
@@ -24,9 +26,12 @@ func (c *conn) feed(p []byte, now time.Time) {
 	}
 	c.stopped = false
 	limits := packet.Limits{Publish: c.b.cfg.MaxPacket, Other: min(c.b.cfg.MaxPacket, maxControl)}
-	for len(p) > 0 && !c.closing.Load() {
+	for c.work = work; len(p) > 0 && !c.closing.Load(); {
 		if c.holds.Load() > 0 {
 			c.stopped = true // it may be over at once: the driver cannot tell by holds
+			break
+		}
+		if more = c.work <= 0; more {
 			break
 		}
 		f, size, whole, err := packet.Cut(p, limits)
@@ -38,8 +43,8 @@ func (c *conn) feed(p []byte, now time.Time) {
 		}
 		if err == nil && whole {
 			p = p[size:]
+			c.work -= 1 + size/workBytes // before: a packet may take the input with it
 			err = c.handle(f, now)
-			c.pause()
 		}
 		if err != nil {
 			if fault, ok := errors.AsType[*packet.Fault](err); ok {
@@ -52,28 +57,13 @@ func (c *conn) feed(p []byte, now time.Time) {
 		}
 	}
 	c.keep(p, own)
-}
-
-// turnDeliveries bounds what one client's input may bring about before others
-// of its loop have their turn: 64 KiB of small publishes to a thousand
-// subscribers are seconds of work.
-const turnDeliveries = 64 << 10
-
-// pause stops the input of a polled client that spent its turn, until the loop
-// goes on with it.
-func (c *conn) pause() {
-	if c.spent < turnDeliveries || c.paused {
-		return
-	}
-	if c.spent = 0; c.driver.turns() {
-		c.paused = true
-		c.holds.Add(1)
-	}
+	return more
 }
 
 // keep holds on to input that was not handled. A long packet costs memory as
 // its bytes arrive, not as its length promises.
 func (c *conn) keep(p []byte, own bool) {
+	defer c.noteIn()
 	switch {
 	case len(p) == 0 || c.closing.Load():
 		c.in = nil
@@ -85,6 +75,13 @@ func (c *conn) keep(p []byte, own bool) {
 			return
 		}
 		c.in = c.in[:copy(c.in, p)]
+	}
+}
+
+// noteIn lets others see how much input is kept, where it is much.
+func (c *conn) noteIn() {
+	if n := len(c.in); n >= leastShare || c.heldIn.Load() != 0 {
+		c.heldIn.Store(int32(n))
 	}
 }
 
@@ -128,19 +125,43 @@ func (c *conn) say(b ...byte) {
 }
 
 func (c *conn) handleRare(f packet.Frame) error {
+	if len(f.Body) > inlineBytes && (f.Type == packet.TypeSubscribe || f.Type == packet.TypeUnsubscribe) {
+		c.largeRare(f)
+		return nil
+	}
+	return c.takeRare(f, c.later)
+}
+
+// inlineBytes of a SUBSCRIBE or UNSUBSCRIBE are handled in the turn of a loop;
+// one with thousands of filters would hold up the other clients.
+const inlineBytes = 2 << 10
+
+// largeRare handles a SUBSCRIBE or UNSUBSCRIBE on a goroutine of its own.
+func (c *conn) largeRare(f packet.Frame) {
+	f.Body = bytes.Clone(f.Body)
+	c.later(func(ctx context.Context) {
+		err := c.takeRare(f, func(rest func(context.Context)) { rest(ctx) })
+		if fault, ok := errors.AsType[*packet.Fault](err); ok {
+			c.refuse(fault)
+		}
+	})
+}
+
+// takeRare handles a packet; what of it may wait for the node goes to later.
+func (c *conn) takeRare(f packet.Frame, later func(func(context.Context))) error {
 	switch f.Type {
 	case packet.TypeSubscribe:
 		s, err := packet.ParseSubscribe(f, c.version)
 		if err != nil {
 			return err
 		}
-		return c.onSubscribe(s)
+		return c.onSubscribe(s, later)
 	case packet.TypeUnsubscribe:
 		u, err := packet.ParseUnsubscribe(f, c.version)
 		if err != nil {
 			return err
 		}
-		c.later(func(ctx context.Context) { c.onUnsubscribe(ctx, u.ID, u.Filters) })
+		later(func(ctx context.Context) { c.onUnsubscribe(ctx, u.ID, u.Filters) })
 	case packet.TypeDisconnect:
 		d, err := packet.ParseDisconnect(f, c.version)
 		if err != nil {

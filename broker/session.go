@@ -140,10 +140,12 @@ func (c *conn) openSession(ctx context.Context, h *packet.Connect, assigned bool
 	}
 	st, err := c.b.node.OpenSession(ctx, o)
 	if err != nil {
-		c.b.cfg.Log.Warn("open session failed", "client", h.Client, "err", err)
-		if errors.Is(err, ErrQuota) {
+		if errors.Is(err, ErrQuota) { // counted, not logged: there may be very many
+			c.b.metrics.limit(limitSessions)
+			c.b.cfg.Log.Debug("session refused", "client", h.Client, "err", err)
 			return codeQuota
 		}
+		c.b.cfg.Log.Warn("open session failed", "client", h.Client, "err", err)
 		return codeUnavailable
 	}
 	c.resume(&st, h.Clean)
@@ -196,6 +198,7 @@ func (b *Broker) takeOver(ctx context.Context, c *conn, h *packet.Connect) byte 
 	}
 	c.client, c.before = strings.Clone(h.Client), b.trailing[h.Client] // as it is, it would keep the whole CONNECT
 	h.Client = c.client
+	b.lobby.leave(c)
 	b.sessions[c.client] = c // before OpenSession: the node may deliver at once
 	b.sys.peak.Store(max(b.sys.peak.Load(), int64(len(b.sessions))))
 	b.metrics.clients.Set(float64(len(b.sessions)))

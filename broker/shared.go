@@ -57,7 +57,8 @@ func (d *directory) chosen(members []Member) (found []*liveSub, gone []string) {
 // returns how many took it.
 func (b *Broker) route(m *Message, v *Verdict) int {
 	if !v.Shared {
-		return b.routeLive(m)
+		took, _ := b.routeLive(m)
+		return took
 	}
 	return b.routeChosen(m, v.Members, false)
 }

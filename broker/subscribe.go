@@ -20,9 +20,10 @@ type grant struct {
 // that they get what others publish from now on; the SUBACK leaves when the
 // node has the filters durable and advertised. Meanwhile only this client
 // waits.
-func (c *conn) onSubscribe(in *packet.Subscribe) error {
+func (c *conn) onSubscribe(in *packet.Subscribe, later func(func(context.Context))) error {
 	codes := make([]byte, len(in.Filters))
 	var grants []grant
+	last := lastOf(in.Filters)
 	for i, f := range in.Filters {
 		s := Subscription{
 			Filter: f.Filter, QoS: f.QoS, NoLocal: f.NoLocal, RetainAsPublished: f.RetainAsPublished,
@@ -34,12 +35,13 @@ func (c *conn) onSubscribe(in *packet.Subscribe) error {
 		if group, _ := s.Share(); group != "" && f.NoLocal {
 			return c.fail(codeProtocol, "no local on a shared subscription") // MQTT 5, [MQTT-3.8.3-4]
 		}
-		if codes[i] = c.judge(s); codes[i] < codeUnspecified {
+		c.work--
+		if codes[i] = c.judge(s); codes[i] < codeUnspecified && last.is(f.Filter, i) {
 			grants = append(grants, grant{s, c.subs.get(s.Filter)})
 			c.hold(s)
 		}
 	}
-	c.later(func(ctx context.Context) { c.subscribe(ctx, in.ID, codes, grants) })
+	later(func(ctx context.Context) { c.subscribe(ctx, in.ID, codes, grants) })
 	return nil
 }
 
@@ -104,6 +106,10 @@ func (c *conn) judge(s Subscription) byte {
 	case !may:
 		return codeNotAuthorized
 	case !had && c.subs.len() >= c.b.cfg.MaxSubscriptions:
+		c.b.metrics.limit(limitSubscriptions)
+		return codeQuota
+	case !had && c.filterBytes+filterCost(s.Filter) > c.b.cfg.MaxSubscriptionBytes:
+		c.b.metrics.limit(limitFilters)
 		return codeQuota
 	}
 	return s.QoS
@@ -123,6 +129,7 @@ func (c *conn) hold(s Subscription) {
 	c.subs.put(n)
 	c.b.live.add(n, old)
 	if old == nil {
+		c.filterBytes += filterCost(s.Filter)
 		c.b.metrics.subscriptions.Inc()
 	}
 }
@@ -206,6 +213,7 @@ func (c *conn) onUnsubscribe(ctx context.Context, id uint16, filters []string) {
 func (c *conn) drop(filter string) {
 	if s := c.subs.get(filter); s != nil {
 		c.subs.remove(filter)
+		c.filterBytes -= filterCost(filter)
 		c.mu.Lock()
 		c.forgetWalk(filter)
 		c.mu.Unlock()

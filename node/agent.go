@@ -146,7 +146,7 @@ func (a *agent) configure() {
 		Retained: core.RetainedSettings{
 			Horizon: time.Duration(a.local.Delivery.Horizon), Max: a.local.Store.MaxRetained, MaxBytes: int64(a.local.Store.MaxRetainedBytes),
 		},
-		Contacts: contacts(&a.local),
+		Contacts: contacts(&a.local), SkipFull: a.local.MQTT.Limits.FullSession == config.SkipFull,
 	}
 	a.loop.in.put(func(now time.Time, c *core.Core) { c.Configure(now, settings, table) })
 }

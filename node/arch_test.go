@@ -91,7 +91,8 @@ var table = []row{
 	{"sim/bench/durable", "routing/addr sim/bench/proc storeforward/boltstore storeforward/bundle storeforward/journal storeforward/memstore storeforward/store", "it drives engines as the core does, without a core"},
 	{"sim/bench/mqtt/load", "sim/bench/proc", "bytes of many clients, whoever serves them"},
 	{"sim/bench/mqtt/crowd", "broker sim/bench/mqtt/load sim/bench/proc storeforward/bundle", "sessions of a broker in this process"},
-	{"sim/bench/mqtt", "node/config routing/addr sim/bench/mqtt/load sim/bench/proc sim/emulator", "brokers are programs beside it"},
+	{"sim/bench/mqtt/attack", "sim/bench/mqtt/load", "clients that any broker may meet"},
+	{"sim/bench/mqtt", "node/config routing/addr sim/bench/mqtt/attack sim/bench/mqtt/load sim/bench/proc sim/emulator", "brokers are programs beside it"},
 	{"sim/bench", "node/dtn routing/addr sim/bench/proc storeforward/bundle", "it measures nodes and other brokers alike, from outside; its own ends of a door are doors"},
 	{"sim/crash", "sim/emulator", "it judges the product from outside, by what its users get"},
 	{"sim/mutants", "", "it breaks packages and runs their tests, and needs none of them"},
@@ -135,7 +136,7 @@ var pure = []string{
 // impureOn are packages among the pure ones that are not, on purpose.
 var impureOn = []string{
 	"storeforward/boltcheck", "storeforward/boltstore", "storeforward/journal", "storeforward/journal/index", "storeforward/migrate",
-	"storeforward/storetest", "storeforward/vfs", "sim/bench", "sim/bench/durable", "sim/bench/mqtt", "sim/bench/mqtt/crowd", "sim/bench/mqtt/load", "sim/bench/proc", "sim/crash", "sim/demo", "sim/emulator", "sim/mutants",
+	"storeforward/storetest", "storeforward/vfs", "sim/bench", "sim/bench/durable", "sim/bench/mqtt", "sim/bench/mqtt/attack", "sim/bench/mqtt/crowd", "sim/bench/mqtt/load", "sim/bench/proc", "sim/crash", "sim/demo", "sim/emulator", "sim/mutants",
 }
 
 // clockless packages do I/O but take the time as an argument.

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
@@ -47,6 +48,7 @@ func (n *Node) buildBroker() error {
 		MaxRetained: n.cfg.Store.MaxRetained, MaxRetainedBytes: int(min(int64(n.cfg.Store.MaxRetainedBytes)+broker.MessageOverhead*int64(n.cfg.Store.MaxRetained), math.MaxInt)),
 		ListenInstruction: "mqtt.listen in " + config.FileName, Log: n.log, Registerer: n.registry,
 	}
+	limit(&c, m.Limits)
 	if o := n.opt.Standalone; o != nil {
 		c.ListenInstruction = "--mqtt HOST:PORT"
 	}
@@ -70,7 +72,7 @@ func (n *Node) buildBroker() error {
 	if n.broker, err = broker.New(c, n.mqtt); err != nil {
 		return err
 	}
-	n.mqtt.broker = n.broker
+	n.mqtt.broker, n.mqtt.maxSessions = n.broker, cmp.Or(m.Limits.Sessions, config.DefaultSessions)
 	return n.buildBridges(own)
 }
 

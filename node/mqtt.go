@@ -20,15 +20,16 @@ import (
 
 // mqtt translates between the broker and the core.
 type mqtt struct {
-	self     addr.Node
-	loop     *loop
-	store    store.Store
-	log      *slog.Logger
-	broker   *broker.Broker
-	doors    *doors // nil without
-	snapshot atomic.Pointer[core.Snapshot]
-	requests *mailbox[request]
-	kept     [bundle.NumReasons]atomic.Uint64 // publishes that never left the broker
+	self        addr.Node
+	loop        *loop
+	store       store.Store
+	log         *slog.Logger
+	broker      *broker.Broker
+	doors       *doors // nil without
+	snapshot    atomic.Pointer[core.Snapshot]
+	requests    *mailbox[request]
+	maxSessions int                              // those that outlive their connections are refused beyond it
+	kept        [bundle.NumReasons]atomic.Uint64 // publishes that never left the broker
 
 	pins pins
 
@@ -56,6 +57,9 @@ func (m *mqtt) OpenSession(ctx context.Context, o broker.SessionOpen) (broker.Se
 	}
 	var state core.SessionState
 	r, err := m.loop.ask(ctx, func(now time.Time, c *core.Core, token uint64) {
+		if !c.MayOpen(token, o.Client, o.Expiry, m.maxSessions) {
+			return
+		}
 		state = c.OpenSession(now, core.SessionOpen{
 			Token: token, Client: o.Client, Conn: o.Conn, Clean: o.Clean, Expiry: o.Expiry, ReceiveMax: o.ReceiveMax, Will: will,
 			Assigned: o.Assigned,

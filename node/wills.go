@@ -35,6 +35,8 @@ func notOpened(r bundle.Reason) error {
 	switch r {
 	case bundle.OK:
 		return nil
+	case bundle.SessionEnded:
+		return fmt.Errorf("%w: too many sessions at this node; raise mqtt.limits.sessions, or have devices end theirs", broker.ErrQuota)
 	case bundle.QuotaExceeded, bundle.TooLarge, bundle.StoreFull:
 		return fmt.Errorf("%w: no room for its will: %s", broker.ErrQuota, r)
 	default:

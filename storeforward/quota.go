@@ -41,6 +41,14 @@ func (m *Machine) RoomAfter(freed *Freed, class bundle.Class, size, n int) bundl
 	return bundle.OK
 }
 
+// Free returns how many messages and bytes of a class may still come in.
+func (m *Machine) Free(class bundle.Class) (count int, size int64) {
+	above := reserve[class]
+	count = m.cfg.MaxCount - int(int64(m.cfg.MaxCount)*above/100) - m.stats.Messages
+	size = m.cfg.MaxBytes - m.cfg.MaxBytes/100*above - m.stats.Bytes
+	return max(count, 0), max(size, 0)
+}
+
 // Freed is what the end of some items would give back.
 type Freed struct {
 	Messages int

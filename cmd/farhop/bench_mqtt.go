@@ -14,13 +14,14 @@ import (
 
 	"github.com/farhop/farhop/sim/bench"
 	"github.com/farhop/farhop/sim/bench/mqtt"
+	"github.com/farhop/farhop/sim/bench/mqtt/attack"
 	"github.com/farhop/farhop/sim/bench/mqtt/crowd"
 	"github.com/farhop/farhop/sim/bench/proc"
 )
 
 // benchMQTTFlags are those of "bench mqtt". One of durable, idle, sessions,
-// queued, retained, moon and tsung says what is measured, none of them the
-// workloads.
+// queued, retained, moon, tsung and hostile says what is measured, none of them
+// the workloads.
 type benchMQTTFlags struct {
 	b              mqtt.Config  // Rounds, Size and Window are those of all
 	d              bench.Config // of durable
@@ -30,6 +31,9 @@ type benchMQTTFlags struct {
 	mosquitto      string // the older way to say so
 	durable, moon  bool
 	tsung          bool
+	hostile        bool
+	attacks        []string
+	attack, at     string // what the program of the attackers is told
 	settle, length time.Duration
 }
 
@@ -56,9 +60,11 @@ in order, or the command fails.
                 subscriber to all of them reads nothing
   --moon        two nodes 1.28 s of light apart, beside a bridge of Mosquitto
   --tsung       the load made by tsung 1.7, which others wrote
+  --hostile     what others notice of clients that behave as badly as they can
 
 The load shares the machine with the brokers, so the ratios of one run say more
-than its rates. The workloads take about a minute and a half, --moon about six.`,
+than its rates. The workloads take about a minute and a half, --moon about six,
+--hostile five.`,
 		Example: "  farhop bench mqtt --json\n  farhop bench mqtt --peer mosquitto=/opt/bin/mosquitto --rounds 5\n  farhop bench mqtt --idle 19000\n  farhop bench mqtt --durable --clients 64 --dir /srv",
 		Args:    args(0, 0, ""),
 	}
@@ -83,6 +89,13 @@ func (o *benchMQTTFlags) add(c *cobra.Command) {
 	f.IntVar(&o.b.Retained, "retained", 0, "retained messages")
 	f.BoolVar(&o.moon, "moon", false, "messages between two nodes over a link as to the moon")
 	f.BoolVar(&o.tsung, "tsung", false, "users that come, publish and go, made by tsung")
+	f.BoolVar(&o.hostile, "hostile", false, "well-behaved clients beside attackers of many kinds")
+	f.StringSliceVar(&o.attacks, "attacks", nil, "with --hostile: only these (default: all)")
+	f.IntVar(&o.b.Rate, "rate", 0, "with --hostile: messages a second of the well-behaved (default 1000)")
+	f.StringVar(&o.attack, "attack", "", "attack the broker of --at until the end of the input")
+	f.StringVar(&o.at, "at", "", "with --attack: HOST:PORT")
+	_ = f.MarkHidden("attack") // what --hostile starts
+	_ = f.MarkHidden("at")
 	f.StringVar(&o.peer, "peer", "", "the other broker: mosquitto=PROGRAM, or none (default: the one in PATH or in sbin)")
 	f.StringVar(&o.mosquitto, "mosquitto", "", "the same, without its name")
 	f.StringVar(&o.dir, "dir", "", "folder of the brokers, with --durable on the disk to measure (default: the system's for temporary files)")
@@ -103,7 +116,7 @@ func durableFlags() []string { return []string{"clients", "messages", "limit"} }
 // check refuses what cannot be before anything is measured.
 func (o *benchMQTTFlags) check(c *cobra.Command) error {
 	changed := c.Flags().Changed
-	for _, group := range [][]string{{"durable", "idle", "sessions", "queued", "retained", "moon", "tsung"}, {"peer", "mosquitto"}} {
+	for _, group := range [][]string{{"durable", "idle", "sessions", "queued", "retained", "moon", "tsung", "hostile", "attack"}, {"peer", "mosquitto"}} {
 		if set := slices.DeleteFunc(group, func(name string) bool { return !changed(name) }); len(set) > 1 {
 			return usage(c, "--%s: want one of them", strings.Join(set, ", --"))
 		}
@@ -111,6 +124,11 @@ func (o *benchMQTTFlags) check(c *cobra.Command) error {
 	for _, name := range durableFlags() {
 		if changed(name) && !o.durable {
 			return usage(c, "--%s says something with --durable only", name)
+		}
+	}
+	for _, name := range []string{"attacks", "rate"} {
+		if changed(name) && !o.hostile {
+			return usage(c, "--%s says something with --hostile only", name)
 		}
 	}
 	for _, name := range []string{"time", "warm"} {
@@ -137,6 +155,10 @@ func (o *benchMQTTFlags) check(c *cobra.Command) error {
 
 // benchMQTT measures what the flags say.
 func (a *app) benchMQTT(c *cobra.Command, o *benchMQTTFlags, json bool) error {
+	if o.attack != "" {
+		proc.Yield()
+		return attack.Run(c.Context(), o.attack, o.at, a.out)
+	}
 	o.d.Rounds, o.d.Size, o.d.Window, o.d.Settle = o.b.Rounds, o.b.Size, o.b.Window, o.settle
 	if o.crowd.Sessions > 0 {
 		return a.benchSessions(c, o, json)
@@ -148,6 +170,7 @@ func (a *app) benchMQTT(c *cobra.Command, o *benchMQTTFlags, json bool) error {
 		return a.benchDurable(c, o.d, json)
 	}
 	b := o.b
+	b.Attacks = o.attacks
 	b.Dir, b.Farhop, b.Peer, b.Settle, b.Time = o.d.Dir, o.d.Farhop, o.d.Mosquitto, o.settle, o.length
 	if err := b.Validate(); err != nil {
 		return usage(c, "%v", err)
@@ -162,6 +185,9 @@ func (a *app) benchMQTT(c *cobra.Command, o *benchMQTTFlags, json bool) error {
 	case b.Retained > 0:
 		r, err := mqtt.Retained(c.Context(), b, a.note)
 		return a.benchReport(json, r, err, func(w io.Writer) error { return printBenchRetained(w, r) })
+	case o.hostile:
+		r, err := mqtt.Hostile(c.Context(), b, a.note)
+		return a.benchReport(json, r, err, func(w io.Writer) error { return printBenchHostile(w, r) })
 	case o.moon:
 		r, err := mqtt.Moon(c.Context(), b, a.note)
 		return a.benchReport(json, r, err, func(w io.Writer) error { return printBenchMoon(w, r) })
@@ -176,7 +202,7 @@ func (a *app) benchMQTT(c *cobra.Command, o *benchMQTTFlags, json bool) error {
 // benchReport prints what was found, also when messages were lost, and ends
 // with the error.
 func (a *app) benchReport(json bool, r any, err error, print func(io.Writer) error) error {
-	if err != nil && !errors.Is(err, mqtt.ErrUnfaithful) {
+	if err != nil && !errors.Is(err, mqtt.ErrUnfaithful) && !errors.Is(err, mqtt.ErrUnfair) {
 		return err
 	}
 	if json {

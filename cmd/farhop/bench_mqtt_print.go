@@ -109,3 +109,24 @@ func printBenchTsung(w io.Writer, r mqtt.TsungReport) error {
 	t.row(cpuText(r.CPU), cpuText(r.PeerCPU), fmt.Sprintf("%.2f", r.CPURatio), fmt.Sprintf("%.2f", r.Answer), fmt.Sprintf("%.2f", r.PeerAnswer))
 	return t.print(w)
 }
+
+func printBenchHostile(w io.Writer, r mqtt.HostileReport) error {
+	fmt.Fprintf(w, "%d messages/s of the well-behaved, %.0f s without and with each attack; %d CPUs, %s/%s\n\n",
+		r.Rate, r.Seconds, r.Machine.CPUs, r.Machine.OS, r.Machine.Arch)
+	t := newTable("ATTACK", "THEY KEEP", "DURABLE", "P99", "BEFORE", "DURABLE P99", "BEFORE", "MIB MORE", "CORES", "CONNECTS/S", "PACKETS/S")
+	millis := func(v float64) string { return fmt.Sprintf("%.1f ms", v) }
+	for _, x := range r.Attacks {
+		t.row(x.Name, fmt.Sprintf("%.3f", x.Share), fmt.Sprintf("%.3f", x.DurableShare), millis(x.P99), millis(x.BaseP99), millis(x.DurableP99),
+			millis(x.BaseDurable), fmt.Sprintf("%.0f", x.RSS), fmt.Sprintf("%.2f", x.CPU),
+			fmt.Sprintf("%.0f", float64(x.Counts.Connects)/max(x.Over, 1)), fmt.Sprintf("%.0f", float64(x.Counts.Packets)/max(x.Over, 1)))
+	}
+	if err := t.print(w); err != nil {
+		return err
+	}
+	for _, x := range r.Attacks {
+		if x.Fault != "" || x.Lost+x.Wrong > 0 {
+			fmt.Fprintf(w, "%s: %d lost, %d repeated or out of order; %s\n", x.Name, x.Lost, x.Wrong, x.Fault)
+		}
+	}
+	return nil
+}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/farhop/farhop/sim/bench/mqtt"
+	"github.com/farhop/farhop/sim/bench/mqtt/attack"
 	"github.com/farhop/farhop/sim/bench/mqtt/crowd"
 )
 
@@ -28,6 +29,10 @@ func TestBenchMQTTUsage(t *testing.T) {
 		{"--sessions 9000000", "sessions: 9000000, want 1 to"},
 		{"--idle 5 --moon", "--idle, --moon: want one of them"},
 		{"--peer none --mosquitto none", "--peer, --mosquitto: want one of them"},
+		{"--hostile --attacks none", `attacks: "none", want some of [`},
+		{"--hostile --moon", "--moon, --hostile: want one of them"},
+		{"--rate 5", "--rate says something with --hostile only"},
+		{"--hostile --rate 2", "rate: 2, want 5 to"},
 		{"--clients 5", "--clients says something with --durable only"},
 		{"--durable --time 1s", "--time says nothing with --durable"},
 		{"--peer emqx=/bin/emqx", `--peer: "emqx=/bin/emqx", want mosquitto=PROGRAM or none`},
@@ -117,6 +122,13 @@ func TestBenchMQTTReports(t *testing.T) {
 		printBenchRetained(&out, mqtt.RetainedReport{
 			Machine: m, Retained: 1_000_000, Size: 64, SetRate: 40_000, BytesEach: 250, AloneRate: 100_000, StalledRate: 99_000, Share: 0.99,
 			StalledHeld: 3, DrainRate: 200_000, PointMS: 0.4,
+		}),
+		printBenchHostile(&out, mqtt.HostileReport{
+			Machine: m, Rate: 1000, Seconds: 8,
+			Attacks: []mqtt.Attack{
+				{Name: "reconnects", Share: 1.0004, DurableShare: 0.999, P99: 9.4, BaseP99: 3.4, DurableP99: 20.4, BaseDurable: 13.9, RSS: 1.2, CPU: 0.53, Counts: attack.Counts{Connects: 65_548, Packets: 65_548}, Over: 10},
+				{Name: "half-open", Share: 0.7, Lost: 1, Wrong: 2, Fault: "victim-0001-pub: the broker ended the connection"},
+			},
 		}),
 		printBenchSessions(&out, crowd.Report{Sessions: 1_000_000, Settle: 15, Seconds: 20, Bytes: 2723, Live: 2458, Heap: 1862, CPU: 0.0003, Connecting: 8060}),
 	} {

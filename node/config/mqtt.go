@@ -26,6 +26,7 @@ type MQTT struct {
 	// whole seconds; 0 as it asks.
 	ServerKeepAlive Duration   `json:"server_keepalive,omitzero"`
 	SysInterval     Duration   `json:"sys_interval,omitzero"` // between tellings of $SYS; 0: 10 s
+	Limits          Limits     `json:"limits,omitzero"`
 	Listeners       []Listener `json:"listeners,omitempty"`
 	Auth            Auth       `json:"auth,omitzero"`
 	Bridges         []Bridge   `json:"bridges,omitempty"`

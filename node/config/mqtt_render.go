@@ -25,6 +25,9 @@ tell of listeners, auth and bridges.`)
 	if m.SysInterval != 0 {
 		w.line("sys_interval: %s", m.SysInterval)
 	}
+	if g := m.Limits.group(); len(g) > 0 {
+		w.line("limits: %s", g)
+	}
 	if len(m.Listeners) == 0 {
 		w.line("# listeners:")
 		w.line("# - {url: \"tls://0.0.0.0:8883\", cert: server.pem, key: server.key}")

@@ -29,6 +29,7 @@ func (m MQTT) validate(f *faults, taken bindings, self addr.Node) {
 	inRange(f, "mqtt.max_packet", m.MaxPacket, 1<<10, maxPacket)
 	inRange(f, "mqtt.max_clients", m.MaxClients, 1, 1_000_000)
 	inRange(f, "mqtt.server_keepalive", m.ServerKeepAlive, 0, maxKeepAlive)
+	m.Limits.validate(f)
 	if m.ServerKeepAlive%Duration(time.Second) != 0 {
 		f.add("mqtt.server_keepalive", "%s is no whole number of seconds; MQTT knows no others", m.ServerKeepAlive)
 	}

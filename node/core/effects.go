@@ -287,6 +287,7 @@ type Settings struct {
 	Quotas    *policy.Quotas
 	Retained  RetainedSettings
 	Wills     WillSettings
+	SkipFull  bool // a session that hoards misses what is published; without, its publisher is refused
 	Services  []routing.ServiceState
 	Fleet     routing.FleetState
 	Contacts  map[addr.Node]Schedule // of links, known before they are up

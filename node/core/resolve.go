@@ -19,6 +19,7 @@ type recipients struct {
 	live      bool      // some live subscriber here
 	own       string    // the live client that gets it alone
 	elsewhere bool      // a route leads away from here
+	hoarders  []*session
 
 	// What the publisher wants to hear of it; share is 0 when nothing.
 	share uint64
@@ -116,7 +117,7 @@ func (c *Core) match(h *store.Header, client string, quiet bool, r *recipients) 
 		matched = c.once(h, matched)
 		r.had = len(matched) < n
 	}
-	first := len(r.entries)
+	first, known := len(r.entries), newEntryOf(len(matched))
 	for _, s := range matched {
 		if s.NoLocal && client != "" && s.session.id == client {
 			continue
@@ -130,16 +131,16 @@ func (c *Core) match(h *store.Header, client string, quiet bool, r *recipients) 
 			continue
 		}
 		name := store.Queue{Kind: store.ToSession, Name: s.session.id, Class: h.Class}
-		dup := false
-		for i := first; i < len(r.entries); i++ {
-			if r.entries[i].Queue == name {
-				r.entries[i].QoS = max(r.entries[i].QoS, qos)
-				dup = true
-			}
+		if i := known.find(r, first, s.session, name); i >= 0 {
+			r.entries[i].QoS = max(r.entries[i].QoS, qos)
+			continue
 		}
-		if !dup {
-			r.entries = append(r.entries, store.Entry{Queue: name, QoS: qos})
+		if client != "" && c.hoards(s.session, h.Class) {
+			r.passOver(s.session)
+			continue
 		}
+		known.note(s.session, len(r.entries))
+		r.entries = append(r.entries, store.Entry{Queue: name, QoS: qos})
 	}
 	// Numbers are drawn last, one per session, in a fixed order of matching.
 	for i := first; i < len(r.entries); i++ {

@@ -322,8 +322,9 @@ func (c *Core) Subscribe(now time.Time, token uint64, client string, subs []Subs
 			return
 		}
 	}
+	find := s.finder(len(subs))
 	for _, sub := range subs {
-		if at := slices.IndexFunc(s.subs, func(o *subscription) bool { return o.Filter == sub.Filter }); at >= 0 {
+		if at := find(sub.Filter); at >= 0 {
 			sub.Moved = s.subs[at].Moved
 			s.subs[at].Subscription = sub
 			continue
@@ -367,8 +368,9 @@ func (c *Core) subscribed(s *session, token uint64) {
 
 // unsubscribe removes the named filters, all when filters is nil.
 func (c *Core) unsubscribe(s *session, filters []string) {
+	before, is := len(s.subs), named(filters)
 	s.subs = slices.DeleteFunc(s.subs, func(sub *subscription) bool {
-		if filters != nil && !slices.Contains(filters, sub.Filter) {
+		if filters != nil && !is(sub.Filter) {
 			return false
 		}
 		if sub.shared() {
@@ -378,6 +380,9 @@ func (c *Core) unsubscribe(s *session, filters []string) {
 		}
 		return true
 	})
+	if len(s.subs) == before {
+		return // one client that connects after the other must not have all filters summed up
+	}
 	c.interest.dirty = true
 	c.cur.Changed = c.cur.Changed || s.durable() || s.stored
 }

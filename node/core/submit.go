@@ -68,7 +68,7 @@ func (c *Core) submit(s *Submission) bundle.Reason {
 	}
 	switch {
 	case reason != bundle.OK:
-	case !c.mayStore(h, s, &r):
+	case !c.mayStore(h, s, &r), !c.maySkip(&r):
 		c.undraw(r.entries)
 		reason = bundle.StoreFull
 	case len(r.entries)+len(r.batched) > 0:
@@ -123,7 +123,7 @@ func (c *Core) addressees(h *store.Header, s *Submission, route policy.Route) (r
 		r = c.resolveAs(h, s.Client, addr.Region{}, s.Topic[0] != '$', out)
 		c.answer(h, s, out, &r)
 	}
-	if r.empty() && !s.Retain {
+	if r.empty() && !s.Retain && len(r.hoarders) == 0 {
 		return r, bundle.NoSubscriber
 	}
 	return r, bundle.OK
@@ -189,6 +189,7 @@ func (c *Core) accept(h *store.Header, s *Submission, r recipients, reason bundl
 		c.noteInbound(s)
 	}
 	if reason == bundle.OK {
+		c.stats.Ended[bundle.QuotaExceeded] += uint64(len(r.hoarders))
 		c.noteSeen(s, max(h.Expires, c.now+s.Keep.Milliseconds()))
 	}
 	c.follow(h, s, &r, reason)

@@ -402,7 +402,7 @@ var sessionMutants = []mutant{
 		tests: "node/core Golden|Will",
 	},
 	{
-		name: "a message that two filters match comes twice", file: "node/core/resolve.go",
+		name: "a message that two filters match comes twice", file: "node/core/hoard.go",
 		old:   "if r.entries[i].Queue == name {",
 		new:   "if false {",
 		tests: "node/core .",

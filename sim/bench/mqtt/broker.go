@@ -29,7 +29,10 @@ type broker struct {
 }
 
 // node is a farhop as "farhop init" makes it, with room for all clients.
-func node(program string) broker {
+func node(program string) broker { return nodeAt(program, "127.0.0.1:0") }
+
+// nodeAt is node with the address of its API.
+func nodeAt(program, admin string) broker {
 	return broker{name: "farhop", program: program, prepare: func(ctx context.Context, dir, addr string) ([]string, error) {
 		mesh, err := proc.FreeAddr()
 		if err != nil {
@@ -37,7 +40,7 @@ func node(program string) broker {
 		}
 		data := filepath.Join(dir, "data")
 		if _, err := call(ctx, program, "init", "--region", "bench", "--name", "bench", "--dir", data,
-			"--mqtt", addr, "--mesh", mesh, "--admin", "127.0.0.1:0"); err != nil {
+			"--mqtt", addr, "--mesh", mesh, "--admin", admin); err != nil {
 			return nil, err
 		}
 		return []string{"run", "--dir", data}, configure(data, func(c *config.Config) { c.MQTT.MaxClients = maxIdle })

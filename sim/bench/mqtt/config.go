@@ -20,6 +20,7 @@ const (
 	maxWindow = 8_000         // messages on their way to one subscriber: a node queues 8,192 for a client
 	maxSize   = 16 << 10
 	maxRounds = 101
+	maxRate   = 1_000_000
 	maxTime   = time.Hour
 )
 
@@ -41,6 +42,10 @@ type Config struct {
 	light    time.Duration // one way over the moon's link; tests shorten it
 	// Only names workloads; nil is all of them.
 	Only []string `json:"-"`
+	// Attacks names those of Hostile; nil is all of them. Rate is that of the
+	// well-behaved clients, in messages a second; default 1,000.
+	Attacks []string `json:"-"`
+	Rate    int      `json:"-"`
 }
 
 // Validate reports every fault of the configuration, by the names of the flags.
@@ -67,6 +72,12 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("workload: %q, want one of %v", name, Workloads()))
 		}
 	}
+	for _, name := range c.Attacks {
+		if !slices.Contains(Attacks(), name) {
+			errs = append(errs, fmt.Errorf("attacks: %q, want some of %v", name, Attacks()))
+		}
+	}
+	check("rate", c.Rate, durablePart, maxRate)
 	if c.Dir == "" {
 		errs = append(errs, errors.New("dir: missing"))
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/farhop/farhop/node/admin"
 	"github.com/farhop/farhop/node/config"
 	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/sim/bench/mqtt/attack"
 )
 
 // asNode makes the test binary act as the program of a node, so that the tests
@@ -32,13 +33,17 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// nodeMain does "init", "invite", "join" and "run" as cmd/farhop does.
+// nodeMain does "init", "invite", "join", "run" and "bench mqtt --attack" as
+// cmd/farhop does.
 func nodeMain(args []string) error {
 	if len(args) == 0 {
 		return fmt.Errorf("want init, invite, join or run")
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if args[0] == "bench" && len(args) == 6 { // bench mqtt --attack NAME --at ADDR
+		return attack.Run(ctx, args[3], args[5], os.Stdout)
+	}
 	var o farhop.InitOptions
 	f := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	f.StringVar(&o.Dir, "dir", "", "")

@@ -79,6 +79,13 @@ func OwnCPU() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
+// yielding is the nice value (setpriority(2)) of Yield: a third of the weight of
+// others where processors are short.
+const yielding = 5
+
+// Yield has this process give way to others on this machine.
+func Yield() { _ = unix.Setpriority(unix.PRIO_PROCESS, 0, yielding) }
+
 // MemoryOf returns what a process holds.
 func MemoryOf(pid int) (m Memory, err error) {
 	if m.Resident, err = field(pid, "status", "VmRSS:"); err == nil {

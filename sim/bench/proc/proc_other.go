@@ -24,6 +24,9 @@ func CPU(int) (time.Duration, error) { return 0, nil }
 // OwnCPU knows nothing of this process.
 func OwnCPU() time.Duration { return 0 }
 
+// Yield does nothing.
+func Yield() {}
+
 // MemoryOf knows nothing of a process.
 func MemoryOf(int) (Memory, error) { return Memory{}, nil }
 
