@@ -29,10 +29,11 @@ type broker struct {
 }
 
 // node is a farhop as "farhop init" makes it, with room for all clients.
-func node(program string) broker { return nodeAt(program, "127.0.0.1:0") }
+func node(program string) broker { return nodeAt(program, "127.0.0.1:0", nil) }
 
-// nodeAt is node with the address of its API.
-func nodeAt(program, admin string) broker {
+// nodeAt is node with the address of its API, and with what edit, which may be
+// nil, changes of its configuration.
+func nodeAt(program, admin string, edit func(*config.Config)) broker {
 	return broker{name: "farhop", program: program, prepare: func(ctx context.Context, dir, addr string) ([]string, error) {
 		mesh, err := proc.FreeAddr()
 		if err != nil {
@@ -43,7 +44,12 @@ func nodeAt(program, admin string) broker {
 			"--mqtt", addr, "--mesh", mesh, "--admin", admin); err != nil {
 			return nil, err
 		}
-		return []string{"run", "--dir", data}, configure(data, func(c *config.Config) { c.MQTT.MaxClients = maxIdle })
+		return []string{"run", "--dir", data}, configure(data, func(c *config.Config) {
+			c.MQTT.MaxClients = maxIdle
+			if edit != nil {
+				edit(c)
+			}
+		})
 	}}
 }
 

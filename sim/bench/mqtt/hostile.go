@@ -13,6 +13,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/farhop/farhop/node/config"
 	"github.com/farhop/farhop/sim/bench/mqtt/attack"
 	"github.com/farhop/farhop/sim/bench/mqtt/load"
 	"github.com/farhop/farhop/sim/bench/proc"
@@ -127,7 +128,10 @@ func (c Config) attacked(ctx context.Context, name string) (x Attack, err error)
 	if err != nil {
 		return x, err
 	}
-	p, err := launch(ctx, nodeAt(c.Farhop, admin), c.Dir)
+	// Anybody may subscribe to everything here: without it, those who never read
+	// what they subscribed to would have everybody's publishes refused.
+	skip := func(c *config.Config) { c.MQTT.Limits.FullSession = config.SkipFull }
+	p, err := launch(ctx, nodeAt(c.Farhop, admin, skip), c.Dir)
 	if err != nil {
 		return x, err
 	}
