@@ -291,7 +291,7 @@ func (b *Broker) stopping() bool {
 	return b.draining
 }
 
-// drain ends every connection. Each is gone in flushTimeout and lingerTimeout.
+// drain ends every connection. Each is gone in flushTimeout and maxLinger.
 func (b *Broker) drain() {
 	b.mu.Lock()
 	b.draining = true

@@ -15,12 +15,20 @@ import (
 )
 
 const (
-	maxControlOut = 512 << 10       // bytes of acknowledgements and the like a client may leave unread
-	flushTimeout  = 2 * time.Second // for the last bytes into a local socket buffer, not for the link
-	lingerTimeout = 500 * time.Millisecond
+	maxControlOut = 512 << 10              // bytes of acknowledgements and the like a client may leave unread
+	flushTimeout  = 2 * time.Second        // for the last bytes into a local socket buffer, not for the link
+	lingerTimeout = 500 * time.Millisecond // for a client that is near to read our last packet, see lingerFor
+	maxLinger     = 20 * time.Second
 	lingerBytes   = 1 << 20
 	writeStall    = 10 * time.Minute // a write without keep-alive may stall this long
 )
+
+// lingerFor is how long a client at the end of a path with this round trip and
+// retransmission timeout (RFC 6298) has to read our last packet and close: its
+// answer needs a round trip, and one of the two may be lost on the way.
+func lingerFor(rtt, rto time.Duration) time.Duration {
+	return min(max(lingerTimeout, 2*rtt+rto), maxLinger)
+}
 
 var errGone = errors.New("connection closed")
 

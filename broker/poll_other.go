@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"time"
 )
 
 // poller is not there: connections are served by pumps.
@@ -18,6 +19,9 @@ func (*poller) run() {}
 func (*poller) end() {}
 
 func (*poller) close() {}
+
+// pathOfConn is not known here.
+func pathOfConn(net.Conn) (rtt, rto time.Duration) { return 0, 0 }
 
 // Connect opens a connection to the broker within this process.
 func (b *Broker) Connect() (net.Conn, error) {

@@ -354,7 +354,7 @@ func (p *polled) due() (t moment) {
 	case phaseLast:
 		return p.blockAt.add(flushTimeout)
 	case phaseLinger:
-		return p.blockAt.add(lingerTimeout)
+		return p.blockAt.add(lingerFor(pathOf(p.sock)))
 	case phaseNew, phaseOpen, phaseClosed:
 	}
 	if p.c.holds.Load() == 0 {

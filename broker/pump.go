@@ -171,6 +171,6 @@ func (p *pump) linger() {
 	if !said || !ok || half.CloseWrite() != nil {
 		return
 	}
-	_ = p.raw.SetReadDeadline(time.Now().Add(lingerTimeout))
+	_ = p.raw.SetReadDeadline(time.Now().Add(lingerFor(pathOfConn(p.raw))))
 	_, _ = io.CopyN(io.Discard, p.raw, lingerBytes)
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -49,6 +51,40 @@ func (d *descriptor) unwatch(l *poller) {
 	}
 	l.byFD[d.fd] = nil
 	_ = unix.EpollCtl(l.fd, unix.EPOLL_CTL_DEL, d.fd, nil)
+}
+
+// pathOf is the round trip and the retransmission timeout that the kernel has
+// measured, 0 where there is no TCP below.
+func pathOf(s socket) (rtt, rto time.Duration) {
+	if d, ok := s.(*descriptor); ok {
+		return pathOfFD(d.fd)
+	}
+	return 0, 0
+}
+
+func pathOfFD(fd int) (rtt, rto time.Duration) {
+	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return 0, 0
+	}
+	return time.Duration(info.Rtt) * time.Microsecond, time.Duration(info.Rto) * time.Microsecond
+}
+
+// pathOfConn looks for it below TLS and WebSockets.
+func pathOfConn(c net.Conn) (rtt, rto time.Duration) {
+	for {
+		below, ok := c.(interface{ NetConn() net.Conn })
+		if !ok {
+			break
+		}
+		c = below.NetConn()
+	}
+	if s, ok := c.(syscall.Conn); ok {
+		if raw, err := s.SyscallConn(); err == nil {
+			_ = raw.Control(func(fd uintptr) { rtt, rto = pathOfFD(int(fd)) })
+		}
+	}
+	return rtt, rto
 }
 
 func (d *descriptor) transport() string {

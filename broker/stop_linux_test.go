@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"testing"
+	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 )
@@ -60,6 +61,38 @@ func TestEndedBeforeServed(t *testing.T) {
 	if len(w.b.all) > 0 || m.p.phase != phaseClosed {
 		t.Errorf("%d connections stay, phase %d, want it closed", len(w.b.all), m.p.phase)
 		delete(w.b.all, m.p.c)
+	}
+}
+
+// A client far away has time to read our last packet and to answer our end.
+func TestLingerFor(t *testing.T) {
+	for _, c := range []struct{ rtt, rto, want time.Duration }{
+		{0, 0, lingerTimeout},
+		{time.Millisecond, 200 * time.Millisecond, lingerTimeout},
+		{2600 * time.Millisecond, 3 * time.Second, 8200 * time.Millisecond},
+		{time.Minute, 2 * time.Minute, maxLinger},
+	} {
+		if got := lingerFor(c.rtt, c.rto); got != c.want {
+			t.Errorf("round trip %s: %s, want %s", c.rtt, got, c.want)
+		}
+	}
+}
+
+// The kernel knows the path of a TCP connection, and of no other.
+func TestPathOf(t *testing.T) {
+	t.Parallel()
+	w := start(t, nil)
+	w.connect("c", 5, nil)
+	ours := w.connOf("c")
+	p, ok := ours.driver.(*polled)
+	if !ok {
+		t.Fatalf("a TCP connection is served by a %T", ours.driver)
+	}
+	if rtt, rto := pathOf(p.sock); rtt <= 0 || rto < rtt {
+		t.Errorf("round trip %s, retransmission after %s", rtt, rto)
+	}
+	if rtt, rto := pathOf((*memorySocket)(nil)); rtt != 0 || rto != 0 {
+		t.Errorf("a pipe of this process has a path of %s", rtt+rto)
 	}
 }
 

@@ -135,7 +135,7 @@ func counters(s core.Stats, local [bundle.NumReasons]uint64) admin.Counters {
 		return m
 	}
 	return admin.Counters{
-		Submitted: reasons(s.Submitted), Ended: reasons(s.Ended), Refused: reasons(s.Refused), Arrived: s.Arrived,
+		Submitted: reasons(s.Submitted), Own: reasons(s.Own), Ended: reasons(s.Ended), Refused: reasons(s.Refused), Arrived: s.Arrived,
 		Relayed: s.Relayed, Transfers: s.Transfers, HandedOn: s.HandedOn, Delivered: s.Delivered, Volatile: s.Volatile,
 		Duplicates: s.Duplicates, OutOfOrder: s.OutOfOrder, HeldBack: s.HeldBack, GapsGivenUp: s.GapsGivenUp,
 	}

@@ -142,7 +142,7 @@ func (n *Node) buildBridges(own household) error {
 		}
 		made, err := bridge.New(c, bridge.Deps{
 			Local:   func(context.Context) (net.Conn, error) { return n.broker.Connect() },
-			Present: n.hasSession,
+			Session: n.sessionFilters,
 			Node:    self.Node.String(), Log: n.log, Reg: n.registry,
 		})
 		if err != nil {
@@ -153,13 +153,16 @@ func (n *Node) buildBridges(own household) error {
 	return nil
 }
 
-// hasSession is for bridges, which make theirs before their remote is reached.
-func (n *Node) hasSession(ctx context.Context, client string) (bool, error) {
-	var has bool // on failure the loop may yet come to it
-	if err := n.loop.call(ctx, func(_ time.Time, c *core.Core) { _, has = c.Session(client) }); err != nil {
-		return false, err
+// sessionFilters is for bridges, which subscribe before their remote is reached.
+func (n *Node) sessionFilters(ctx context.Context, client string) (filters []string, there bool, err error) {
+	var v core.SessionView // on failure the loop may yet come to it
+	if err := n.loop.call(ctx, func(_ time.Time, c *core.Core) { v, there = c.Session(client) }); err != nil {
+		return nil, false, err
 	}
-	return has, nil
+	for _, s := range v.Subscriptions {
+		filters = append(filters, s.Filter)
+	}
+	return filters, there, nil
 }
 
 // runFront serves clients until ctx ends.

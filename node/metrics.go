@@ -15,7 +15,7 @@ import (
 // coreMetrics shows the counters of the core. It asks the loop at each scrape.
 type coreMetrics struct {
 	n                                                   *Node
-	submitted, ended, refused                           *prometheus.Desc
+	submitted, own, ended, refused                      *prometheus.Desc
 	arrived, relayed, transfers, handedOn, delivered    *prometheus.Desc
 	duplicates, outOfOrder, heldBack, gaps, volatile    *prometheus.Desc
 	messages, storeBytes, fileBytes, damaged, forgotten *prometheus.Desc
@@ -30,7 +30,8 @@ func newCoreMetrics(n *Node) *coreMetrics {
 	}
 	return &coreMetrics{
 		n:           n,
-		submitted:   d("submitted_total", "Messages published here, those of the node itself among them, by verdict.", "reason"),
+		submitted:   d("submitted_total", "Messages published here by clients and other stacks, by verdict.", "reason"),
+		own:         d("own_submitted_total", "Messages of the node itself by verdict: receipts, states of regions, what nodes tell each other.", "reason"),
 		ended:       d("ended_total", "Messages that ended other than by delivery, by reason.", "reason"),
 		refused:     d("refused_total", "Bundles of peers whose custody was not taken, by reason.", "reason"),
 		arrived:     d("arrived_total", "Messages handed to recipients here."),
@@ -80,6 +81,7 @@ func (m *coreMetrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	for r := range bundle.Reason(bundle.NumReasons) {
 		count(m.submitted, v.Stats.Submitted[r]+local[r], r.String())
+		count(m.own, v.Stats.Own[r], r.String())
 		count(m.ended, v.Stats.Ended[r], r.String())
 		count(m.refused, v.Stats.Refused[r], r.String())
 	}

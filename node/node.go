@@ -103,7 +103,7 @@ func Open(dir string, opt Options) (*Node, error) {
 		return nil, err
 	}
 	if err := n.build(); err != nil {
-		return nil, errors.Join(err, n.store.Close())
+		return nil, errors.Join(opt.Standalone.named(err), n.store.Close())
 	}
 	return n, nil
 }
@@ -312,7 +312,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, n.store.Close()) }()
 	if n.cfg.Admin.Listen != "" {
 		if _, err := n.admin.Listen(); err != nil {
-			return err
+			return n.opt.Standalone.named(err)
 		}
 	}
 	// The inner parts outlive the outer ones, so that what drains is stored.
@@ -333,6 +333,10 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	outer.Go(func() error { return firstOf(octx, inner) }) // a failed store ends the outer parts too
 	if err := n.begin(octx); err != nil {
 		stopInner()
+		if errors.Is(err, context.Canceled) && ctx.Err() != nil { // told to stop while it started
+			n.log.Info("stopped")
+			err = nil
+		}
 		return errors.Join(err, n.closeAdmin(), heart.Wait())
 	}
 	if n.cfg.MQTT.Serves() {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"time"
 
 	"github.com/farhop/farhop/node/config"
@@ -72,5 +73,43 @@ func (o *Standalone) override(c *config.Config) error {
 		}
 		*f.to = path
 	}
-	return checkStandalone(*c)
+	return o.named(checkStandalone(*c))
+}
+
+// flagError is an error of a value that a flag gave, in words of flags.
+type flagError struct {
+	text string
+	err  error
+}
+
+func (e *flagError) Error() string { return e.text }
+func (e *flagError) Unwrap() error { return e.err }
+
+// named rewrites an error about keys of farhop.yaml whose values came from
+// flags: there is no such line in the file.
+func (o *Standalone) named(err error) error {
+	if o == nil || err == nil {
+		return err
+	}
+	text := err.Error()
+	for _, k := range []struct {
+		given    bool
+		key, now string // key is a regular expression
+	}{
+		{true, `set mqtt\.users to a password file, or mqtt\.anonymous: true`, "name a password file with --users, or set mqtt.anonymous: true in " + config.FileName + " of the data directory"},
+		{o.MQTT != "", `\bmqtt\.listen\b`, "--mqtt"},
+		{len(o.Listen) > 0, `\bmqtt\.listeners\[\d+\]\.url\b`, "--listen"},
+		{o.ServerKeepAlive > 0, `\bmqtt\.server_keepalive\b`, "--server-keepalive"},
+		{o.Admin != "", `\badmin\.listen\b`, "--admin"},
+		{o.Users != "", `^mqtt: users: `, "--users: "},
+		{o.ACL != "", `^mqtt: acl: `, "--acl: "},
+	} {
+		if k.given {
+			text = regexp.MustCompile(k.key).ReplaceAllLiteralString(text, k.now)
+		}
+	}
+	if text == err.Error() {
+		return err
+	}
+	return &flagError{text, err}
 }

@@ -48,6 +48,7 @@ type Receipt struct {
 	Delivered int         `json:"delivered"`     // recipients
 	Expired   int         `json:"expired"`       // recipients, or copies on their way
 	Refused   int         `json:"refused"`       // likewise
+	Last      bool        `json:"last"`          // no other region has a word to come
 	At        time.Time   `json:"at"`            // when this node knew, by its clock
 }
 
@@ -77,7 +78,7 @@ func (m *mqtt) word(w core.Word) {
 func receiptOf(w *core.Word, now time.Time) Receipt {
 	r := Receipt{
 		Message: w.Message.String(), Region: w.Region, State: w.State.String(), Reason: w.Reason.String(), Node: w.Node,
-		Delivered: w.Delivered, Expired: w.Expired, Refused: w.Refused, At: now.UTC(),
+		Delivered: w.Delivered, Expired: w.Expired, Refused: w.Refused, Last: w.Last, At: now.UTC(),
 	}
 	if w.State == core.Unknown && w.Reason == bundle.OK {
 		r.Reason = "no-report"

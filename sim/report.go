@@ -107,6 +107,7 @@ func (r *Report) fill(o *oracle.Oracle) {
 func add(a, b core.Stats) core.Stats {
 	for i := range a.Submitted {
 		a.Submitted[i] += b.Submitted[i]
+		a.Own[i] += b.Own[i]
 		a.Ended[i] += b.Ended[i]
 		a.Refused[i] += b.Refused[i]
 	}

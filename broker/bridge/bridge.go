@@ -22,6 +22,7 @@ type Bridge struct {
 	cond condition
 	rtt  roundTrip
 	slow [2]slowness // by side
+	news news
 
 	seen   *table[presence]
 	echoes *table[uint64] // digests of what an MQTT 3.1.1 remote will send back
@@ -29,13 +30,13 @@ type Bridge struct {
 
 	// The rest belongs to Run and to the link it runs.
 	out, in *way
-	old     bool // the remote speaks MQTT 3.1.1 alone
-	hungUp  int  // connections in a row that it closed on CONNECT
-	late    int  // attempts in a row that ran out of time
-	barren  int  // links in a row on which the remote acknowledged nothing that was sent
-	asked   bool // subscriptions were asked for in this process
-	kept    bool // there is a session at the local broker
-	ahead   bool // it was made before the remote was reached, see reserve
+	old     bool            // the remote speaks MQTT 3.1.1 alone
+	hungUp  int             // connections in a row that it closed on CONNECT
+	late    int             // attempts in a row that ran out of time
+	barren  int             // links in a row on which the remote acknowledged nothing that was sent
+	asked   bool            // subscriptions were asked for in this process
+	kept    bool            // there is a session at the local broker
+	ahead   map[string]bool // filters it got before the remote was reached, see reserve
 
 	mu     sync.Mutex
 	serial uint64 // under mu: of the last identity
@@ -56,7 +57,7 @@ func New(cfg Config, deps Deps) (*Bridge, error) {
 		return nil, errors.New("bridge: no way to the local broker")
 	}
 	cfg = cfg.withDefaults(deps.Node)
-	b := &Bridge{cfg: cfg, deps: deps, log: deps.Log, dial: cfg.Remote.dial, old: cfg.Remote.Version == V311}
+	b := &Bridge{cfg: cfg, deps: deps, log: deps.Log, dial: cfg.Remote.Dial, old: cfg.Remote.Version == V311}
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
 	}

@@ -101,9 +101,10 @@ type Rule struct {
 type Deps struct {
 	// Local opens a connection to the local broker, which must speak MQTT 5.
 	Local func(ctx context.Context) (net.Conn, error)
-	// Present says whether the local broker has a session of this client; nil:
-	// nobody knows, and the bridge makes its session with its first link.
-	Present func(ctx context.Context, client string) (bool, error)
+	// Session tells the filters of this client's session at the local broker,
+	// and whether there is one; nil: nobody knows, and the bridge makes its
+	// session with its first link.
+	Session func(ctx context.Context, client string) (filters []string, there bool, err error)
 	Node    string                // part of the default client id; "" = none
 	Log     *slog.Logger          // nil = silent
 	Reg     prometheus.Registerer // nil = not registered
@@ -162,6 +163,11 @@ func (c Config) withDefaults(node string) Config {
 	return c
 }
 
+// errShared is why a group needs user properties where rules come back: another
+// bridge of the group takes what this one carried over, and no-local is not
+// for shared subscriptions ([MQTT-3.8.3-4]).
+var errShared = errors.New("rules that bring back what went out need MQTT 5 at the remote: without user properties another bridge of the group cannot know what went out here, and it would go round for ever; use remote.version 5, rules that share no topic, or no share")
+
 // hostPort is where a URL leads, with the port its scheme implies.
 func hostPort(u *url.URL) string {
 	port := u.Port()
@@ -192,6 +198,9 @@ func (c Config) Validate() error {
 	}
 	if strings.ContainsAny(c.Share, "/+#") {
 		bad("share %q: a group has no slash, plus or number sign", c.Share)
+	}
+	if c.Share != "" && c.Remote.Version == V311 && overlapping(c.Rules) {
+		bad("share %q: %w", c.Share, errShared)
 	}
 	number := func(name string, v, low, high int) {
 		if v < low || v > high {

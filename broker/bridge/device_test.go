@@ -202,6 +202,29 @@ func (d *device) waitFor(n int) {
 	})
 }
 
+// mustHold waits for what QoS 1 promises of n numbered messages over broken
+// connections: none is lost and none comes before an earlier one, though what
+// was not acknowledged may come again (MQTT 5, 4.3.2 and 4.6).
+func (d *device) mustHold(n int) {
+	d.t.Helper()
+	firsts := func() (out []string) {
+		seen := map[string]bool{}
+		for _, p := range d.payloads() {
+			if !seen[p] {
+				seen[p], out = true, append(out, p)
+			}
+		}
+		return out
+	}
+	until(d.t, fmt.Sprintf("%d messages at %s", n, d.id), func() bool { return len(firsts()) >= n })
+	for i, p := range firsts() {
+		if p != fmt.Sprint(i) {
+			d.t.Errorf("device %s: %s came before %d", d.id, p, i)
+			return
+		}
+	}
+}
+
 // sequence is "0", "1", ... of n.
 func sequence(n int) []string {
 	out := make([]string, n)

@@ -16,12 +16,25 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// dial opens a connection to the remote. took is how long the transport below
-// TLS needed, about one round trip of the path; names are looked up before.
-func (r Remote) dial(ctx context.Context) (conn net.Conn, took time.Duration, err error) {
+// DialError is an error about one field of a Remote.
+type DialError struct {
+	Field string // such as url or tls.ca
+	Err   error
+}
+
+// Error implements error.
+func (e *DialError) Error() string { return "remote." + e.Field + ": " + e.Err.Error() }
+
+// Unwrap returns what is wrong with the field.
+func (e *DialError) Unwrap() error { return e.Err }
+
+// Dial opens a connection to the remote, by its URL and TLS. took is how long
+// the transport below TLS needed, about one round trip of the path; names are
+// looked up before.
+func (r Remote) Dial(ctx context.Context) (conn net.Conn, took time.Duration, err error) {
 	u, err := url.Parse(r.URL)
 	if err != nil {
-		return nil, 0, fmt.Errorf("remote.url: %w", err)
+		return nil, 0, &DialError{"url", err}
 	}
 	var conf *tls.Config
 	if u.Scheme == "mqtts" || u.Scheme == "wss" {
@@ -45,7 +58,7 @@ func (r Remote) dial(ctx context.Context) (conn net.Conn, took time.Duration, er
 	secure := tls.Client(conn, conf)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		_ = conn.Close()
-		return nil, took, fmt.Errorf("remote.tls: %s: %w", hostPort(u), err)
+		return nil, took, &DialError{"tls", fmt.Errorf("%s: %w", hostPort(u), err)}
 	}
 	return secure, took, nil
 }
@@ -58,7 +71,7 @@ func dialHost(ctx context.Context, network, address string) (net.Conn, time.Dura
 	}
 	ips, err := net.DefaultResolver.LookupHost(ctx, host)
 	if err != nil {
-		return nil, 0, fmt.Errorf("remote.url: %w", err)
+		return nil, 0, &DialError{"url", err}
 	}
 	var errs []error
 	for i, ip := range ips {
@@ -86,17 +99,17 @@ func (t TLS) load(host string) (*tls.Config, error) {
 	if t.CA != "" {
 		pem, err := os.ReadFile(t.CA)
 		if err != nil {
-			return nil, fmt.Errorf("remote.tls.ca: %w", err)
+			return nil, &DialError{"tls.ca", err}
 		}
 		conf.RootCAs = x509.NewCertPool()
 		if !conf.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("remote.tls.ca: %s holds no certificate in PEM", t.CA)
+			return nil, &DialError{"tls.ca", fmt.Errorf("%s holds no certificate in PEM", t.CA)}
 		}
 	}
 	if t.Cert != "" {
 		pair, err := tls.LoadX509KeyPair(t.Cert, t.Key)
 		if err != nil {
-			return nil, fmt.Errorf("remote.tls.cert and key: %w", err)
+			return nil, &DialError{"tls.cert and key", err}
 		}
 		conf.Certificates = []tls.Certificate{pair}
 	}
@@ -110,7 +123,7 @@ func dialWebSocket(ctx context.Context, u *url.URL, conf *tls.Config, dial func(
 		_ = resp.Body.Close()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("remote.url: %s: %w", u.Redacted(), err)
+		return nil, &DialError{"url", fmt.Errorf("%s: %w", u.Redacted(), err)}
 	}
 	return &wsConn{Conn: c}, nil
 }

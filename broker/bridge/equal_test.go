@@ -34,38 +34,22 @@ func TestEqualMessages(t *testing.T) {
 }
 
 func equal(t *testing.T, qos byte, between int) {
-	here, there := newPeer(t), newPeer(t)
-	links := make(chan net.Conn, 10)
-	var serving sync.WaitGroup
-	b, err := New(Config{
-		Name: "test", Domain: "here", Rules: []Rule{{Direction: Out, Filter: "#"}},
-		Remote: Remote{URL: "mqtt://far.test", Domain: "there"},
-	}, Deps{Local: func(ctx context.Context) (net.Conn, error) {
-		conn, _, err := dialPath(ctx, &serving, here, 0, 0)
-		return conn, err
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.dial = func(ctx context.Context) (net.Conn, time.Duration, error) {
-		conn, took, err := dialPath(ctx, &serving, there, time.Millisecond, 0)
-		links <- conn
-		return conn, took, err
-	}
+	w := newBetween(t, nil, []Rule{{Direction: Out, Filter: "#"}}, func(ctx context.Context, wg *sync.WaitGroup, there *peer) (net.Conn, time.Duration, error) {
+		return dialPath(ctx, wg, there, time.Millisecond, 0)
+	})
+	here, there := w.here, w.there
 	here.send("state", qos, "on")
 	for i := range between {
 		here.send(fmt.Sprint("other/", i), qos, "x")
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- b.Run(ctx) }()
+	w.start(t)
 	again := func(lost bool) {
 		time.Sleep(time.Second)
 		if !here.settled() {
 			t.Fatal("not all is acknowledged")
 		}
 		here.next(1, lost)
-		(<-links).Close()
+		(<-w.links).Close()
 		time.Sleep(time.Second)
 	}
 	again(false) // the source shows what it is like
@@ -79,11 +63,7 @@ func equal(t *testing.T, qos byte, between int) {
 	if n != 3 || !here.settled() {
 		t.Errorf("%d of 3 equal messages arrived", n)
 	}
-	cancel()
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
-	serving.Wait()
+	w.end()
 }
 
 // TestRecall tells a repeat from another use of the packet id.

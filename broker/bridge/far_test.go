@@ -32,32 +32,15 @@ func TestFarRemotes(t *testing.T) {
 
 func far(t *testing.T, rtt time.Duration, attempts uint64) {
 	const n = 100
-	here, there := newPeer(t), newPeer(t)
+	rules := []Rule{{Direction: Out, Filter: "up"}, {Direction: Out, Filter: "up2"}, {Direction: In, Filter: "down"}}
+	b := newBetween(t, nil, rules, func(ctx context.Context, wg *sync.WaitGroup, there *peer) (net.Conn, time.Duration, error) {
+		return dialPath(ctx, wg, there, rtt/2, 0)
+	})
+	here, there := b.here, b.there
 	here.send("up", 1, sequence(n)...)
 	here.send("up2", 2, sequence(n)...)
 	there.send("down", 2, sequence(n)...)
-	var serving sync.WaitGroup
-	b, err := New(Config{
-		Name: "test", Domain: "here", Rules: []Rule{{Direction: Out, Filter: "up"}, {Direction: Out, Filter: "up2"}, {Direction: In, Filter: "down"}},
-		Remote: Remote{URL: "mqtt://far.test", Domain: "there"},
-	}, Deps{Local: func(ctx context.Context) (net.Conn, error) {
-		conn, _, err := dialPath(ctx, &serving, here, 0, 0)
-		return conn, err
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	links := make(chan net.Conn, attempts+1)
-	b.dial = func(ctx context.Context) (net.Conn, time.Duration, error) {
-		conn, took, err := dialPath(ctx, &serving, there, rtt/2, 0)
-		if err == nil {
-			links <- conn
-		}
-		return conn, took, err
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- b.Run(ctx) }()
+	b.start(t)
 
 	time.Sleep(8*rtt + 5*time.Minute)
 	if s := b.Status(); s.State != Connected || s.Attempts != attempts || s.Links != 1 || s.RTT < rtt/2 || s.RTT > 2*rtt {
@@ -70,7 +53,7 @@ func far(t *testing.T, rtt time.Duration, attempts uint64) {
 	here.mu.Lock()
 	here.send("up", 1, "late")
 	here.mu.Unlock()
-	(<-links).Close() // and what is new goes over the next connection
+	(<-b.links).Close() // and what is new goes over the next connection
 	time.Sleep(10*rtt + 5*time.Minute)
 	if s := b.Status(); s.State != Connected || s.Links != 2 {
 		t.Errorf("after a cut: %+v", s)
@@ -93,11 +76,7 @@ func far(t *testing.T, rtt time.Duration, attempts uint64) {
 	if got := here.got(); !slices.Equal(got, in) {
 		t.Errorf("here came %d messages: %.200q", len(got), got)
 	}
-	cancel()
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
-	serving.Wait()
+	b.end()
 }
 
 // TestThinLink has a message take more than a minute on its way, each way, to
@@ -106,27 +85,15 @@ func far(t *testing.T, rtt time.Duration, attempts uint64) {
 func TestThinLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const rate = 4000 // bytes/s
-		here, there := newPeer(t), newPeer(t)
+		b := newBetween(t, nil, []Rule{{Direction: Out, Filter: "up"}, {Direction: In, Filter: "down"}},
+			func(ctx context.Context, wg *sync.WaitGroup, there *peer) (net.Conn, time.Duration, error) {
+				return dialPath(ctx, wg, there, 25*time.Millisecond, rate)
+			})
+		here, there := b.here, b.there
 		large := strings.Repeat("x", 75*rate)
 		here.send("up", 1, large, "small")
 		there.send("down", 2, large, "small")
-		var serving sync.WaitGroup
-		b, err := New(Config{
-			Name: "test", Domain: "here", Rules: []Rule{{Direction: Out, Filter: "up"}, {Direction: In, Filter: "down"}},
-			Remote: Remote{URL: "mqtt://far.test", Domain: "there"},
-		}, Deps{Local: func(ctx context.Context) (net.Conn, error) {
-			conn, _, err := dialPath(ctx, &serving, here, 0, 0)
-			return conn, err
-		}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		b.dial = func(ctx context.Context) (net.Conn, time.Duration, error) {
-			return dialPath(ctx, &serving, there, 25*time.Millisecond, rate)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- b.Run(ctx) }()
+		b.start(t)
 		time.Sleep(time.Hour)
 		if !here.settled() || !there.settled() || len(there.got()) != 2 || len(here.got()) != 2 {
 			t.Errorf("%d messages out and %d in, of 2 each", len(there.got()), len(here.got()))
@@ -134,10 +101,6 @@ func TestThinLink(t *testing.T) {
 		if s := b.Status(); s.State != Connected || s.Links > 4 {
 			t.Errorf("status %+v", s)
 		}
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-		serving.Wait()
+		b.end()
 	})
 }

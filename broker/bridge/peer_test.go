@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"slices"
 	"sync"
@@ -340,4 +341,54 @@ func dialPath(ctx context.Context, wg *sync.WaitGroup, p *peer, delay time.Durat
 	a, b := newPath(delay, rate)
 	wg.Go(func() { p.serve(b) })
 	return a, 2 * delay, nil
+}
+
+// between is a bridge between two peers in virtual time, as a user starts it.
+type between struct {
+	*Bridge
+	here, there *peer
+	links       chan net.Conn // those made to the remote
+	end         func()        // the bridge, and with it both connections
+}
+
+// newBetween makes the bridge and its peers; way opens a connection to the
+// remote.
+func newBetween(t *testing.T, log *slog.Logger, rules []Rule, way func(ctx context.Context, wg *sync.WaitGroup, there *peer) (net.Conn, time.Duration, error)) *between {
+	t.Helper()
+	w := &between{here: newPeer(t), there: newPeer(t), links: make(chan net.Conn, 100)}
+	var serving sync.WaitGroup
+	var err error
+	w.Bridge, err = New(Config{
+		Name: "test", Domain: "here", Rules: rules, Remote: Remote{URL: "mqtt://far.test", Domain: "there"},
+	}, Deps{Log: log, Local: func(ctx context.Context) (net.Conn, error) {
+		conn, _, err := dialPath(ctx, &serving, w.here, 0, 0)
+		return conn, err
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.dial = func(ctx context.Context) (net.Conn, time.Duration, error) {
+		conn, took, err := way(ctx, &serving, w.there)
+		if err == nil {
+			w.links <- conn
+		}
+		return conn, took, err
+	}
+	w.end = serving.Wait
+	return w
+}
+
+// start runs the bridge.
+func (w *between) start(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	done, served := make(chan error, 1), w.end
+	go func() { done <- w.Run(ctx) }()
+	w.end = func() {
+		t.Helper()
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		served()
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -35,7 +36,11 @@ func (b *Bridge) Run(ctx context.Context) error {
 		pause := b.cfg.pause(failures, b.rtt.get())
 		pause = max(pause-rand.N(max(pause/2, 1)), b.cfg.RetryMin) // so that many bridges do not come back as one
 		b.cond.update(func(s *Status) { s.State, s.LastError, s.LastAt = Waiting, err.Error(), time.Now() })
-		b.log.Warn("bridge is down", "bridge", b.cfg.Name, "error", err, "retry_in", pause.Round(time.Millisecond))
+		level := slog.LevelDebug
+		if b.news.down(time.Now(), err) {
+			level = slog.LevelWarn // once for each reason, and not at each attempt
+		}
+		b.log.Log(ctx, level, "bridge is down", "bridge", b.cfg.Name, "error", err, "retry_in", pause.Round(time.Millisecond))
 		if !sleep(ctx, pause) {
 			return nil
 		}
@@ -57,7 +62,7 @@ func (b *Bridge) once(ctx context.Context) (up time.Duration, err error) {
 	b.late = 0
 	if b.cfg.Share != "" && rem.version < 5 && overlapping(b.cfg.Rules) {
 		_ = rem.conn.Close()
-		return 0, errors.New("share: needs MQTT 5 at the remote where rules come back: without user properties another bridge of the group cannot know what went out here")
+		return 0, fmt.Errorf("share: the remote speaks MQTT 3.1.1: %w", errShared)
 	}
 	loc, err := b.connectLocal(ctx, min(b.cfg.window(b.rtt.get()), rem.receiveMax))
 	if err != nil {

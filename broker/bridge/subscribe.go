@@ -34,9 +34,12 @@ func (l *link) subscribe() {
 			continue
 		}
 		filters := l.filters(e)
-		if e.side == local && !l.b.asked && (l.b.ahead || l.b.kept && !l.ends[remote].present) {
-			for i := range filters { // reserve made the session, now or before a restart, and left these
-				filters[i].RetainHandling = 0
+		if e.side == local && !l.b.asked {
+			never := l.b.kept && !l.ends[remote].present
+			for i := range filters { // reserve left these, now or before a restart
+				if never || l.b.ahead[filters[i].Filter] {
+					filters[i].RetainHandling = 0
+				}
 			}
 		}
 		l.asked.Add(int32((len(filters) + maxFilters - 1) / maxFilters))
@@ -157,5 +160,9 @@ func (l *link) granted() {
 	b := l.b
 	b.cond.update(func(s *Status) { s.State, s.Links, s.LastError = Connected, s.Links+1, "" })
 	rem, loc := l.ends[remote], l.ends[local]
-	b.log.Info("bridge is up", "bridge", b.cfg.Name, "rtt", rem.rtt.Round(time.Microsecond), "remote_session", rem.present, "local_session", loc.present)
+	about := []any{"bridge", b.cfg.Name, "rtt", rem.rtt.Round(time.Microsecond), "remote_session", rem.present, "local_session", loc.present}
+	if was := b.news.up(time.Now()); was > 0 {
+		about = append(about, "was_down", was.Round(time.Millisecond))
+	}
+	b.log.Info("bridge is up", about...)
 }

@@ -41,6 +41,9 @@ func TestValidate(t *testing.T) {
 		{"no rules", func(c *Config) { c.Rules = nil }, "rules: "},
 		{"direction", func(c *Config) { c.Rules = []Rule{{Direction: "up", Filter: "#"}} }, "rules[0].direction "},
 		{"filter", func(c *Config) { c.Rules = []Rule{{Direction: Out, Filter: "a#"}} }, "rules[0].filter "},
+		{"group that goes round", func(c *Config) {
+			c.Share, c.Remote.Version, c.Rules = "g", V311, []Rule{{Direction: Both, Filter: "a/#"}}
+		}, `share "g": rules that bring back`},
 		{"own group", func(c *Config) { c.Rules = []Rule{{Direction: Out, Filter: "$share/g/a"}} }, "rules[0].filter "},
 		{"prefix without slash", func(c *Config) { c.Rules = []Rule{{Direction: Out, Filter: "a", LocalPrefix: "x"}} }, "rules[0].local_prefix "},
 		{"prefix with wildcard", func(c *Config) { c.Rules = []Rule{{Direction: Out, Filter: "a", RemotePrefix: "+/"}} }, "rules[0].remote_prefix "},

@@ -315,3 +315,24 @@ func TestStalledWrite(t *testing.T) {
 		})
 	}
 }
+
+// TestNetConn: below TLS and WebSockets there is the socket, whose path the
+// kernel has measured.
+func TestNetConn(t *testing.T) {
+	for _, k := range kinds(t, newAuthority(t)) {
+		if k.name == "quic" {
+			continue // tells of its path itself, see farewell
+		}
+		t.Run(k.name, func(t *testing.T) {
+			l := start(t, k.cfg)
+			k.dial(t, l)
+			c := accepted(t, l)
+			for below, ok := c.(interface{ NetConn() net.Conn }); ok; below, ok = c.(interface{ NetConn() net.Conn }) {
+				c = below.NetConn()
+			}
+			if _, ok := c.(*net.TCPConn); !ok {
+				t.Errorf("below is a %T, want a socket", c)
+			}
+		})
+	}
+}

@@ -47,6 +47,9 @@ type conn struct {
 
 func (c *conn) Peer() Peer { return c.peer }
 
+// NetConn is the connection below.
+func (c *conn) NetConn() net.Conn { return c.Conn }
+
 // RemoteAddr is the client's address, not that of the proxy before it.
 func (c *conn) RemoteAddr() net.Addr {
 	if c.peer.Remote.IsValid() {

@@ -46,6 +46,7 @@ func newWSConn(ws *websocket.Conn, w *wire, p Peer, pong pongTimeout) *wsConn {
 }
 
 func (c *wsConn) Peer() Peer           { return c.peer }
+func (c *wsConn) NetConn() net.Conn    { return c.wire.Conn }
 func (c *wsConn) LocalAddr() net.Addr  { return c.wire.LocalAddr() }
 func (c *wsConn) RemoteAddr() net.Addr { return c.wire.RemoteAddr() }
 

@@ -130,20 +130,7 @@ func TestDevices(t *testing.T) {
 	}
 	for name, f := range map[string]fakeNode{"full": {}, "empty": {empty: true}} {
 		t.Run(name, func(t *testing.T) {
-			dir := serve(t, f)
-			var got strings.Builder
-			for _, line := range calls {
-				code, out, err := call(t.Context(), "", append(strings.Fields(line), "--dir", dir)...)
-				got.WriteString("$ farhop " + line + "\n" + out)
-				if err != "" {
-					got.WriteString("--- stderr\n" + err)
-				}
-				if code != 0 {
-					got.WriteString("--- exit code " + string(rune('0'+code)) + "\n")
-				}
-				got.WriteByte('\n')
-			}
-			golden(t, "devices-"+name+".txt", got.String())
+			golden(t, "devices-"+name+".txt", transcript(t, serve(t, f), "", calls))
 		})
 	}
 }

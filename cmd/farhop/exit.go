@@ -101,7 +101,7 @@ func explain(err error) *failure {
 		return &failure{f.code, err, f.hint}
 	}
 	if n := (*admin.NotRunning)(nil); errors.As(err, &n) {
-		return &failure{exitNotRunning, errors.New(n.What()), n.Next()}
+		return &failure{exitNotRunning, errors.New(n.What()), n.Next() + "; one with --standalone answers only with --admin HOST:PORT"}
 	}
 	if e := (*admin.Error)(nil); errors.As(err, &e) {
 		return &failure{exitFailed, err, e.Hint}

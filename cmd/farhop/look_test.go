@@ -5,10 +5,12 @@ import (
 	"context"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -60,7 +62,7 @@ func (f fakeNode) Status(context.Context) (admin.Status, error) {
 		{Queue: "node ship", Class: "alarm", Bundles: 1, Bytes: 64, Oldest: at(-time.Minute), NextHop: addr.MustNode("ship")},
 		{Queue: "session plc-7", Class: "telemetry", Bundles: 1, Bytes: 1},
 	}
-	s.Counters = admin.Counters{Submitted: map[string]uint64{"ok": 7, "store-full": 1}, Ended: map[string]uint64{"expired": 1}, Refused: map[string]uint64{"store-full": 2}, Delivered: 4}
+	s.Counters = admin.Counters{Submitted: map[string]uint64{"ok": 7, "store-full": 1}, Own: map[string]uint64{"ok": 5}, Ended: map[string]uint64{"expired": 1}, Refused: map[string]uint64{"store-full": 2}, Delivered: 4}
 	return s, nil
 }
 
@@ -163,32 +165,47 @@ func serve(t *testing.T, f fakeNode) string {
 
 // What the commands say of a node, as people see it.
 func TestLook(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "plant.yaml")
-	if err := os.WriteFile(file, []byte("routes: []\nservices: []\n"), 0o600); err != nil {
+	files := t.TempDir()
+	if err := os.WriteFile(filepath.Join(files, "plant.yaml"), []byte("routes: []\nservices: []\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	calls := []string{
 		"status", "peers", "links", "nodes", "routes", "queue", "why luna-1.9f3a2.t57",
-		"invite --region luna --life 2h", "fleet push " + file, "fleet status",
+		"invite --region luna --life 2h", "fleet push plant.yaml", "fleet status",
 	}
 	for name, f := range map[string]fakeNode{"full": {}, "empty": {empty: true}} {
 		t.Run(name, func(t *testing.T) {
-			dir := serve(t, f)
-			var got strings.Builder
-			for _, line := range calls {
-				code, out, err := call(t.Context(), "", append(strings.Fields(line), "--dir", dir)...)
-				got.WriteString("$ farhop " + line + "\n" + out)
-				if err != "" {
-					got.WriteString("--- stderr\n" + err)
-				}
-				if code != 0 {
-					got.WriteString("--- exit code " + string(rune('0'+code)) + "\n")
-				}
-				got.WriteByte('\n')
-			}
-			golden(t, "look-"+name+".txt", strings.ReplaceAll(got.String(), file, "plant.yaml"))
+			golden(t, "look-"+name+".txt", transcript(t, serve(t, f), files, calls))
 		})
 	}
+}
+
+// transcript is what calls of the program show and how they end, against the
+// node in dir. Words that end with .yaml, .json or .jsonl are names of files.
+func transcript(t *testing.T, dir, files string, calls []string) string {
+	t.Helper()
+	var got strings.Builder
+	for _, line := range calls {
+		words := strings.Fields(line)
+		for i, w := range words {
+			if slices.Contains([]string{".yaml", ".json", ".jsonl"}, filepath.Ext(w)) {
+				words[i] = filepath.Join(files, w)
+			}
+		}
+		code, out, err := call(t.Context(), "", append(words, "--dir", dir)...)
+		got.WriteString("$ farhop " + line + "\n" + out)
+		if err != "" {
+			got.WriteString("--- stderr\n" + err)
+		}
+		if code != 0 {
+			fmt.Fprintf(&got, "--- exit code %d\n", code)
+		}
+		got.WriteByte('\n')
+	}
+	if files == "" {
+		return got.String()
+	}
+	return strings.ReplaceAll(got.String(), files+"/", "")
 }
 
 func golden(t *testing.T, name, got string) {

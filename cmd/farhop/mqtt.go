@@ -4,22 +4,16 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"os"
-	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho"
 	"github.com/eclipse/paho.golang/paho/session"
 	"github.com/spf13/cobra"
-
-	"github.com/farhop/farhop/node/config"
 )
 
 const (
@@ -32,100 +26,19 @@ const (
 // brokerFlags say how to reach a broker: the node's own, unless told otherwise.
 type brokerFlags struct {
 	url, user, passwordFile string
+	ca, cert, key           string // files
 	timeout                 time.Duration
 }
 
 func (b *brokerFlags) add(c *cobra.Command) {
 	f := c.Flags()
-	f.StringVar(&b.url, "broker", "", "tcp://HOST:PORT or unix:///PATH of the broker (default: that of the node)")
+	f.StringVar(&b.url, "broker", "", "URL of the broker: mqtt, mqtts, ws or wss://HOST:PORT[/PATH], or unix:///PATH (default: that of the node)")
+	f.StringVar(&b.ca, "ca", "", "file with who signed the broker's certificate, PEM (default: whom the system trusts)")
+	f.StringVar(&b.cert, "cert", "", "file with a certificate for this client, PEM")
+	f.StringVar(&b.key, "key", "", "file with its key, PEM")
 	f.StringVar(&b.user, "user", "", "name of an MQTT user")
 	f.StringVar(&b.passwordFile, "password-file", "", "file with the user's password (default: $FARHOP_MQTT_PASSWORD)")
 	f.DurationVar(&b.timeout, "timeout", 30*time.Second, "how long the broker may take for one answer")
-}
-
-// address returns where the broker is: a network and an address for package
-// net.
-func (a *app) address(c *cobra.Command, b *brokerFlags) (network, addr string, err error) {
-	if b.url != "" {
-		return parseBroker(c, b.url)
-	}
-	cfg, path, err := a.loadConfig(nil)
-	if err != nil {
-		return "", "", err
-	}
-	switch m := cfg.MQTT; {
-	case !m.Serves():
-		return "", "", failed("name one with --broker, or set mqtt.listen", "the node runs no broker: mqtt.listen in %s is empty, and there are no mqtt.listeners", path)
-	case m.Listen == "":
-		return a.listener(c, m.Listeners, path)
-	case m.Listen.Port() != 0:
-		return "tcp", localTarget(m.Listen), nil
-	}
-	st, err := a.status(c) // only the daemon knows the port it was given
-	return "tcp", st.MQTT.Listen, err
-}
-
-// listener finds one among the listeners of a node that these commands speak
-// with: TCP or a unix socket.
-func (a *app) listener(c *cobra.Command, all []config.Listener, path string) (network, addr string, err error) {
-	var urls []string
-	for _, l := range all {
-		urls = append(urls, l.URL)
-	}
-	if slices.ContainsFunc(urls, func(u string) bool {
-		return strings.HasPrefix(u, "tcp:") && strings.HasSuffix(strings.TrimRight(u, "/"), ":0")
-	}) {
-		st, err := a.status(c)
-		if err != nil {
-			return "", "", err
-		}
-		urls = st.MQTT.Listeners
-	}
-	for _, text := range urls {
-		u, err := url.Parse(text)
-		switch {
-		case err != nil:
-		case u.Scheme == "tcp":
-			return "tcp", localTarget(config.HostPort(u.Host)), nil
-		case u.Scheme == "unix":
-			return "unix", u.Path, nil
-		}
-	}
-	return "", "", failed("add one of tcp or unix, or mqtt.listen, or name another broker with --broker",
-		"the node listens at %s (mqtt.listeners in %s), which this command does not speak", strings.Join(urls, ", "), path)
-}
-
-func parseBroker(c *cobra.Command, text string) (network, addr string, err error) {
-	if path, ok := strings.CutPrefix(text, "unix://"); ok && strings.HasPrefix(path, "/") {
-		return "unix", path, nil
-	}
-	rest, ok := strings.CutPrefix(text, "tcp://")
-	if !ok {
-		rest, ok = strings.CutPrefix(text, "mqtt://")
-	}
-	if !ok && strings.Contains(text, "://") {
-		return "", "", usage(c, "--broker: %q is not tcp://HOST:PORT or unix:///PATH; brokers with TLS are not supported here", text)
-	}
-	u, err := url.Parse("tcp://" + rest)
-	if err != nil || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/")+u.RawQuery+u.Fragment != "" {
-		return "", "", usage(c, "--broker: %q is not tcp://HOST:PORT or unix:///PATH", text)
-	}
-	if u.Port() == "" {
-		return "tcp", net.JoinHostPort(u.Hostname(), "1883"), nil
-	}
-	return "tcp", u.Host, nil
-}
-
-// localTarget is where a client on this machine reaches a listener.
-func localTarget(h config.HostPort) string {
-	host, port, err := net.SplitHostPort(string(h))
-	if err != nil {
-		return string(h)
-	}
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "localhost"
-	}
-	return net.JoinHostPort(host, port)
 }
 
 func (a *app) password(b *brokerFlags) ([]byte, error) {
@@ -148,21 +61,18 @@ type connection struct {
 
 // connect speaks MQTT 5 with a broker. The caller must Disconnect.
 func (a *app) connect(ctx context.Context, c *cobra.Command, b *brokerFlags, o connection) (*paho.Client, error) {
-	network, addr, err := a.address(c, b)
+	at, err := a.address(c, b)
 	if err != nil {
 		return nil, err
 	}
+	addr := at.addr
 	password, err := a.password(b)
 	if err != nil {
 		return nil, err
 	}
-	d := net.Dialer{Timeout: b.timeout}
-	conn, err := d.DialContext(ctx, network, addr)
-	if errors.Is(err, syscall.ECONNREFUSED) || network == "unix" && errors.Is(err, syscall.ENOENT) {
-		return nil, &failure{exitNotRunning, fmt.Errorf("no MQTT broker answers at %s", addr), "farhop run, or name another broker with --broker"}
-	}
+	conn, err := at.dial(ctx, b.timeout)
 	if err != nil {
-		return nil, &failure{exitNotRunning, fmt.Errorf("reach the broker at %s: %w", addr, err), "check --broker, or mqtt.listen and mqtt.listeners"}
+		return nil, err
 	}
 	cl := paho.NewClient(o.config(conn, b.timeout))
 	ack, err := cl.Connect(ctx, o.packet(b.user, password))

@@ -92,7 +92,10 @@ func (b *testBroker) OnPublished(cl *mochi.Client, pk packets.Packet) {
 	b.note(func() { b.published = append(b.published, pk) })
 	for _, u := range pk.Properties.User {
 		if u.Key == receiptProperty {
-			const text = `{"message": "luna-1.9f3a2.t1", "region": "earth", "state": "expired", "reason": "expired", "node": "earth-1", "expired": 2}`
+			text := `{"message": "luna-1.9f3a2.t1", "region": "earth", "state": "expired", "reason": "expired", "node": "earth-1", "expired": 2}`
+			if strings.HasSuffix(string(pk.Payload), "last") {
+				text = strings.Replace(text, "}", `, "last": true}`, 1)
+			}
 			go func() { _ = b.server.Publish(u.Val, []byte(text), false, 1) }()
 		}
 	}
@@ -198,6 +201,12 @@ func TestPubReceipts(t *testing.T) {
 	}
 	if code, _, stderr := pub("--receipts 2 --wait 50ms"); code != exitNothing || !strings.Contains(stderr, "of 2 receipts came within 50ms") {
 		t.Errorf("%d %s", code, stderr)
+	}
+	if code, out, stderr := pub("-m last --receipt --count 3 --wait 1h"); code != 0 || out != line+line+line {
+		t.Errorf("all that can come: %d %q %s", code, out, stderr)
+	}
+	if code, _, stderr := pub("-m last --receipts 2 --wait 1h"); code != exitNothing || !strings.Contains(stderr, "1 of 2 receipts came, and no more will") {
+		t.Errorf("more than can come: %d %s", code, stderr)
 	}
 }
 

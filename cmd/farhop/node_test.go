@@ -4,13 +4,17 @@ import (
 	"bytes"
 	"context"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/eclipse/paho.golang/paho"
+
 	"github.com/farhop/farhop/crypto/pki"
+	"github.com/farhop/farhop/node/admin"
 )
 
 // lockedBuffer is a log that is written while it is read.
@@ -32,12 +36,12 @@ func (l *lockedBuffer) String() string {
 }
 
 // runDaemon runs farhop run until the test ends and returns once it is ready.
-func runDaemon(t *testing.T, dir string) {
+func runDaemon(t *testing.T, dir string, flags ...string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	var log lockedBuffer
 	done := make(chan int, 1)
-	go func() { done <- run(ctx, []string{"run", "--dir", dir}, nil, &log, &log) }()
+	go func() { done <- run(ctx, append([]string{"run", "--dir", dir}, flags...), nil, &log, &log) }()
 	t.Cleanup(func() {
 		cancel()
 		if code := <-done; code != 0 {
@@ -120,5 +124,43 @@ func TestTwoNodes(t *testing.T) {
 	}
 	if line := <-got; line != "plant/1 21.5\n" {
 		t.Errorf("sub: %q", line)
+	}
+}
+
+// A node that is told to stop while it starts stops like any other.
+func TestStopWhileStarting(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "node")
+	ports := []string{"--mqtt", "127.0.0.1:0", "--admin", "127.0.0.1:0"}
+	must(t, "", append([]string{"init", "--region", "earth", "--mesh", "127.0.0.1:0", "--dir", dir}, ports...)...)
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	for _, args := range [][]string{{"--dir", dir}, append([]string{"--standalone", "--dir", filepath.Join(t.TempDir(), "alone")}, ports...)} {
+		if code, _, stderr := call(stopped, "", append([]string{"run"}, args...)...); code != 0 || !strings.Contains(stderr, "msg=stopped") {
+			t.Errorf("farhop run %s: %d %s", args, code, stderr)
+		}
+	}
+}
+
+// What flags say of a standalone broker holds.
+func TestStandaloneFlags(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "broker")
+	acl := filepath.Join(t.TempDir(), "acl.txt")
+	if err := os.WriteFile(acl, []byte("topic write up/#\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	runDaemon(t, dir, "--standalone", "--mqtt", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--acl", acl, "--server-keepalive", "7")
+	at := fromJSON[admin.Status](t, must(t, "", "status", "--json", "--dir", dir)).MQTT.Listen
+	must(t, "", "pub", "-t", "up/1", "-m", "x", "--broker", at)
+	if code, _, stderr := call(t.Context(), "", "pub", "-t", "down/1", "-m", "x", "--broker", at); code != exitFailed || !strings.Contains(stderr, "0x87") {
+		t.Errorf("what no rule allows: %d %s", code, stderr)
+	}
+	conn, err := net.Dial("tcp", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	ack, err := paho.NewClient(paho.ClientConfig{Conn: conn}).Connect(t.Context(), &paho.Connect{ClientID: "a", KeepAlive: 60, CleanStart: true})
+	if err != nil || ack.Properties.ServerKeepAlive == nil || *ack.Properties.ServerKeepAlive != 7 {
+		t.Errorf("%+v, %v; want a keep-alive of 7 s", ack, err)
 	}
 }

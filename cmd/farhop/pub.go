@@ -64,8 +64,8 @@ acknowledged, up to 1024.
 With --receipt the publisher is told what became of the message: one receipt for
 each region it goes to, when all is known there. It is printed with the region, the
 state (delivered, expired, refused, unknown, untracked), why if it ended otherwise,
-the node that said so and the time since it was published, until --wait is over or
---receipts have come. Exit code 5: there was none.
+the node that said so and the time since it was published, until the last one of
+each message or --receipts have come, or --wait is over. Exit code 5: there was none.
 
 With --latency the times from publish to acknowledgement are summed up at the end,
 instead of ids; and the time of publishing travels along, as user property
@@ -89,8 +89,8 @@ farhop-sent, for farhop sub --latency.`,
 	f.DurationVar(&p.ttl, "ttl", 0, "lifetime, after which it expires undelivered (default: delivery.ttl of the node)")
 	f.StringVar(&p.client, "client", "", "MQTT client id (default: a random one)")
 	f.BoolVar(&p.receipt, "receipt", false, "ask for receipts and print them")
-	f.IntVar(&p.receipts, "receipts", 0, "end once this many receipts have come (default: wait on)")
-	f.DurationVar(&p.wait, "wait", time.Minute, "how long to wait for receipts")
+	f.IntVar(&p.receipts, "receipts", 0, "end once this many receipts have come (default: all)")
+	f.DurationVar(&p.wait, "wait", time.Minute, "how long to wait for receipts at most")
 	p.json = f.Bool("json", false, "print JSON, one value a line")
 	p.broker.add(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {

@@ -185,9 +185,11 @@ func (a *app) pubOne(ctx context.Context, cl *paho.Client, p *pubFlags, receipts
 	}
 	p.spans.add(time.Since(began))
 	err = a.published(p, resp)
-	if p.book != nil && resp.Properties != nil {
-		p.book.sent(resp.Properties.User.Get(broker.IDProperty), began)
+	id := ""
+	if resp.Properties != nil {
+		id = resp.Properties.User.Get(broker.IDProperty)
 	}
+	p.book.sent(id, began)
 	return err
 }
 

@@ -133,26 +133,7 @@ func TestQueue(t *testing.T) {
 	}
 	for name, f := range map[string]fakeNode{"full": {}, "empty": {empty: true}} {
 		t.Run(name, func(t *testing.T) {
-			data := serve(t, f)
-			var got strings.Builder
-			for _, line := range calls {
-				words := strings.Fields(line)
-				for i, w := range words {
-					if strings.Contains(w, ".json") {
-						words[i] = filepath.Join(dir, w)
-					}
-				}
-				code, out, err := call(t.Context(), "", append(words, "--dir", data)...)
-				got.WriteString("$ farhop " + line + "\n" + out)
-				if err != "" {
-					got.WriteString("--- stderr\n" + err)
-				}
-				if code != 0 {
-					got.WriteString("--- exit code " + string(rune('0'+code)) + "\n")
-				}
-				got.WriteByte('\n')
-			}
-			golden(t, "queue-"+name+".txt", strings.ReplaceAll(got.String(), dir+"/", ""))
+			golden(t, "queue-"+name+".txt", transcript(t, serve(t, f), dir, calls))
 		})
 	}
 }

@@ -29,6 +29,7 @@ type receipt struct {
 	Delivered int     `json:"delivered"`
 	Expired   int     `json:"expired"`
 	Refused   int     `json:"refused"`
+	Last      bool    `json:"last,omitempty"`       // no other region has a word to come
 	Latency   float64 `json:"latency_ms,omitempty"` // since it was published; 0: not known
 	came      time.Time
 }
@@ -62,7 +63,9 @@ type receipts struct {
 	enough chan struct{}
 
 	mu    sync.Mutex // guards what follows
+	ended bool       // enough is closed
 	all   bool       // everything was published
+	open  int        // messages that were answered, without those whose last receipt came
 	early []receipt  // came before the answer to their publish, so that nobody knows yet when that was
 	n     int
 	err   error                // of printing
@@ -73,11 +76,13 @@ func newReceipts(a *app, p *pubFlags) *receipts {
 	return &receipts{app: a, topic: receiptTopics + randomID(), json: *p.json, wanted: p.receipts, wait: p.wait, enough: make(chan struct{}), began: map[string]time.Time{}}
 }
 
-// sent notes when a message was published.
+// sent notes when a message was published that is answered now; id is "" where
+// the broker does not say it.
 func (r *receipts) sent(id string, at time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.began) < maxBegan {
+	r.open++
+	if id != "" && len(r.began) < maxBegan {
 		r.began[id] = at
 	}
 	r.early = slices.DeleteFunc(r.early, func(got receipt) bool {
@@ -97,6 +102,15 @@ func (r *receipts) published() {
 		r.print(got)
 	}
 	r.early = nil
+	r.end()
+}
+
+// end tells await when no more is to come. The caller holds mu.
+func (r *receipts) end() {
+	if enough := r.wanted > 0 && r.n >= r.wanted || r.all && r.open <= 0; enough && !r.ended {
+		r.ended = true
+		close(r.enough)
+	}
 }
 
 // maxBegan bounds the messages whose way is timed.
@@ -121,9 +135,11 @@ func (r *receipts) take(m *paho.Publish) {
 	} else {
 		r.print(got)
 	}
-	if r.n++; r.n == r.wanted {
-		close(r.enough)
+	r.n++
+	if got.Last {
+		r.open-- // below zero when it comes before the answer to its publish
 	}
+	r.end()
 }
 
 // print writes a receipt with the time it took by one clock, this machine's.
@@ -145,7 +161,8 @@ func (r *receipts) print(got receipt) {
 	}
 }
 
-// await returns when enough receipts have come or the time is over.
+// await returns when enough receipts have come, when all have, or when the time
+// is over.
 func (r *receipts) await(ctx context.Context) error {
 	r.published()
 	t := time.NewTimer(r.wait)
@@ -158,8 +175,12 @@ func (r *receipts) await(ctx context.Context) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if want := max(r.wanted, 1); r.err == nil && r.n < want {
-		return &failure{exitNothing, fmt.Errorf("%d of %s came within %s", r.n, count(want, "receipt", "receipts"), r.wait), "farhop why MESSAGE tells where the message is; --wait waits longer"}
+	want := max(r.wanted, 1)
+	switch {
+	case r.err != nil || r.n >= want:
+		return r.err
+	case r.ended:
+		return &failure{exitNothing, fmt.Errorf("%d of %s came, and no more will: that was the last", r.n, count(want, "receipt", "receipts")), "want fewer with --receipts"}
 	}
-	return r.err
+	return &failure{exitNothing, fmt.Errorf("%d of %s came within %s", r.n, count(want, "receipt", "receipts"), r.wait), "farhop why MESSAGE tells where the message is; --wait waits longer"}
 }

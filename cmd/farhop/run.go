@@ -29,10 +29,10 @@ once, which costs nothing but repeated work: what was acknowledged is on disk.
 
 With --standalone it is an MQTT broker and nothing else: it needs no file, only a
 data directory in which it makes what it needs, listens for no other node, and
-serves no API without --admin, and that on loopback only. Without users MQTT is on
-loopback only, too. --listen
-takes tcp://HOST:PORT, ws://HOST:PORT/PATH and unix:///PATH; listeners with a
-certificate are in farhop.yaml.`,
+serves no API without --admin, and that on loopback only. Without --users MQTT is
+on loopback only, too. --acl takes access rules, --server-keepalive bounds the
+silence of MQTT 5 clients. --listen takes tcp://HOST:PORT, ws://HOST:PORT/PATH and
+unix:///PATH; listeners with a certificate are in the farhop.yaml that it makes.`,
 		Example: "  farhop run\n  farhop run --standalone --dir broker --mqtt 127.0.0.1:1883\n" +
 			"  farhop run --standalone --dir broker --listen tcp://:1883 --listen ws://:8083/mqtt --users users.txt --acl acl.txt",
 		Args: args(0, 0, ""),

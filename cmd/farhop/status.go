@@ -19,7 +19,9 @@ func (a *app) statusCmd() *cobra.Command {
 		GroupID: groupLook,
 		Short:   "Show the node, its links and what waits",
 		Long: `Show the node at this moment: its store, its clients, its links, what waits for
-whom, and what happened since the daemon started.
+whom, and what happened since the daemon started. What waits is counted in
+bundles: small messages that go the same way share one. Counts named own are of
+what the node itself sends, such as receipts.
 
 With --url it prints the address of the status page, with the token that opens
 it. The token gives the whole API to whoever has it.`,
@@ -58,7 +60,7 @@ func (a *app) printStatus(s admin.Status) error {
 	}
 	line("node", "%s, region %s, mesh %s", s.Node, s.Region, s.Mesh)
 	line("version", "%s, up %s, %s", s.Version, spanText(time.Duration(s.UptimeS)*time.Second), clock)
-	line("store", "%s, %s of %s (peak %s, file %s, %s)%s", count(s.Store.Messages, "message", "messages"),
+	line("store", "%s, %s of %s (peak %s, file %s, %s)%s", count(s.Store.Messages, "bundle", "bundles"),
 		sizeText(s.Store.Bytes), sizeText(s.Store.MaxBytes), sizeText(s.Store.PeakBytes), sizeText(s.Store.FileBytes), s.Store.Engine, roomText(s.Store.RoomBytes))
 	if at := strings.TrimSpace(s.MQTT.Listen + " " + strings.Join(s.MQTT.Listeners, " ")); at == "" {
 		line("mqtt", "no broker")
@@ -130,6 +132,7 @@ func countersText(c admin.Counters) string {
 	add(c.HeldBack, "held back for order")
 	add(c.GapsGivenUp, "gaps given up")
 	each(c.Ended, "ended ")
+	each(c.Own, "own ")
 	each(c.Refused, "refused to peers ")
 	if len(parts) == 0 {
 		return "nothing yet"

@@ -190,7 +190,8 @@ type Queue struct {
 // Counters counts since the daemon started. Keys of the maps are reasons, "ok"
 // among them; those that never happened are left out.
 type Counters struct {
-	Submitted   map[string]uint64 `json:"submitted"` // messages published here, the node's own among them, by verdict
+	Submitted   map[string]uint64 `json:"submitted"` // messages published here by clients and other stacks, wills among them, by verdict
+	Own         map[string]uint64 `json:"own"`       // messages of the node itself, by verdict
 	Ended       map[string]uint64 `json:"ended"`     // messages that ended other than by delivery
 	Refused     map[string]uint64 `json:"refused"`   // bundles of peers whose custody was not taken
 	Arrived     uint64            `json:"arrived"`   // messages handed to recipients here

@@ -93,7 +93,7 @@ func TestEmptyAnswersHaveLists(t *testing.T) {
 			method = "POST"
 		}
 		w := ask(s, method, "/api/v1/"+path, body, nil)
-		if w.Code != 200 || !strings.Contains(w.Body.String(), "[]") || strings.Contains(strings.ReplaceAll(w.Body.String(), `ed": null`, ""), "null") {
+		if w.Code != 200 || !strings.Contains(w.Body.String(), "[]") || strings.Contains(strings.NewReplacer(`ed": null`, "", `own": null`, "").Replace(w.Body.String()), "null") {
 			t.Errorf("%s: %s", path, w.Body)
 		}
 	}

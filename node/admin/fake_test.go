@@ -51,7 +51,7 @@ func (f *fake) Status(context.Context) (Status, error) {
 			{Address: "192.0.2.2:7330", State: PeerDown, LastError: "no answer", Since: noon()},
 		},
 		Queues:   []Queue{{Queue: "node earth-1", Class: "telemetry", Bundles: 3, Bytes: 4096, InFlight: 2, Oldest: noon().Add(-time.Second), NextHop: earth, Up: true, Waits: "its turn on the link to earth-1"}},
-		Counters: Counters{Submitted: map[string]uint64{"ok": 7, "store-full": 1}, Ended: map[string]uint64{"expired": 1}, Refused: map[string]uint64{}, HandedOn: 3, Delivered: 4},
+		Counters: Counters{Submitted: map[string]uint64{"ok": 7, "store-full": 1}, Own: map[string]uint64{"ok": 2}, Ended: map[string]uint64{"expired": 1}, Refused: map[string]uint64{}, HandedOn: 3, Delivered: 4},
 	}, f.err()
 }
 

@@ -53,6 +53,7 @@ type Word struct {
 	Expired   int
 	Refused   int
 	Answer    bool // no responder: Topic is the response topic
+	Last      bool // of a receipt: no other region has a word to come
 	Correlate []byte
 }
 
@@ -364,6 +365,7 @@ func (c *Core) say(d *docket) {
 			continue // all of it went on to other regions; it may come back
 		}
 		d.asked[r.String()] = true
+		w.Last = !d.owes(d.asked)
 		c.word(w)
 	}
 	if d.Answer != "" && !d.asked[""] {
@@ -449,22 +451,22 @@ func (d *docket) chances() (delivered, lost bool, reason bundle.Reason) {
 }
 
 // finished reports whether nothing is left to tell.
-func (d *docket) finished() bool {
-	if d.Answer != "" {
-		return false
-	}
-	for _, h := range d.Holders {
-		if slices.Contains(d.Told, h.Region.String()) {
-			continue
+func (d *docket) finished() bool { return d.Answer == "" && !d.owes(nil) }
+
+// owes reports whether a region needs a word that is neither told nor among
+// those that are asked.
+func (d *docket) owes(asked map[string]bool) bool {
+	return slices.ContainsFunc(d.Holders, func(h *holder) bool {
+		r := h.Region.String()
+		if asked[r] || slices.Contains(d.Told, r) {
+			return false
 		}
 		if !d.final(h.Region) {
-			return false
+			return true
 		}
-		if w := d.word(h.Region); !w.empty() {
-			return false
-		}
-	}
-	return true
+		w := d.word(h.Region)
+		return !w.empty()
+	})
 }
 
 // empty reports whether a word says nothing of anybody.

@@ -41,6 +41,12 @@ type Submission struct {
 	followed bool // there is room for what is asked
 }
 
+// own reports whether the node says it itself: a word, the state of a region,
+// what nodes tell each other, or a published message on its way to one session.
+func (s *Submission) own() bool {
+	return s.Client == "" && s.Key.IsZero() && (s.Own != "" || !s.To.IsZero() || s.Session != "" || len(s.Groups) > 0)
+}
+
 // shown reports whether the publishing client's broker hands the message to
 // the live, and keeps it if it is retained.
 func (s *Submission) shown() bool { return s.Client != "" && !s.will }

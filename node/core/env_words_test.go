@@ -49,6 +49,9 @@ func (e *env) wordText(w core.Word) string {
 	if !w.Node.IsZero() {
 		text += ", by " + w.Node.String()
 	}
+	if w.Last {
+		text += ", the last"
+	}
 	return text + ")"
 }
 

@@ -20,6 +20,7 @@ type receiptsWorld struct {
 	calm    bool                            // no node crashes
 	grouped map[string]bool                 // messages that a group may move to a region that had its word
 	asked   map[string]bool                 // messages that were taken
+	last    map[string]bool                 // messages of which the last word was said
 	words   map[string]map[string]core.Word // by message and region, the last
 	carried map[string]map[bundle.ID]bool   // deliveries of words, by label
 	got     map[string]map[string]bool      // regions where a device was offered a message
@@ -32,7 +33,7 @@ const receiptsNodes = 5
 
 func newReceiptsWorld(t *testing.T, seed uint64) *receiptsWorld {
 	w := &receiptsWorld{
-		t: t, e: newEnv(), r: rand.New(rand.NewPCG(seed, 11)), asked: map[string]bool{}, words: map[string]map[string]core.Word{},
+		t: t, e: newEnv(), r: rand.New(rand.NewPCG(seed, 11)), asked: map[string]bool{}, last: map[string]bool{}, words: map[string]map[string]core.Word{},
 		carried: map[string]map[bundle.ID]bool{}, got: map[string]map[string]bool{},
 		regions: map[string]string{}, took: map[string]map[string]bool{}, calm: seed%2 == 1, grouped: map[string]bool{}, online: map[string]bool{},
 	}
@@ -53,6 +54,10 @@ func newReceiptsWorld(t *testing.T, seed uint64) *receiptsWorld {
 	}
 	e.onWord = func(n *enode, word core.Word) {
 		label := e.label(word.Message)
+		if _, known := w.words[label][word.Region.String()]; w.last[label] && !known {
+			t.Errorf("seed %d: the word on %s in %s comes after the last one", seed, label, word.Region)
+		}
+		w.last[label] = w.last[label] || word.Last
 		mark(w.words, label, word.Region.String(), word)
 	}
 	e.onDeliver = func(client, label string, d core.Delivery) {
@@ -208,8 +213,8 @@ func (w *receiptsWorld) judge(seed uint64) {
 }
 
 // TestReceiptsLaws: whatever happens to nodes, links and devices, every message
-// whose publisher asked gets exactly one word for each region, and none says
-// that it was delivered where it was not.
+// whose publisher asked gets exactly one word for each region, none says
+// that it was delivered where it was not, and none follows the last.
 func TestReceiptsLaws(t *testing.T) {
 	for seed := range uint64(16) {
 		w := newReceiptsWorld(t, seed)

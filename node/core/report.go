@@ -108,12 +108,10 @@ func (c *Core) flushReports() {
 		for len(list) > 0 {
 			var body []byte
 			body, list = encodeReports(c.cfg.Region, list)
-			before := c.stats.Submitted[bundle.OK]
-			c.submit(&Submission{
+			if c.submit(&Submission{
 				To: n, Service: ServiceReports, Class: bundle.Interactive, QoS: 1,
 				Blob: &store.Blob{B: bundle.AppendPayload(nil, body)},
-			})
-			if c.stats.Submitted[bundle.OK] == before {
+			}) != bundle.OK {
 				c.stats.ReportsLost++ // no room: the word on it will be that nobody knows
 			}
 		}

@@ -296,7 +296,7 @@ func (c *Core) elsewhere(s *Submission) bool {
 	if o := c.sessions[s.Client]; o == nil || !o.moved() {
 		return false
 	}
-	c.stats.Submitted[bundle.SessionEnded]++
+	c.verdict(s, bundle.SessionEnded)
 	c.reply(Reply{Token: s.Token, Reason: bundle.SessionEnded})
 	return true
 }

@@ -85,7 +85,7 @@ func (c *Core) restoreSeen(rest string, value []byte) error {
 // duplicate ends a Submission that came before, and reports whether it did.
 func (c *Core) duplicate(s *Submission) bool {
 	if s.QoS == 2 && c.inbound(s) || c.seenBefore(s) {
-		c.stats.Submitted[bundle.Duplicate]++
+		c.verdict(s, bundle.Duplicate)
 		c.reply(Reply{Token: s.Token, Reason: bundle.Duplicate})
 		return true
 	}

@@ -4,7 +4,8 @@ import "github.com/farhop/farhop/storeforward/bundle"
 
 // Stats counts what happened since the core was made.
 type Stats struct {
-	Submitted   [bundle.NumReasons]uint64 // submissions by verdict
+	Submitted   [bundle.NumReasons]uint64 // submissions by verdict, without those of the node itself
+	Own         [bundle.NumReasons]uint64 // submissions of the node itself by verdict
 	Ended       [bundle.NumReasons]uint64 // items that ended other than by delivery
 	Refused     [bundle.NumReasons]uint64 // transfers whose custody was not taken
 	Arrived     uint64                    // messages handed to recipients here
@@ -48,6 +49,15 @@ type Stats struct {
 	OverlapsEnded   uint64 // sessions whose repeats are not watched for any more, for want of room
 
 	Doubted uint64 // retained messages not given on after a long time out of touch
+}
+
+// verdict counts what became of a submission.
+func (c *Core) verdict(s *Submission, reason bundle.Reason) {
+	if s.own() {
+		c.stats.Own[reason]++
+	} else {
+		c.stats.Submitted[reason]++
+	}
 }
 
 // Stats returns the counters.

@@ -81,7 +81,7 @@ func (c *Core) submit(s *Submission) bundle.Reason {
 
 // refuse answers a submission that is not looked at further.
 func (c *Core) refuse(s *Submission, reason bundle.Reason) {
-	c.stats.Submitted[reason]++
+	c.verdict(s, reason)
 	if !s.Ask.IsZero() {
 		c.refuseAsked(&store.Header{}, s, reason, Rejected)
 	}
@@ -206,7 +206,7 @@ func (c *Core) accept(h *store.Header, s *Submission, r recipients, reason bundl
 		reply.Members = r.members
 	}
 	if own := s.Client == "" && s.To == c.cfg.Self; !own || reason != bundle.NoSubscriber { // what this node says of itself may be unheard
-		c.stats.Submitted[reason]++
+		c.verdict(s, reason)
 	}
 	if reason == bundle.OK && len(r.batched) > 0 {
 		c.join(h, s.Blob, r.batched, &reply, !s.Key.IsZero() || s.Retain || s.will)
@@ -259,7 +259,7 @@ func (c *Core) volatile(h *store.Header, s *Submission) bundle.Reason {
 	if r.empty() {
 		reason = bundle.NoSubscriber
 	}
-	c.stats.Submitted[reason]++
+	c.verdict(s, reason)
 	c.follow(h, s, &r, reason)
 	reply := Reply{Token: s.Token, Reason: reason}
 	c.sightReply(&reply, h, s, &r)

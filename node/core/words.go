@@ -40,10 +40,11 @@ func (c *Core) refuseAsked(h *store.Header, s *Submission, reason bundle.Reason,
 		w.Refused = 1
 	}
 	if w.Topic = s.Ask.Receipts; w.Topic != "" {
+		w.Last = true
 		c.word(w)
 	}
 	if s.Ask.Answer != "" && state == Rejected {
-		w.Topic, w.Answer, w.Region = s.Ask.Answer, true, addr.Region{}
+		w.Topic, w.Answer, w.Last, w.Region = s.Ask.Answer, true, false, addr.Region{}
 		c.word(w)
 	}
 }

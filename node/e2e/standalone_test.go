@@ -41,7 +41,7 @@ func TestStandalone(t *testing.T) {
 	d.runArgs = []string{"--standalone", "--mqtt", "0.0.0.0:0"}
 	d.launch()
 	<-d.ended
-	if d.err == nil || !d.logged("mqtt.listen", "reachable from other machines") {
+	if d.err == nil || !d.logged("--mqtt: ", "reachable from other machines") {
 		t.Errorf("an open broker for strangers: %v\n%s", d.err, tail(d.logs, 5))
 	}
 	_, errs, code := newDaemon(t, "other").try("", "run", "--mqtt", "127.0.0.1:1")

@@ -112,6 +112,7 @@ type told struct {
 	Delivered, Expired, Refused int
 	Since                       time.Time
 	Nodes                       struct{ Up, Known int }
+	Last                        bool
 }
 
 func read(t *testing.T, p *paho.Publish) (out told) {

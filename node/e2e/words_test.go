@@ -28,8 +28,11 @@ func TestReceipts(t *testing.T) {
 			return fmt.Sprintf("the words %q at %s, has %d", words, topic, len(plc.arrived(topic)))
 		}, func() bool { return len(plc.arrived(topic)) >= len(words) })
 		got := map[string]bool{}
-		for _, p := range plc.arrived(topic) {
+		for i, p := range plc.arrived(topic) {
 			r := read(t, p)
+			if r.Last != (i == len(words)-1) {
+				t.Errorf("%s: word %d of %d says last: %t", topic, i+1, len(words), r.Last)
+			}
 			got[fmt.Sprintf("%s %s %s %d/%d/%d", r.Region, r.State, r.Reason, r.Delivered, r.Expired, r.Refused)] = true
 			if string(p.Properties.CorrelationData) != topic {
 				t.Errorf("%s: correlation data %q", topic, p.Properties.CorrelationData)

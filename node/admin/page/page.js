@@ -94,6 +94,7 @@ function counterRows(c) {
   add("handed on to peers", c.handed_on);
   add("acknowledged by recipients", c.delivered);
   add("copies dropped", c.duplicates);
+  for (const [reason, n] of Object.entries(c.own || {})) add("the node's own: " + reason, n);
   for (const [reason, n] of Object.entries(c.ended || {})) add("ended: " + reason, n);
   for (const [reason, n] of Object.entries(c.refused || {})) add("refused to peers: " + reason, n);
   return rows;
