@@ -33,6 +33,7 @@ type loop struct {
 	word    func(core.Word)
 	region  func(core.RegionState)
 	changed func(*core.Snapshot)
+	wanted  func(s *core.Snapshot, came, gone []string) // s is nil when it is as before
 	sights  func([]core.Sight)
 
 	tokens map[uint64]func(core.Reply) // loop goroutine only
@@ -112,11 +113,7 @@ func (l *loop) perform(e *core.Effects) {
 	for _, s := range e.Sends {
 		l.send(s.Link, s.Frame)
 	}
-	// Before the replies: whoever hears that somebody subscribed finds it in
-	// the snapshot, by which publishes are kept within the broker.
-	if e.Changed {
-		l.changed(l.core.Snapshot())
-	}
+	l.tell(e)
 	for _, r := range e.Replies {
 		if f := l.tokens[r.Token]; f != nil {
 			delete(l.tokens, r.Token)
@@ -154,6 +151,22 @@ func (l *loop) perform(e *core.Effects) {
 	}
 	for _, c := range e.Close {
 		l.closeBy(c.Link, c.Reason)
+	}
+}
+
+// tell says what is known of who wants what. It goes before the replies: whoever
+// hears that somebody subscribed finds it there, by which publishes are kept
+// within the broker.
+func (l *loop) tell(e *core.Effects) {
+	var s *core.Snapshot
+	if e.Changed {
+		s = l.core.Snapshot()
+	}
+	if s != nil || len(e.Came)+len(e.Gone) > 0 {
+		l.wanted(s, e.Came, e.Gone)
+	}
+	if s != nil {
+		l.changed(s)
 	}
 }
 

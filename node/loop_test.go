@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
 	"testing"
@@ -19,10 +20,15 @@ import (
 func TestSnapshotBeforeReplies(t *testing.T) {
 	l := bareLoop(nil)
 	var order []string
-	l.changed = func(*core.Snapshot) { order = append(order, "snapshot") }
+	l.changed = func(*core.Snapshot) {}
+	l.wanted = func(s *core.Snapshot, came, gone []string) {
+		order = append(order, fmt.Sprint("wanted ", s != nil, came, gone))
+	}
 	token := l.newToken(func(core.Reply) { order = append(order, "reply") })
-	l.perform(&core.Effects{Replies: []core.Reply{{Token: token}}, Changed: true})
-	if want := []string{"snapshot", "reply"}; !slices.Equal(order, want) {
+	l.perform(&core.Effects{Replies: []core.Reply{{Token: token}}, Changed: true, Came: []string{"a"}})
+	token = l.newToken(func(core.Reply) { order = append(order, "reply") })
+	l.perform(&core.Effects{Replies: []core.Reply{{Token: token}}, Came: []string{"b"}, Gone: []string{"c"}})
+	if want := []string{"wanted true [a] []", "reply", "wanted false [b] [c]", "reply"}; !slices.Equal(order, want) {
 		t.Errorf("got %v, want %v", order, want)
 	}
 }
@@ -47,6 +53,7 @@ func TestStopAnswersWhatIsWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := &slowStore{}
 		l := bareLoop(disk)
+		l.wanted = func(*core.Snapshot, []string, []string) {}
 		l.changed, l.region, l.word = func(*core.Snapshot) {}, func(core.RegionState) {}, func(core.Word) {}
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error, 1)

@@ -31,7 +31,8 @@ type mqtt struct {
 	maxSessions int                              // those that outlive their connections are refused beyond it
 	kept        [bundle.NumReasons]atomic.Uint64 // publishes that never left the broker
 
-	pins pins
+	sought sought
+	pins   pins
 
 	mu       sync.Mutex // guards what follows
 	services map[string]func(body []byte)
@@ -170,12 +171,6 @@ func (m *mqtt) Settle(s broker.Settlement) {
 		}
 		c.Settle(now, []core.Settlement{t})
 	})
-}
-
-// Wanted implements broker.Node. Before there is a snapshot the core is asked.
-func (m *mqtt) Wanted(topic string) bool {
-	s := m.snapshot.Load()
-	return s == nil || s.Wanted(topic) || m.pins.wants(topic)
 }
 
 // Kept implements broker.Node.

@@ -211,8 +211,8 @@ func (n *Node) build() error {
 	n.loop.keep, n.loop.word, n.loop.region = n.mqtt.keep, n.mqtt.word, n.mqtt.region
 	n.taps = newTaps(n.loop, n.broker)
 	n.loop.sights = n.taps.sights
+	n.loop.wanted = n.mqtt.learn
 	n.loop.changed = func(s *core.Snapshot) {
-		n.mqtt.snapshot.Store(s)
 		n.agent.spread(s)
 		n.streams.PathsChanged()
 	}

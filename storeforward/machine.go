@@ -51,7 +51,7 @@ type Machine struct {
 
 	cfg       Config
 	queues    map[store.Queue]*Queue
-	order     []*Queue // by age, so that no map order reaches an effect
+	order     ages
 	stats     Stats
 	seq       uint64 // last arrival number given
 	persisted store.LSN
@@ -285,16 +285,21 @@ func (m *Machine) Lookup(name store.Queue) *Queue { return m.queues[name] }
 
 // Queues calls f for every queue, oldest first.
 func (m *Machine) Queues(f func(*Queue)) {
-	for _, q := range m.order {
+	m.order.each(f)
+}
+
+// QueuesOf calls f for each queue of a kind.
+func (m *Machine) QueuesOf(k store.Kind, f func(*Queue)) {
+	for q := m.order.of(k).first; q != nil; {
+		next := q.younger
 		f(q)
+		q = next
 	}
 }
 
 // Reroute asks Route again for every queue.
 func (m *Machine) Reroute() {
-	for _, q := range m.order {
-		m.reroute(q)
-	}
+	m.order.each(m.reroute)
 }
 
 // RerouteOne asks Route again for one queue, if it is there.
@@ -323,7 +328,7 @@ func (m *Machine) Retire(name store.Queue) {
 		return
 	}
 	delete(m.queues, name)
-	m.order = slices.DeleteFunc(m.order, func(o *Queue) bool { return o == q })
+	m.order.remove(q)
 }
 
 // Stats returns what the machine holds.
@@ -435,7 +440,7 @@ func (m *Machine) queue(name store.Queue) *Queue {
 	if q == nil {
 		q = &Queue{Name: name, heap: -1}
 		m.queues[name] = q
-		m.order = append(m.order, q)
+		m.order.add(q)
 		q.outlet = m.Route(name)
 	}
 	return q

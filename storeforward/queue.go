@@ -48,6 +48,9 @@ type Queue struct {
 	heap       int       // index in its outlet's heap, -1 when not there
 	resting    bool      // offers nothing for now
 	credit     int       // items that may be in flight; 0: any number
+
+	age            uint64 // see ages
+	older, younger *Queue // of its kind
 }
 
 // Outlet is a place that takes items from queues: a link's far end, a device

@@ -25,7 +25,7 @@ type benchNode struct {
 	replies int
 }
 
-func newBenchNode(b *testing.B, name string, now time.Time) *benchNode {
+func newBenchNode(b testing.TB, name string, now time.Time) *benchNode {
 	n := &benchNode{store: memstore.New(memstore.Config{Incarnation: 7})}
 	n.core = core.New(core.Config{Self: addr.MustNode(name), Region: addr.MustRegion("earth"), Incarnation: 7, Clock: true})
 	if err := n.core.Restore(now, n.store); err != nil {
@@ -48,6 +48,9 @@ func (n *benchNode) turn(now time.Time) {
 			}
 			for _, d := range e.Deliver {
 				n.deliver = append(n.deliver, core.Settlement{Session: d.Session, Service: d.Service, Conn: d.Conn, Seq: d.Header.Seq})
+			}
+			if e.Changed {
+				n.core.Snapshot()
 			}
 			n.replies += len(e.Replies)
 		}

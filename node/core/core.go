@@ -70,7 +70,7 @@ type Core struct {
 	held     []*leg // legs that hold messages back, in the order they began to
 
 	sessions map[string]*session
-	away     []*session // offline sessions with an end, in the order they left
+	away     awayHeap // offline sessions with an end
 	subs     interest.Trie[*subscription]
 	services map[string]*server
 
@@ -377,7 +377,7 @@ func (c *Core) reroute() {
 }
 
 func (e *Effects) empty() bool {
-	return e.Write == nil && len(e.Loads)+len(e.Sends)+len(e.Deliver)+len(e.Live)+len(e.Replies)+len(e.Close)+len(e.Keeps)+len(e.Fetches)+len(e.Words)+len(e.Regions)+len(e.Sights)+len(e.TakenOver) == 0 && !e.Changed
+	return e.Write == nil && len(e.Loads)+len(e.Sends)+len(e.Deliver)+len(e.Live)+len(e.Replies)+len(e.Close)+len(e.Keeps)+len(e.Fetches)+len(e.Words)+len(e.Regions)+len(e.Sights)+len(e.TakenOver)+len(e.Came)+len(e.Gone) == 0 && !e.Changed
 }
 
 func (e *Effects) reset() {
@@ -392,5 +392,6 @@ func (e *Effects) reset() {
 		Loads: e.Loads[:0], Sends: e.Sends[:0], Deliver: e.Deliver[:0], Live: e.Live[:0],
 		Replies: e.Replies[:0], Close: e.Close[:0], Keeps: e.Keeps[:0], Fetches: e.Fetches[:0], Words: e.Words[:0],
 		Regions: e.Regions[:0], Sights: e.Sights[:0], TakenOver: e.TakenOver[:0],
+		Came: emptied(e.Came), Gone: emptied(e.Gone),
 	}
 }

@@ -256,6 +256,7 @@ func (e *env) stabilize() {
 			did = n.work() || did
 		}
 		if !did {
+			e.checkSought()
 			return
 		}
 	}

@@ -34,6 +34,8 @@ type enode struct {
 	puts  int64 // cost of the puts since room was told
 	allow int64 // as it was told, 0: never
 
+	sought core.Sought // what it was told that sessions want
+
 	dropping bool // settlements say that nothing can be delivered
 
 	broker  map[string]string // retained messages: labels by topic
@@ -69,6 +71,7 @@ func (n *enode) boot() {
 	n.tokens, n.loads, n.cost, n.puts, n.allow = map[uint64]string{}, nil, 0, 0, 0
 	n.fetches, n.steps, n.words, n.connects = nil, nil, nil, map[uint64]connecting{}
 	n.loadBroker()
+	n.sought = core.Sought{}
 	n.core = core.New(core.Config{Self: n.name, Region: n.region, Incarnation: n.store.Incarnation(), Clock: true, Limits: n.limits, Stamped: stamped})
 	if err := n.core.Restore(n.now(), n.store); err != nil {
 		panic(err)
@@ -88,6 +91,7 @@ func (n *enode) pump() {
 
 func (n *enode) run(eff *core.Effects) {
 	e := n.e
+	n.sought.Apply(eff.Came, eff.Gone)
 	if eff.Write != nil {
 		n.write(eff.Write)
 	}

@@ -1,6 +1,8 @@
 package core
 
 import (
+	"slices"
+
 	"github.com/farhop/farhop/routing/addr"
 	"github.com/farhop/farhop/storeforward"
 	"github.com/farhop/farhop/storeforward/bundle"
@@ -8,6 +10,21 @@ import (
 
 // HeldLegs returns how many legs the core watches for gaps.
 func (c *Core) HeldLegs() int { return len(c.held) }
+
+// Seeking returns the filters of all sessions that messages wait for, as Sought
+// has to have them.
+func (c *Core) Seeking() []string {
+	var all []string
+	for _, s := range c.sessions {
+		for _, sub := range s.subs {
+			if s.durable() || s.lent {
+				all = append(all, sub.matches())
+			}
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
 
 // Queues returns how many queues the core knows.
 func (c *Core) Queues() (n int) {

@@ -155,7 +155,8 @@ func (c *Core) lends(s *subscription) bool {
 		return false
 	}
 	if !ses.lent {
-		ses.lent, c.cur.Changed = true, true
+		ses.lent = true
+		c.seek(ses)
 		c.keep(ses)
 	}
 	return true

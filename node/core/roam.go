@@ -97,14 +97,14 @@ type roaming struct {
 	next     int64          // ms, when claims are due; 0: look
 	waiters  []*waiter
 	quiet    interest.Trie[*subscription] // of stubs that attract nothing
-	stubs    []*session                   // in the order they end
-	blocked  map[addr.Node][]*session     // stubs that wait for bundles to leave
-	stuck    []*session                   // stubs that wait for room
-	arriving []*session                   // with filters not in force yet
-	overlaps []*session                   // in the order they began
-	settling []claimLine                  // told once the advert is out
-	refused  []refusedClaim               // claims that found no room
-	late     map[addr.Node]lateAnswer     // who hears once stubs are quiet
+	stubs    awayHeap
+	blocked  map[addr.Node][]*session // stubs that wait for bundles to leave
+	stuck    []*session               // stubs that wait for room
+	arriving []*session               // with filters not in force yet
+	overlaps []*session               // in the order they began
+	settling []claimLine              // told once the advert is out
+	refused  []refusedClaim           // claims that found no room
+	late     map[addr.Node]lateAnswer // who hears once stubs are quiet
 
 	fence      Stamp // fences are wanted for stubs that were quiet by then
 	fenceNext  int64 // ms
@@ -193,7 +193,7 @@ func (c *Core) reclaim(s *session) {
 		sub.Moved, sub.Guessed = true, true
 		c.attach(s, sub.Subscription)
 	}
-	c.roam.stubs = slices.DeleteFunc(c.roam.stubs, func(o *session) bool { return o == s })
+	c.roam.stubs.remove(s)
 	s.trip = &trip{from: s.trip.from}
 	s.inbound = nil
 	c.interest.dirty, c.heldDirty = true, true
@@ -235,6 +235,7 @@ func (c *Core) answerWaiter(w *waiter) {
 	if state.Present {
 		state = c.stateOfSession(s)
 		s.resumed = true
+		c.seek(s)
 		c.keep(s)
 	}
 	c.rouse(s)
@@ -295,8 +296,8 @@ func (c *Core) tickRoaming() {
 	for len(r.stubs) > 0 && r.stubs[0].trip.until <= c.now {
 		s := r.stubs[0]
 		if c.waiting(s) { // its rest is on its way
-			r.stubs = append(shift(r.stubs, 1), s)
 			s.trip.until = c.now + c.settings.OrderWait.Milliseconds()
+			r.stubs.add(s)
 			continue
 		}
 		c.endSession(s)

@@ -41,6 +41,7 @@ func (c *Core) adoptOne(s *session, from addr.Node, h *head, floor []mark) {
 	c.beginOverlap(s, floor, c.now+c.settings.TTL.Milliseconds())
 	if s.untold {
 		s.resumed = true
+		c.seek(s)
 		for _, p := range h.inbound {
 			if s.inbound == nil {
 				s.inbound = map[uint16]bool{}
@@ -117,7 +118,7 @@ func (c *Core) settleIn(s *session) {
 			c.attach(s, sub)
 		}
 	}
-	c.interest.dirty, c.heldDirty, c.cur.Changed = true, true, true
+	c.interest.dirty, c.heldDirty = true, true
 	if !t.blank { // else those who attract for it go on
 		c.roam.settling = append(c.roam.settling, claimLine{client: s.id, epoch: s.epoch, settled: true})
 	}
@@ -230,7 +231,7 @@ func (c *Core) leaveRoaming(s *session) {
 	is := func(o *session) bool { return o == s }
 	if s.moved() {
 		c.silence(s)
-		r.stubs = slices.DeleteFunc(r.stubs, is)
+		r.stubs.remove(s)
 		for to, all := range r.blocked {
 			r.blocked[to] = slices.DeleteFunc(all, is)
 		}

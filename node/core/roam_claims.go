@@ -207,11 +207,12 @@ func (c *Core) restoredRoaming() {
 	byUntil := func(a, b *session) int {
 		return cmp.Or(cmp.Compare(a.trip.until, b.trip.until), cmp.Compare(a.id, b.id))
 	}
+	var stubs []*session
 	for _, s := range c.sessions {
 		switch {
 		case s.trip == nil:
 		case s.moved():
-			c.roam.stubs = append(c.roam.stubs, s)
+			stubs = append(stubs, s)
 		default:
 			if len(s.trip.pending) > 0 || s.trip.await != 0 {
 				s.trip.waits = c.now + c.settings.OrderWait.Milliseconds()
@@ -228,7 +229,10 @@ func (c *Core) restoredRoaming() {
 			c.holdsSessions()
 		}
 	}
-	slices.SortFunc(c.roam.stubs, byUntil)
+	slices.SortFunc(stubs, byUntil)
+	for _, s := range stubs {
+		c.roam.stubs.add(s)
+	}
 	byID := func(a, b *session) int { return cmp.Compare(a.id, b.id) }
 	slices.SortFunc(c.roam.arriving, byID)
 	slices.SortFunc(c.roam.overlaps, byID)

@@ -85,17 +85,33 @@ func (c *Core) beginOverlap(s *session, floor []mark, ends int64) {
 // overlapUntil keeps the list in the order of ends.
 func (c *Core) overlapUntil(s *session, ends int64) {
 	r := &c.roam
-	r.overlaps = slices.DeleteFunc(r.overlaps, func(o *session) bool { return o == s })
+	r.dropOverlap(s)
 	s.trip.overlap.ends = ends
-	at, _ := slices.BinarySearchFunc(r.overlaps, ends+1, func(o *session, ms int64) int { return cmp.Compare(o.overlapEnds(), ms) })
-	r.overlaps = slices.Insert(r.overlaps, at, s)
+	r.overlaps = slices.Insert(r.overlaps, r.overlapAt(ends+1), s)
+}
+
+// overlapAt is where the first overlap is that ends at ms or later.
+func (r *roaming) overlapAt(ms int64) int {
+	at, _ := slices.BinarySearchFunc(r.overlaps, ms, func(o *session, ms int64) int { return cmp.Compare(o.overlapEnds(), ms) })
+	return at
+}
+
+// dropOverlap takes a session off the list, if it is there.
+func (r *roaming) dropOverlap(s *session) {
+	ends := s.overlapEnds()
+	for at := r.overlapAt(ends); at < len(r.overlaps) && r.overlaps[at].overlapEnds() == ends; at++ {
+		if r.overlaps[at] == s {
+			r.overlaps = slices.Delete(r.overlaps, at, at+1)
+			return
+		}
+	}
 }
 
 func (c *Core) endOverlap(s *session) {
 	if s.overlap() == nil {
 		return
 	}
-	c.roam.overlaps = slices.DeleteFunc(c.roam.overlaps, func(o *session) bool { return o == s })
+	c.roam.dropOverlap(s)
 	for key := range s.trip.overlap.notes {
 		c.dirty.add(dirtyKey{kind: dirtyNotes, name: s.id, origin: key})
 	}

@@ -144,9 +144,10 @@ func (c *Core) giveAway(s *session, to addr.Node, epoch Stamp) head {
 	h.blank = s.trip != nil && s.trip.blank
 	h.partly = h.blank || s.trip != nil && len(s.trip.pending) > 0
 	c.leaveRoaming(s)
+	c.away.remove(s)
 	s.trip, s.epoch, s.touched = t, epoch, 0
 	s.inbound, s.untold, s.ends, s.expiry, s.since = nil, false, 0, NeverExpires, c.now
-	c.away = slices.DeleteFunc(c.away, func(o *session) bool { return o == s })
+	c.seek(s)
 	c.onlyPlain(s)
 	c.dirty.add(dirtyKey{kind: dirtyInbound, name: s.id})
 	c.keep(s)
@@ -172,7 +173,6 @@ func (c *Core) onlyPlain(s *session) {
 	if len(others) > 0 {
 		c.unsubscribe(s, others)
 	}
-	c.cur.Changed = true
 }
 
 func (c *Core) addStub(s *session) {
@@ -181,7 +181,7 @@ func (c *Core) addStub(s *session) {
 		c.stats.StubsEnded++
 		c.endSession(r.stubs[0])
 	}
-	r.stubs = append(r.stubs, s)
+	r.stubs.add(s)
 }
 
 // sendHeads sends what was gathered, in bundles of some size.
@@ -341,7 +341,7 @@ func (c *Core) goQuiet(s *session) {
 		c.roam.quiet.Add(sub.Filter, sub)
 	}
 	s.trip.quiet, c.roam.mute = c.drawEpoch(0), true
-	c.interest.dirty, c.cur.Changed = true, true
+	c.interest.dirty = true // still sought: it may get what others send here
 	c.keep(s)
 }
 
@@ -351,6 +351,7 @@ func (c *Core) silence(s *session) {
 		return
 	}
 	for _, sub := range s.subs {
+		c.gone(sub)
 		c.roam.quiet.Remove(sub.Filter, sub)
 	}
 	s.subs = nil

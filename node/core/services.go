@@ -123,7 +123,7 @@ func (c *Core) Readdress(now time.Time, d Delivery, to string) {
 // subscribers that appeared since.
 func (c *Core) resolveHeld() {
 	c.heldDirty = false
-	c.m.Queues(func(q *storeforward.Queue) {
+	c.m.QueuesOf(store.ToRegion, func(q *storeforward.Queue) {
 		region, ok := heldRegion(q.Name)
 		if !ok || !region.Contains(c.cfg.Region) {
 			return

@@ -66,10 +66,12 @@ type session struct {
 	from     store.LSN            // nothing is offered before this is durable
 	expiry   uint32
 	window   uint16
-	resumed  bool // goes on from an earlier connection, even with expiry 0
-	lent     bool // it gets messages of groups out of the store, whether it outlives its connection or not
-	stored   bool // its durable form was written once
-	untold   bool // its CONNECT is not answered: what was elsewhere may still be as if here
+	resumed  bool  // goes on from an earlier connection, even with expiry 0
+	lent     bool  // it gets messages of groups out of the store, whether it outlives its connection or not
+	stored   bool  // its durable form was written once
+	seeks    bool  // its filters are in Sought
+	untold   bool  // its CONNECT is not answered: what was elsewhere may still be as if here
+	awayAt   int32 // its place in away, or among the stubs, from 1; 0: in neither
 
 	epoch   Stamp // who has the later one owns it
 	touched Stamp // when the client connected last, if it is owned since longer
@@ -148,12 +150,13 @@ func (c *Core) OpenSession(now time.Time, o SessionOpen) SessionState {
 	s.resumed = state.Present && s.durable()
 	same := s.stored && s.expiry == o.Expiry && o.Expiry > 0 && owned
 	c.enter(s, &o, owned, known)
+	c.away.remove(s)
 	s.conn, s.expiry, s.ends, s.since = o.Conn, o.Expiry, 0, c.now
 	s.window = o.ReceiveMax
 	if s.out != nil {
 		s.out.flying, s.out.packets = nil, nil
 	}
-	c.away = slices.DeleteFunc(c.away, func(o *session) bool { return o == s })
+	c.seek(s)
 	if !same {
 		c.keep(s)
 	}
@@ -194,7 +197,7 @@ func (c *Core) CloseSession(now time.Time, client string, conn uint64, expiry ui
 
 func (c *Core) disconnected(client string, conn uint64, expiry uint32) {
 	s := c.sessions[client]
-	if s == nil || s.conn != conn {
+	if s == nil || s.conn != conn || s.moved() {
 		return // an older connection of a session that was taken over
 	}
 	c.landFlights(s)
@@ -204,11 +207,12 @@ func (c *Core) disconnected(client string, conn uint64, expiry uint32) {
 		c.endSession(s)
 		return
 	}
+	c.seek(s)
 	c.groupsMoved(s)
 	c.noteConn(s)
 	if expiry != NeverExpires {
 		s.ends = c.now + int64(expiry)*1000
-		c.away = append(c.away, s)
+		c.away.add(s)
 	}
 	if !same {
 		c.keep(s)
@@ -251,7 +255,7 @@ func (c *Core) endSession(s *session) {
 	c.leaveRoaming(s)
 	c.unsubscribe(s, nil)
 	delete(c.sessions, s.id)
-	c.away = slices.DeleteFunc(c.away, func(o *session) bool { return o == s })
+	c.away.remove(s)
 	for class := range bundle.Class(bundle.NumClasses) {
 		q := store.Queue{Kind: store.ToSession, Name: s.id, Class: class}
 		c.m.RerouteOne(q)
@@ -352,6 +356,7 @@ func (c *Core) Unsubscribe(now time.Time, token uint64, client string, filters [
 func (c *Core) attach(s *session, sub Subscription) {
 	n := &subscription{sub, s}
 	s.subs = append(s.subs, n)
+	c.came(n)
 	if n.shared() {
 		c.joinGroup(n, n.matches())
 	} else {
@@ -361,7 +366,6 @@ func (c *Core) attach(s *session, sub Subscription) {
 
 func (c *Core) subscribed(s *session, token uint64) {
 	c.interest.dirty, c.heldDirty = true, true
-	c.cur.Changed = c.cur.Changed || s.durable() // others do not show in a Snapshot
 	c.keep(s)
 	c.reply(Reply{Token: token})
 }
@@ -373,6 +377,7 @@ func (c *Core) unsubscribe(s *session, filters []string) {
 		if filters != nil && !is(sub.Filter) {
 			return false
 		}
+		c.gone(sub)
 		if sub.shared() {
 			c.leaveGroup(sub)
 		} else {
@@ -384,22 +389,17 @@ func (c *Core) unsubscribe(s *session, filters []string) {
 		return // one client that connects after the other must not have all filters summed up
 	}
 	c.interest.dirty = true
-	c.cur.Changed = c.cur.Changed || s.durable() || s.stored
 }
 
 func (c *Core) tickSessions() {
-	for n := 0; n < len(c.away); {
-		if s := c.away[n]; s.ends <= c.now {
-			c.endSession(s) // removes it from away
-		} else {
-			n++
-		}
+	for len(c.away) > 0 && c.away[0].ends <= c.now {
+		c.endSession(c.away[0]) // removes it from away
 	}
 }
 
 func (c *Core) wakeSessions(w *wake) {
-	for _, s := range c.away {
-		w.min(s.ends)
+	if len(c.away) > 0 {
+		w.min(c.away[0].ends)
 	}
 }
 

@@ -243,7 +243,6 @@ func (c *Core) Restore(now time.Time, p Persistent) error {
 	c.m.Batch.Sets = append(c.m.Batch.Sets, store.Set{Key: bootKey, Value: binary.AppendUvarint(nil, boot)})
 	c.pathsDirty, c.heldDirty = true, true
 	c.endLent()
-	slices.SortFunc(c.away, func(a, b *session) int { return cmp.Compare(a.id, b.id) })
 	if lost != nil {
 		return lost
 	}
@@ -381,10 +380,12 @@ func (c *Core) restoreSession(client string, value []byte) error {
 	if err := c.restoreTrip(s, saved.Trip); err != nil {
 		return err
 	}
+	c.seek(s)
 	for _, sub := range saved.Subs {
 		if s.moved() && s.trip.quiet != 0 {
 			n := &subscription{sub, s}
 			s.subs = append(s.subs, n)
+			c.came(n)
 			c.roam.quiet.Add(sub.Filter, n)
 			continue
 		}
@@ -393,7 +394,7 @@ func (c *Core) restoreSession(client string, value []byte) error {
 	if saved.Expiry != NeverExpires {
 		// The time of the disconnect is lost with the crash: it counts from now.
 		s.ends = c.now + int64(saved.Expiry)*1000
-		c.away = append(c.away, s)
+		c.away.add(s)
 	}
 	c.sessions[client] = s
 	return nil

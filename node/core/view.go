@@ -304,13 +304,6 @@ func (c *Core) Snapshot() *Snapshot {
 			}
 		}
 	}
-	for _, ses := range c.sessions {
-		if ses.durable() || ses.lent {
-			for _, sub := range ses.subs {
-				s.beyond.Add(sub.matches(), struct{}{})
-			}
-		}
-	}
 	return s
 }
 
@@ -344,9 +337,9 @@ func (s *Snapshot) RegionNode(r addr.Region) (best addr.Node, up bool) {
 	return best, up
 }
 
-// Wanted reports whether anyone beyond the live subscribers of this node
-// wants a topic: another node, a session that outlives its connection, or a
-// route. It may be called by many goroutines.
+// Wanted reports whether another node wants a topic, or a route takes it. What
+// waits for sessions of this node is in Sought. It may be called by many
+// goroutines.
 func (s *Snapshot) Wanted(topic string) bool {
 	wanted := false
 	s.beyond.Match(topic, func(struct{}) { wanted = true })

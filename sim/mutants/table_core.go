@@ -361,9 +361,21 @@ var sessionMutants = []mutant{
 	},
 	{
 		name: "a session never ends", file: "node/core/sessions.go",
-		old:   "s.ends <= c.now {",
+		old:   "c.away[0].ends <= c.now {",
 		new:   "false {",
 		tests: "node/core .",
+	},
+	{
+		name: "a session that is to stay is passed by from where it was none", file: "node/core/sessions.go",
+		old:   "	c.seek(s)\n	if !same {",
+		new:   "	if !same {",
+		tests: "node/core Sought",
+	},
+	{
+		name: "of two sessions with a filter the first that ends takes it along", file: "node/core/sought.go",
+		old:   "		case n == 0:\n",
+		new:   "		case n >= 0:\n",
+		tests: "node/core Sought",
 	},
 	{
 		name: "a retained message is not written", file: "node/core/retained.go", short: true,

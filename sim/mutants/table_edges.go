@@ -172,10 +172,16 @@ var edgeMutants = []mutant{
 		tests: "broker TestEndedBeforeServed",
 	},
 	{
-		name: "node: a publish before the first snapshot stays within the broker", file: "node/mqtt.go",
-		old:   "	return s == nil || s.Wanted(topic)",
-		new:   "	return s != nil && s.Wanted(topic)",
+		name: "node: a publish before the first snapshot stays within the broker", file: "node/sought.go",
+		old:   "s == nil || m.sought",
+		new:   "s != nil && m.sought",
 		tests: "node TestWantedBefore",
+	},
+	{
+		name: "node: a SUBACK is ahead of what a publish asks", file: "node/loop.go",
+		old:   "	l.tell(e)\n	for _, r := range e.Replies {",
+		new:   "	defer l.tell(e)\n	for _, r := range e.Replies {",
+		tests: "node TestSnapshotBefore",
 	},
 	{
 		name: "node: a loop that is stopped leaves what is written unanswered", file: "node/loop.go",
