@@ -27,6 +27,7 @@ type Broker struct {
 	metrics  *metrics
 	live     directory
 	retained retainedStore
+	queued   queuedWalks
 	loops    loops
 	ids      idLocks
 	buffers  sync.Pool // of *batch

@@ -175,6 +175,42 @@ func TestHeldClientIsNotSilent(t *testing.T) {
 	})
 }
 
+// A client whose input waits for its turn, or is not read, is not silent.
+func TestFloodingClientIsNotSilent(t *testing.T) {
+	t.Parallel()
+	t.Run("turn", func(t *testing.T) {
+		t.Parallel()
+		h := connected(t, func(pk *packets.Packet) { pk.Connect.Keepalive = 1 })
+		h.l.turns.last = 1000 // many flood, so each gets little
+		for range 2 * leastWork {
+			h.s.in = append(h.s.in, encode(t, 5, ping)...)
+		}
+		h.says(unix.EPOLLIN)
+		h.says(unix.EPOLLIN, ping) // not read
+		h.l.now = h.l.now.Add(time.Minute)
+		h.p.onTime()
+		if h.p.c.closing.Load() {
+			t.Fatal("cut off for its silence")
+		}
+		h.turn("its turns", func() bool { return !h.p.more })
+		h.stays()
+	})
+	t.Run("released between two turns", func(t *testing.T) {
+		t.Parallel()
+		h := connected(t, func(pk *packets.Packet) { pk.Connect.Keepalive = 1 })
+		h.p.c.holds.Add(1)
+		h.says(unix.EPOLLIN, ping) // not read
+		h.l.now = h.l.now.Add(time.Minute)
+		h.p.c.release()
+		h.p.onTime() // before the loop looks
+		if h.p.c.closing.Load() {
+			t.Fatal("cut off for its silence")
+		}
+		h.l.doWork()
+		h.stays()
+	})
+}
+
 func (h *handTurned) stays() {
 	h.t.Helper()
 	h.p.onTime()

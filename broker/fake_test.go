@@ -31,6 +31,8 @@ type fakeNode struct {
 	settled   []Settlement
 	regrouped []string      // "FILTER PAYLOAD" of what came back from members
 	gate      chan struct{} // OpenSession and Subscribe wait for its end
+	slow      chan struct{} // SubmitTo takes one of it first, nil: not
+	submitted int           // through SubmitTo
 	work      chan func()
 	idle      sync.WaitGroup
 }
@@ -252,8 +254,12 @@ func (n *fakeNode) deliver(client string, s *fakeSession, q *fakeQueued, dup boo
 }
 
 func (n *fakeNode) SubmitTo(client string, m *Message, subIDs []int) {
+	if n.slow != nil {
+		<-n.slow
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.submitted++
 	if s := n.sessions[client]; s != nil {
 		s.queue = append(s.queue, fakeQueued{m: m, qos: m.QoS, retain: m.Retain, subIDs: subIDs})
 		n.pump(client, s)

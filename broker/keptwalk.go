@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -25,6 +27,66 @@ type walk struct {
 
 	qos    byte
 	subIDs []int
+
+	off atomic.Bool // who asked wants no more
+}
+
+// queuedWalks are those whose messages the node queues for sessions that
+// outlive their connections: one for a filter of a client.
+type queuedWalks struct {
+	mu  sync.Mutex // guards what follows
+	all map[string]map[string]*walk
+}
+
+// begin notes a walk. One that goes on for an older SUBSCRIBE ends.
+func (q *queuedWalks) begin(client string, w *walk) {
+	q.stop(client, w.filter)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.all == nil {
+		q.all = map[string]map[string]*walk{}
+	}
+	if q.all[client] == nil {
+		q.all[client] = map[string]*walk{}
+	}
+	q.all[client][w.filter] = w
+}
+
+// end forgets a walk that is over.
+func (q *queuedWalks) end(client string, w *walk) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.all[client][w.filter] == w {
+		q.forget(client, w.filter)
+	}
+}
+
+// stop ends the walk of a filter: nothing more is queued (MQTT 5,
+// [MQTT-3.10.4-2]).
+func (q *queuedWalks) stop(client, filter string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if w := q.all[client][filter]; w != nil {
+		w.off.Store(true)
+		q.forget(client, filter)
+	}
+}
+
+// stopAll ends the walks of a session that is over.
+func (q *queuedWalks) stopAll(client string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, w := range q.all[client] {
+		w.off.Store(true)
+	}
+	delete(q.all, client)
+}
+
+// forget is for those who hold mu.
+func (q *queuedWalks) forget(client, filter string) {
+	if delete(q.all[client], filter); len(q.all[client]) == 0 {
+		delete(q.all, client)
+	}
 }
 
 // more looks for messages when there are none in the buffer. It may find none

@@ -357,12 +357,12 @@ func (p *polled) due() (t moment) {
 		return p.blockAt.add(lingerFor(pathOf(p.sock)))
 	case phaseNew, phaseOpen, phaseClosed:
 	}
-	if p.c.holds.Load() == 0 {
+	if p.c.holds.Load() == 0 && !p.more && !p.muted {
 		if d := p.c.patience(); d > 0 {
 			t = p.heard.add(d)
 		}
 	} else {
-		t = p.l.moment().add(tickEvery) // ask again when the input is ours
+		t = p.l.moment().add(tickEvery) // ask again when the input is ours, and was looked at
 	}
 	if p.blocked {
 		if s := p.blockAt.add(p.c.stall()); t == 0 || s < t {

@@ -138,6 +138,9 @@ func (c *conn) openSession(ctx context.Context, h *packet.Connect, assigned bool
 		o.Will = willOf(h.Will)
 		o.Will.Message.Client = h.Client
 	}
+	if h.Clean {
+		c.b.queued.stopAll(c.client) // what its last session asked for
+	}
 	st, err := c.b.node.OpenSession(ctx, o)
 	if err != nil {
 		if errors.Is(err, ErrQuota) { // counted, not logged: there may be very many
@@ -157,6 +160,9 @@ func (c *conn) resume(st *SessionState, clean bool) {
 	c.mu.Lock()
 	c.present = st.Present && !clean
 	c.persistent = c.expiry > 0 || c.present
+	if !c.present {
+		c.b.queued.stopAll(c.client)
+	}
 	if c.present && len(st.Inbound) > 0 {
 		c.inbound = make(map[uint16]*inboundID, len(st.Inbound))
 		for _, id := range st.Inbound {

@@ -150,6 +150,7 @@ func (c *conn) sendRetained(ctx context.Context, s Subscription, fresh bool) {
 		return
 	}
 	if c.persistent && s.QoS > 0 { // QoS 0 is never queued
+		c.b.queued.begin(c.client, w)
 		c.b.work.Go(func() { c.queueRetained(w) }) // Run waits for it by way of the connection
 		return
 	}
@@ -162,9 +163,11 @@ func (c *conn) sendRetained(ctx context.Context, s Subscription, fresh bool) {
 
 // queueRetained has the node queue the retained messages of a walk for a
 // session that outlives its connection: what was granted to it comes, whatever
-// becomes of the connection. The node takes them as fast as it can.
+// becomes of the connection, until it unsubscribes, subscribes anew, or the
+// session ends. The node takes them as fast as it can.
 func (c *conn) queueRetained(w *walk) {
-	for b := c.b; !b.stopping(); {
+	defer c.b.queued.end(c.client, w)
+	for b := c.b; !b.stopping() && !w.off.Load(); {
 		m := b.retained.next(w)
 		if m == nil && w.ended {
 			return
@@ -193,6 +196,7 @@ func (c *conn) onUnsubscribe(ctx context.Context, id uint16, filters []string) {
 		default:
 			known = append(known, f)
 			c.drop(f)
+			c.b.queued.stop(c.client, f)
 		}
 	}
 	if len(known) > 0 {

@@ -57,8 +57,10 @@ func (m *mqtt) OpenSession(ctx context.Context, o broker.SessionOpen) (broker.Se
 		return broker.SessionState{}, err
 	}
 	var state core.SessionState
+	full := false
 	r, err := m.loop.ask(ctx, func(now time.Time, c *core.Core, token uint64) {
 		if !c.MayOpen(token, o.Client, o.Expiry, m.maxSessions) {
+			full = true
 			return
 		}
 		state = c.OpenSession(now, core.SessionOpen{
@@ -66,7 +68,11 @@ func (m *mqtt) OpenSession(ctx context.Context, o broker.SessionOpen) (broker.Se
 			Assigned: o.Assigned,
 		})
 	})
-	if err == nil {
+	switch {
+	case err != nil:
+	case full:
+		err = errSessions
+	default:
 		err = notOpened(r.Reason)
 	}
 	if err != nil { // the loop may still write state

@@ -30,13 +30,16 @@ func willOf(w *broker.Will) (*core.Will, error) {
 	}, nil
 }
 
+// errSessions refuses a session beyond the limit.
+var errSessions = fmt.Errorf("%w: too many sessions at this node; raise mqtt.limits.sessions, or have devices end theirs", broker.ErrQuota)
+
 // notOpened is why the core did not open a session, nil when it did.
 func notOpened(r bundle.Reason) error {
 	switch r {
 	case bundle.OK:
 		return nil
-	case bundle.SessionEnded:
-		return fmt.Errorf("%w: too many sessions at this node; raise mqtt.limits.sessions, or have devices end theirs", broker.ErrQuota)
+	case bundle.SessionEnded: // while it waited for what other nodes have of it
+		return errors.New("the client came to another node meanwhile, or an operator ended its session")
 	case bundle.QuotaExceeded, bundle.TooLarge, bundle.StoreFull:
 		return fmt.Errorf("%w: no room for its will: %s", broker.ErrQuota, r)
 	default:

@@ -98,6 +98,7 @@ type asked struct {
 	in     addr.Region // nodes of this region only, when set
 	remote bool        // other nodes, too
 	passed []pass
+	fresh  bool // it was published here: it may be refused
 }
 
 // seat is where a message of a group goes: to a member here, to another node,
@@ -121,6 +122,22 @@ func (c *Core) seat(h *store.Header, key string, a asked) (s seat) {
 		}
 	}
 	return s
+}
+
+// seatWithRoom is seat, for another member here than one that hoards, if there
+// is one.
+func (c *Core) seatWithRoom(h *store.Header, key string, a asked) seat {
+	s := c.seat(h, key, a)
+	for n := 1; c.tooMuchFor(h, s.member, a) && n < len(c.groups[key].members); n++ {
+		c.groups[key].took(s.member)
+		s = c.seat(h, key, a)
+	}
+	return s
+}
+
+// tooMuchFor reports whether a message would wait for a member that hoards.
+func (c *Core) tooMuchFor(h *store.Header, s *subscription, a asked) bool {
+	return s != nil && a.fresh && min(s.QoS, h.QoS) > 0 && c.hoards(s.session, h.Class)
 }
 
 // nearest returns the node in reach that is nearest, with members of a group
@@ -239,13 +256,15 @@ type chosen struct {
 // were chosen are returned, by name.
 func (c *Core) share(h *store.Header, keys []string, a asked, hold bool, r *recipients) (out []chosen) {
 	for _, key := range keys {
-		s, at := c.seat(h, key, a), 0
+		s, at := c.seatWithRoom(h, key, a), 0
 		if !s.node.IsZero() {
 			if out, at = insert(out, s.node); out[at].size+len(key) > maxFilters {
 				s.node = addr.Node{} // told of more than it may have
 			}
 		}
 		switch {
+		case c.tooMuchFor(h, s.member, a):
+			r.passOver(s.member.session)
 		case s.member != nil:
 			c.groups[key].took(s.member)
 			c.toMember(h, s.member, r)
@@ -266,6 +285,7 @@ func (c *Core) share(h *store.Header, keys []string, a asked, hold bool, r *reci
 // resolveShared finds who gets a message that groups want, too.
 func (c *Core) resolveShared(h *store.Header, client string, keys []string, a asked, outbound leaving, r *recipients) {
 	c.matchLocal(h, client, r)
+	a.fresh = client != ""
 	nodes := c.share(h, keys, a, true, r)
 	if a.remote {
 		c.wanting(h.Topic, a.in, func(n addr.Node) { nodes, _ = insert(nodes, n) })

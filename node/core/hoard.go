@@ -82,7 +82,7 @@ func (e entryOf) note(s *session, i int) {
 // connection: fewer than limit sessions are here, or it is one of them. If not,
 // the request of the token is answered with SessionEnded.
 func (c *Core) MayOpen(token uint64, client string, expiry uint32, limit int) bool {
-	if expiry == 0 || len(c.sessions) < limit || c.sessions[client] != nil {
+	if expiry == 0 || c.SessionCount() < limit || c.sessions[client] != nil {
 		return true
 	}
 	c.cur.Replies = append(c.cur.Replies, Reply{Token: token, Reason: bundle.SessionEnded})

@@ -185,6 +185,11 @@ func (c *Core) movedHere(h *store.Header, d duty) (r recipients, ok bool) {
 	v := d.visit
 	s := c.sessions[v.client]
 	if s == nil || v.epoch < s.began || !s.durable() && !s.untold {
+		if len(d.filters) > 0 && (v.qos < 2 || v.packet == 0) { // another member of its groups may have it, see mayLeave
+			r.share = d.share
+			c.reshare(h, duty{filters: d.filters, share: d.share}, asked{remote: h.Topic != "" && h.Topic[0] != '$'}, &r)
+			return r, true
+		}
 		c.stats.Ended[bundle.SessionEnded]++
 		c.noteVisit(h, d, Report{reason: bundle.SessionEnded, count: 1})
 		return r, false
@@ -205,7 +210,7 @@ func (c *Core) movedHere(h *store.Header, d duty) (r recipients, ok bool) {
 		h.Service = ServiceRetained
 	}
 	if v.packet != 0 || len(d.filters) > 0 {
-		keep := duty{only: len(d.filters) > 0, filters: d.filters}
+		keep := duty{only: d.only && len(d.filters) > 0, filters: d.filters}
 		if v.packet != 0 {
 			keep.visit = &visit{packet: v.packet}
 		}

@@ -275,8 +275,8 @@ func (c *Core) moveOne(s *session, i *storeforward.Item) {
 	if v.qos == 2 && v.packet != 0 { // the device has it, or may, and has to hear the rest
 		h.Expires = max(h.Expires, c.now+c.settings.TTL.Milliseconds())
 	}
-	on := duty{only: true, filters: d.filters, visit: &v}
-	if d.share > 0 { // the other node reports a copy of its own in the place of this share
+	on := duty{only: d.only || len(d.filters) == 0, filters: d.filters, visit: &v} // not only: a filter of its own matched, too
+	if d.share > 0 {                                                               // the other node reports a copy of its own in the place of this share
 		on.share = wholeShare
 		c.tellOf(h.Message, Report{kind: reportMoved, share: d.share, nodes: []addr.Node{s.trip.to}})
 	}

@@ -99,7 +99,11 @@ func (c *Core) addressees(h *store.Header, s *Submission, route policy.Route) (r
 	case s.Own != "":
 		c.toOwn(h, s.Own, &r)
 	case s.Session != "":
-		if ses := c.sessions[s.Session]; ses != nil && ses.durable() {
+		switch ses := c.sessions[s.Session]; {
+		case ses == nil || !ses.durable():
+		case s.Service == ServiceRetained && c.hoards(ses, h.Class): // it subscribed again, and reads nothing
+			r.passOver(ses)
+		default:
 			r.entries = []store.Entry{{
 				Queue: store.Queue{Kind: store.ToSession, Name: s.Session, Class: h.Class}, QoS: s.QoS,
 				DSeq: c.nextDSeq(c.dest(store.Queue{Kind: store.ToSession, Name: s.Session})),
@@ -151,7 +155,7 @@ func (c *Core) toRegions(h *store.Header, s *Submission, route policy.Route) (re
 		}
 	}
 	if to.Contains(c.cfg.Region) {
-		if r := c.resolveAs(h, s.Client, to, true, c.leaverOf(h, s)); !r.empty() {
+		if r := c.resolveAs(h, s.Client, to, true, c.leaverOf(h, s)); !r.empty() || len(r.hoarders) > 0 {
 			return r, bundle.OK
 		}
 		return recipients{entries: []store.Entry{{Queue: store.Queue{Kind: store.ToRegion, Name: to.String(), Class: h.Class}}}}, bundle.OK

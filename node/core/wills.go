@@ -5,6 +5,7 @@ import (
 	"container/heap"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/farhop/farhop/storeforward/bundle"
@@ -17,6 +18,7 @@ const (
 	DefaultMaxWillsBytes = 64 << 20
 	MaxWill              = 256 << 10 // bytes of topic and payload block of one will
 	willsAtOnce          = 1024      // that fire in one step: all may be due after a restart
+	willPause            = 10_000    // ms before one is tried again that was refused though the disk has room
 )
 
 // WillSettings bound the wills that a node keeps, in memory and on disk.
@@ -58,10 +60,11 @@ const (
 // cancelled. It leaves once: the write that removes it has its message.
 type will struct {
 	Will
-	client string
+	client string // of one that was set aside with an end of its own
 	conn   uint64 // willHeld
 	state  willState
 	due    int64 // ms
+	again  int64 // ms, willStuck: not before; 0: when the disk has room
 	dated  bool  // due is on disk
 	at     int   // in wills.due, -1: not there
 }
@@ -71,6 +74,8 @@ type wills struct {
 	of      map[string]*will // by client
 	due     willHeap
 	stuck   []*will
+	aside   uint64
+	again   int64 // ms: some of stuck are tried then; 0: none before the disk has room
 	bytes   int64
 	serving bool
 }
@@ -128,8 +133,11 @@ func (c *Core) admitWill(o *SessionOpen) bundle.Reason {
 	}
 	old := c.wills.of[o.Client]
 	if old != nil && old.state == willStuck {
-		c.fire(old)
-		old = c.wills.of[o.Client]
+		if c.fire(old); old.state == willStuck {
+			old = nil // it waits beside the new one
+		} else {
+			old = c.wills.of[o.Client]
+		}
 	}
 	count, bytes, cost := len(c.wills.of)+1, c.wills.bytes+n.size(), n.size()+numberBytes
 	if old != nil {
@@ -140,7 +148,7 @@ func (c *Core) admitWill(o *SessionOpen) bundle.Reason {
 		return bundle.TooLarge
 	case count > s.Max, bytes > s.MaxBytes:
 		return bundle.QuotaExceeded
-	case old != nil && old.state == willStuck, !c.hasRoom(n.Class, cost):
+	case !c.hasRoom(n.Class, cost):
 		return bundle.StoreFull
 	}
 	return bundle.OK
@@ -171,8 +179,11 @@ func (c *Core) keepWill(o *SessionOpen) {
 	if o.Will == nil {
 		return
 	}
-	if old := c.wills.of[o.Client]; old != nil { // stuck since admitWill
-		c.stats.Ended[bundle.StoreFull]++
+	switch old := c.wills.of[o.Client]; {
+	case old == nil:
+	case old.state == willStuck:
+		c.setAside(old)
+	default: // of a connection without a session
 		c.stats.WillsRefused++
 		c.removeWill(old)
 	}
@@ -244,14 +255,17 @@ func (c *Core) fire(w *will) {
 
 // publishWill submits the message of a will to the present batch. To other
 // nodes it is stored whatever its QoS: nobody can send it again, and after a
-// restart no link is up yet.
+// restart no link is up yet. What is refused for another reason than the disk,
+// as for a session that hoards, draws numbers, which are written: that is not
+// tried again at once.
 func (c *Core) publishWill(w *will) bundle.Reason {
-	if !c.hasRoom(w.Class, w.size()+store.PutBytes) {
+	if w.again = 0; !c.hasWillRoom(w) {
 		return bundle.StoreFull
 	}
+	client, _, _ := strings.Cut(w.client, "\x00") // see setAside
 	s := Submission{
 		Topic: w.Topic, Service: ServiceMQTT, Class: w.Class, QoS: w.QoS, Retain: w.Retain, Clear: w.Clear, TTL: w.TTL,
-		Client: w.client, Blob: w.Blob, will: true,
+		Client: client, Blob: w.Blob, will: true,
 	}
 	if s.Retain {
 		s.Stamp = c.Stamp(time.UnixMilli(c.now), s.Topic)
@@ -259,8 +273,15 @@ func (c *Core) publishWill(w *will) bundle.Reason {
 			s.Blob = c.cfg.Stamped(s.Blob, s.Stamp)
 		}
 	}
-	return c.submit(&s)
+	reason := c.submit(&s)
+	if reason == bundle.StoreFull {
+		w.again = c.now + willPause
+		c.wills.again = min(cmp.Or(c.wills.again, w.again), w.again)
+	}
+	return reason
 }
+
+func (c *Core) hasWillRoom(w *will) bool { return c.hasRoom(w.Class, w.size()+store.PutBytes) }
 
 // cancelWill ends a will unsaid.
 func (c *Core) cancelWill(w *will) {
@@ -293,22 +314,42 @@ func (c *Core) tickWills() {
 	for n := 0; n < willsAtOnce && len(c.wills.due) > 0 && c.wills.due[0].due <= c.now; n++ {
 		c.fire(c.wills.due[0])
 	}
+	if c.wills.again != 0 && c.wills.again <= c.now {
+		c.roomForWills()
+	}
 }
 
 func (c *Core) wakeWills(w *wake) {
 	if c.wills.serving && len(c.wills.due) > 0 {
 		w.min(c.wills.due[0].due)
 	}
+	if c.wills.serving && c.wills.again != 0 {
+		w.min(c.wills.again)
+	}
 }
 
-// roomForWills has those fire that waited for room, as far as it goes.
+// roomForWills has those fire that waited for room, as far as it goes. One that
+// is refused all the same keeps none behind it.
 func (c *Core) roomForWills() {
-	for len(c.wills.stuck) > 0 {
-		w := c.wills.stuck[0]
-		if c.fire(w); w.state == willStuck {
-			return
+	tried, again := 0, int64(0)
+	c.wills.again = 0
+	for _, w := range slices.Clone(c.wills.stuck) {
+		if w.again <= c.now {
+			if !c.hasWillRoom(w) {
+				w.again = 0
+				continue
+			}
+			if tried++; tried > willsAtOnce {
+				again = c.now
+				break
+			}
+			c.fire(w)
+		}
+		if w.state == willStuck && w.again != 0 {
+			again = min(cmp.Or(again, w.again), w.again)
 		}
 	}
+	c.wills.again = again
 }
 
 // willHeap has the will in front that is due first.

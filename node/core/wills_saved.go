@@ -4,6 +4,8 @@ import (
 	"container/heap"
 	"encoding/binary"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/farhop/farhop/storeforward/bundle"
@@ -59,6 +61,25 @@ func parseWill(b []byte) (Will, error) {
 	w.Delay, w.TTL = uint32(delay), time.Duration(ttl)*time.Millisecond
 	w.Topic, w.Blob = string(b[:length]), &store.Blob{B: slices.Clone(b[length:])}
 	return w, nil
+}
+
+// setAside keeps a will that is stuck apart from the next one of its client, who
+// may not be kept out for it: others have the store full, or their sessions. As
+// its name has a NUL, nobody else comes upon it.
+func (c *Core) setAside(w *will) {
+	client, _, _ := strings.Cut(w.client, "\x00")
+	delete(c.wills.of, w.client)
+	c.m.Batch.Sets = append(c.m.Batch.Sets, store.Set{Key: willPrefix + w.client})
+	if w.dated {
+		c.m.Batch.Sets = append(c.m.Batch.Sets, store.Set{Key: willDuePrefix + w.client})
+		w.dated = false
+	}
+	for c.wills.of[w.client] != nil || w.client == client {
+		c.wills.aside++
+		w.client = client + "\x00" + strconv.FormatUint(c.wills.aside, 10)
+	}
+	c.wills.of[w.client] = w
+	c.setLarge(store.Set{Key: willPrefix + w.client, Value: w.append(nil), Blob: w.Blob})
 }
 
 func appendDue(due int64) []byte { return binary.AppendUvarint(nil, uint64(due)) }
