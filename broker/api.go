@@ -239,12 +239,18 @@ type Node interface {
 	// here. For OK, NoSubscriber, Duplicate and Expired the client gets its
 	// acknowledgement; see answer for the others.
 	Publish(m *Message, done func(Verdict))
-	// SubmitTo queues m for one persistent session: a retained message for a
-	// new subscription. m is the session's own copy with the granted QoS and
-	// Retain set. It takes the node's queue and packet ids, which a delivery by
-	// the broker would clash with. It is called on a goroutine of its own, many
-	// times in a row, and may wait until there is room.
-	SubmitTo(client string, m *Message, subIDs []int)
+	// BeginWalk notes that a persistent session is to get retained messages for
+	// a new subscription, and returns when that is durable: the SUBACK promises
+	// them. After a restart the node calls Broker.Resume for each walk that was
+	// noted and has not ended.
+	BeginWalk(ctx context.Context, w Walk) (id uint64, err error)
+	// SubmitTo queues retained messages for the session of a walk, and in the
+	// same write notes how far that is now. The messages are the session's own
+	// copies with the granted QoS and Retain set. They take the node's queue and
+	// packet ids, which a delivery by the broker would clash with. It is called
+	// on a goroutine of its own, many times in a row, and may wait until there
+	// is room.
+	SubmitTo(w Walk, all []*Message)
 	// Settle reports a step of a handshake. It must not block.
 	Settle(s Settlement)
 	// Regroup takes a QoS 1 or 2 message back that a live session got for shared

@@ -26,7 +26,7 @@ type Broker struct {
 	node     Node
 	metrics  *metrics
 	live     directory
-	retained retainedStore
+	retained *retainedStore
 	queued   queuedWalks
 	loops    loops
 	ids      idLocks
@@ -66,7 +66,7 @@ func New(cfg Config, node Node) (*Broker, error) {
 		cfg: cfg, node: node, metrics: m, bound: make(chan struct{}),
 		sessions: make(map[string]*conn), trailing: make(map[string]*conn), all: make(map[*conn]struct{}),
 		pressure: pressure{limit: uint64(cfg.MaxMemory)},
-		retained: retainedStore{maxCount: cfg.MaxRetained, maxBytes: cfg.MaxRetainedBytes, metrics: m},
+		retained: cfg.Retained.open(&cfg, m),
 	}
 	b.idle.L = &b.mu
 	b.buffers.New = func() any { return new(batch) }

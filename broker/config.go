@@ -41,14 +41,15 @@ type Config struct {
 	// MaxMemory is how much the process may hold, in bytes, before clients are
 	// held to their share of a quarter of it; default 1 GiB.
 	MaxMemory        int64
-	MaxQueue         int // messages waiting for one client; default 8,192
-	MaxQueueBytes    int // bytes waiting for one client; default 8 MiB
-	MaxPending       int // publishes of one client that wait for the node; default 4,096
-	MaxPendingBytes  int // bytes of them; default 8 MiB; at either limit the client is read no further
-	ReceiveMax       int // QoS 1 and 2 publishes an MQTT 5 client may have open; default 1,024
-	Window           int // QoS 1 and 2 deliveries unacknowledged per client; default 1,024, less if the client says so
-	MaxRetained      int // messages; default 100,000
-	MaxRetainedBytes int // bytes; default 256 MiB
+	MaxQueue         int       // messages waiting for one client; default 8,192
+	MaxQueueBytes    int       // bytes waiting for one client; default 8 MiB
+	MaxPending       int       // publishes of one client that wait for the node; default 4,096
+	MaxPendingBytes  int       // bytes of them; default 8 MiB; at either limit the client is read no further
+	ReceiveMax       int       // QoS 1 and 2 publishes an MQTT 5 client may have open; default 1,024
+	Window           int       // QoS 1 and 2 deliveries unacknowledged per client; default 1,024, less if the client says so
+	MaxRetained      int       // messages; default 100,000
+	MaxRetainedBytes int       // bytes; default 256 MiB
+	Retained         *Retained // what the broker begins with; it is the broker's from then on; nil = nothing
 	MaxSessionExpiry uint32
 	ServerKeepAlive  uint16        // seconds: the longest keep-alive an MQTT 5 client gets; 0 = as it asks
 	ConnectTimeout   time.Duration // from accept to CONNECT; default 30 s, which is ten round trips to the Moon

@@ -16,6 +16,8 @@ type fakeNode struct {
 	b *Broker
 
 	mu        sync.Mutex
+	walks     map[uint64]Walk // that did not end
+	walked    uint64
 	sessions  map[string]*fakeSession
 	filters   map[string][]Subscription // live clients
 	reason    bundle.Reason             // answer to every publish, if not OK
@@ -32,7 +34,7 @@ type fakeNode struct {
 	regrouped []string      // "FILTER PAYLOAD" of what came back from members
 	gate      chan struct{} // OpenSession and Subscribe wait for its end
 	slow      chan struct{} // SubmitTo takes one of it first, nil: not
-	submitted int           // through SubmitTo
+	submitted int           // times, through SubmitTo
 	work      chan func()
 	idle      sync.WaitGroup
 }
@@ -253,17 +255,42 @@ func (n *fakeNode) deliver(client string, s *fakeSession, q *fakeQueued, dup boo
 	n.work <- func() { n.b.Deliver(d) }
 }
 
-func (n *fakeNode) SubmitTo(client string, m *Message, subIDs []int) {
-	if n.slow != nil {
+func (n *fakeNode) BeginWalk(_ context.Context, w Walk) (uint64, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.walks == nil {
+		n.walks = map[uint64]Walk{}
+	}
+	n.walked++
+	w.ID = n.walked
+	n.walks[w.ID] = w
+	return w.ID, nil
+}
+
+func (n *fakeNode) SubmitTo(w Walk, all []*Message) {
+	if n.slow != nil && len(all) > 0 {
 		<-n.slow
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.submitted++
-	if s := n.sessions[client]; s != nil {
-		s.queue = append(s.queue, fakeQueued{m: m, qos: m.QoS, retain: m.Retain, subIDs: subIDs})
-		n.pump(client, s)
+	if len(all) > 0 {
+		n.submitted++
 	}
+	if n.walks[w.ID] = w; w.Ended {
+		delete(n.walks, w.ID)
+	}
+	var subIDs []int
+	if w.Sub.ID != 0 {
+		subIDs = []int{w.Sub.ID}
+	}
+	s := n.sessions[w.Client]
+	if s == nil {
+		return
+	}
+	for _, m := range all {
+		s.queue = append(s.queue, fakeQueued{m: m, qos: m.QoS, retain: m.Retain, subIDs: subIDs})
+	}
+	n.pump(w.Client, s)
 }
 
 func (n *fakeNode) Settle(t Settlement) {

@@ -1,49 +1,58 @@
 package broker
 
-import "slices"
+import (
+	"bytes"
+	"slices"
+	"strings"
+)
 
 // kept is one retained message. There may be a million of them, so what nearly
-// all are is packed: topic and payload in one piece, and nothing else.
+// all are is packed: topic and payload in one piece, in 32 bytes and no more.
 type kept struct {
-	text  []byte   // the topic, and after it, unless there is full, the payload
-	full  *Message // of a message with properties or an expiry
-	seq   uint64   // of the change that put it here: later ones are larger
-	topic uint16   // bytes of text
+	text  string // the topic, and after it, unless it is apart, the payload
+	seq   uint64 // of the change that put it here: later ones are larger
+	topic uint16 // bytes of text
 	qos   byte
 	over  bool // replaced or deleted; guarded by the store's mu
+	apart bool // the message is in retainedStore.apart
 }
 
-func newKept(m *Message, seq uint64) *kept {
+// packMax is the largest payload that is packed: it is copied for each who
+// gets it.
+const packMax = 1 << 10
+
+// newKept packs a copy of a message. One with properties or an expiry, or a large one, is
+// returned as well: it is to be kept apart.
+func newKept(m *Message, seq uint64) (*kept, *Message) {
 	k := &kept{seq: seq, topic: uint16(len(m.Topic)), qos: m.QoS}
-	plain := m.Expiry == 0 && m.PayloadFormat == FormatAbsent && !m.HasContentType && m.ContentType == "" && m.ResponseTopic == "" &&
+	if k.apart = !m.plain() || len(m.Payload) > packMax; k.apart {
+		k.text = m.Topic
+		if m.plain() {
+			m = &Message{Topic: m.Topic, Payload: bytes.Clone(m.Payload), QoS: m.QoS, Retain: true}
+		}
+		return k, m
+	}
+	var b strings.Builder
+	b.Grow(len(m.Topic) + len(m.Payload))
+	b.WriteString(m.Topic)
+	b.Write(m.Payload)
+	k.text = b.String()
+	return k, nil
+}
+
+// plain reports whether a message is no more than topic, payload and QoS, as
+// far as it is kept.
+func (m *Message) plain() bool {
+	return m.Expiry == 0 && m.PayloadFormat == FormatAbsent && !m.HasContentType && m.ContentType == "" && m.ResponseTopic == "" &&
 		m.CorrelationData == nil && len(m.UserProperties) == 0
-	if !plain {
-		k.full, k.text = m, []byte(m.Topic)
-		return k
-	}
-	k.text = make([]byte, 0, len(m.Topic)+len(m.Payload))
-	k.text = append(append(k.text, m.Topic...), m.Payload...)
-	return k
 }
 
-// message is not the caller's to change.
-func (k *kept) message() *Message {
-	if k.full != nil {
-		return k.full
-	}
-	return &Message{Topic: string(k.text[:k.topic]), Payload: k.text[k.topic:len(k.text):len(k.text)], QoS: k.qos, Retain: true}
-}
+func (k *kept) name() string { return k.text[:k.topic] }
 
-// size is what it counts against limits: see Message.Size.
-func (k *kept) size() int {
-	if k.full != nil {
-		return k.full.Size()
-	}
-	return len(k.text) + MessageOverhead
+// unpack makes a message of one that is not apart.
+func (k *kept) unpack() *Message {
+	return &Message{Topic: k.name(), Payload: []byte(k.text[k.topic:]), QoS: k.qos, Retain: true}
 }
-
-func (k *kept) before(topic string) bool { return string(k.text[:k.topic]) < topic }
-func (k *kept) is(topic string) bool     { return string(k.text[:k.topic]) == topic }
 
 // blockSize is how many messages a block of a keptList has at most: what an
 // insertion moves.
@@ -62,10 +71,15 @@ type place struct{ block, at int }
 
 // seek returns the first place whose topic is not before the one given.
 func (l *keptList) seek(topic string) place {
+	if p := (place{len(l.blocks) - 1, 0}); p.block >= 0 { // they often come in order
+		if b := l.blocks[p.block]; b[len(b)-1].name() < topic {
+			return place{p.block, len(b)}
+		}
+	}
 	low, high := 0, len(l.blocks) // blocks below low begin before topic, those from high on do not
 	for low < high {
 		mid := (low + high) / 2
-		if l.blocks[mid][0].before(topic) {
+		if l.blocks[mid][0].name() < topic {
 			low = mid + 1
 		} else {
 			high = mid
@@ -78,7 +92,7 @@ func (l *keptList) seek(topic string) place {
 	i, j := 1, len(b)
 	for i < j {
 		mid := (i + j) / 2
-		if b[mid].before(topic) {
+		if b[mid].name() < topic {
 			i = mid + 1
 		} else {
 			j = mid
@@ -101,7 +115,7 @@ func (l *keptList) at(p place) (*kept, place) {
 
 // get returns nil for a topic without a message.
 func (l *keptList) get(topic string) *kept {
-	if k, _ := l.at(l.seek(topic)); k != nil && k.is(topic) {
+	if k, _ := l.at(l.seek(topic)); k != nil && k.name() == topic {
 		return k
 	}
 	return nil
@@ -109,9 +123,9 @@ func (l *keptList) get(topic string) *kept {
 
 // put adds a message, or replaces the one of its topic, which it returns.
 func (l *keptList) put(k *kept) (old *kept) {
-	topic := string(k.text[:k.topic])
+	topic := k.name()
 	p := l.seek(topic)
-	if there, at := l.at(p); there != nil && there.is(topic) {
+	if there, at := l.at(p); there != nil && there.name() == topic {
 		l.blocks[at.block][at.at] = k
 		return there
 	}
@@ -142,7 +156,7 @@ func (l *keptList) put(k *kept) (old *kept) {
 // remove returns what was there, nil for nothing.
 func (l *keptList) remove(topic string) *kept {
 	k, p := l.at(l.seek(topic))
-	if k == nil || !k.is(topic) {
+	if k == nil || k.name() != topic {
 		return nil
 	}
 	l.count--

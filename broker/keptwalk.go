@@ -24,6 +24,7 @@ type walk struct {
 	upTo   uint64 // later changes came, or come, as they were made
 	buf    []*kept
 	ended  bool // buf has the last ones
+	bySeq  bool // buf is in the order in which they were set
 
 	qos    byte
 	subIDs []int
@@ -101,15 +102,15 @@ func (r *retainedStore) more(w *walk, now time.Time) {
 			w.ended = true
 			return
 		}
-		match, skip, any := compareKept(w.filter, k.text[:k.topic])
+		match, skip, any := compareKept(w.filter, k.name())
 		switch {
 		case match:
-			if k.seq <= w.upTo && k.alive(now) {
+			if k.seq <= w.upTo && r.alive(k, now) {
 				w.buf = append(w.buf, k)
 			}
 			p = place{at.block, at.at + 1}
 			if len(w.buf) == walkItems {
-				w.at = string(k.text[:k.topic]) + "\x00"
+				w.at = k.name() + "\x00"
 				return
 			}
 		case !any:
@@ -121,15 +122,15 @@ func (r *retainedStore) more(w *walk, now time.Time) {
 	}
 	w.ended = true
 	if k, _ := r.list.at(p); k != nil {
-		w.at, w.ended = string(k.text[:k.topic]), false
+		w.at, w.ended = k.name(), false
 	}
 }
 
-func (k *kept) alive(now time.Time) bool {
-	if k.full == nil {
+func (r *retainedStore) alive(k *kept, now time.Time) bool {
+	if !k.apart {
 		return true
 	}
-	_, alive := k.full.remaining(now)
+	_, alive := r.apart[k].remaining(now)
 	return alive
 }
 
@@ -146,7 +147,7 @@ func (r *retainedStore) next(w *walk) *Message {
 			w.buf = nil
 		}
 		if !k.over {
-			return k.message()
+			return r.message(k)
 		}
 	}
 	return nil
@@ -170,9 +171,17 @@ func (r *retainedStore) begin(s Subscription, now time.Time) *walk {
 		if len(found) == 0 {
 			return nil
 		}
+		w.bySeq = true
 		slices.SortFunc(w.buf, func(a, b *kept) int { return cmp.Compare(a.seq, b.seq) })
 	}
 	return w
+}
+
+// resume starts a walk from a topic on.
+func (r *retainedStore) resume(s Subscription, from string) *walk {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return &walk{filter: s.Filter, at: from, upTo: r.changes, qos: s.QoS}
 }
 
 // delivery makes one of a message that the walk found.
@@ -184,7 +193,7 @@ func (w *walk) delivery(m *Message) delivery {
 // after it before which there is no match, and any is false when there is none
 // at all after it. Topics are compared by their bytes, where what is below "a"
 // begins at "a/" and ends before "a0".
-func compareKept(filter string, topic []byte) (match bool, skip string, any bool) {
+func compareKept(filter, topic string) (match bool, skip string, any bool) {
 	if topic[0] == '$' && (filter[0] == '+' || filter[0] == '#') {
 		return false, "%", true // MQTT 5, 4.7.2; '%' is next to '$'
 	}
@@ -193,7 +202,7 @@ func compareKept(filter string, topic []byte) (match bool, skip string, any bool
 		if back < 0 {
 			return false, "", false
 		}
-		return false, string(topic[:back]) + "0", true
+		return false, topic[:back] + "0", true
 	}
 	for begin := 0; ; {
 		level, rest, more := strings.Cut(filter, "/")
@@ -205,15 +214,15 @@ func compareKept(filter string, topic []byte) (match bool, skip string, any bool
 			end++
 		}
 		deeper := end < len(topic)
-		if level != "+" && level != string(topic[begin:end]) {
-			skip := string(topic[:begin]) + level
-			if skip <= string(topic) || more && rest != "#" {
+		if level != "+" && level != topic[begin:end] {
+			skip := topic[:begin] + level
+			if skip <= topic || more && rest != "#" {
 				if !more {
 					return giveUp()
 				}
 				skip += "/"
 			}
-			if skip <= string(topic) {
+			if skip <= topic {
 				return giveUp()
 			}
 			return false, skip, true
@@ -227,11 +236,11 @@ func compareKept(filter string, topic []byte) (match bool, skip string, any bool
 		case more && rest == "#", !more && !deeper:
 			return true, "", true
 		case more && level == "+": // too short
-			return false, string(topic) + "\x00", true
+			return false, topic + "\x00", true
 		case more:
-			return false, string(topic) + "/", true
+			return false, topic + "/", true
 		case level == "+": // too long
-			return false, string(topic[:end]) + "0", true
+			return false, topic[:end] + "0", true
 		default:
 			return giveUp()
 		}

@@ -25,7 +25,8 @@ func (c *client) until(typ byte) {
 // outlives its connection only as long as that session wants it, and once.
 func TestQueuedWalkEnds(t *testing.T) {
 	t.Parallel()
-	const n, some = 1000, 10
+	const some, pieces = 10, 76 // of n
+	const n = inOrder + (pieces-1)*walkItems
 	for name, stop := range map[string]func(w *world, c *client) (most int){
 		"unsubscribe": func(_ *world, c *client) int {
 			c.send(packets.Packet{
@@ -46,7 +47,7 @@ func TestQueuedWalkEnds(t *testing.T) {
 			})
 			c.until(packets.Suback)
 			eventually(w.t, "another walk", func() bool { return walk() != before })
-			return some + n
+			return some + pieces
 		},
 		"a new session": func(w *world, _ *client) int {
 			w.connect("c", 5, func(pk *packets.Packet) {
@@ -57,7 +58,7 @@ func TestQueuedWalkEnds(t *testing.T) {
 		},
 		"away": func(_ *world, c *client) int {
 			c.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Disconnect}})
-			return n
+			return pieces
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -78,7 +79,7 @@ func TestQueuedWalkEnds(t *testing.T) {
 			w.node.mu.Lock()
 			defer w.node.mu.Unlock()
 			if got := w.node.submitted; got < most || got > most+2 { // one is with the node as it ends
-				t.Errorf("%d messages were queued, want %d", got, most)
+				t.Errorf("%d pieces were queued, want %d", got, most)
 			}
 		})
 	}

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"sync"
 	"time"
 )
@@ -10,13 +11,14 @@ import (
 type retainedStore struct {
 	mu       sync.RWMutex
 	list     keptList
-	changes  uint64 // grows with each
-	dying    int    // messages with an expiry
+	apart    map[*kept]*Message // those that are more than topic and payload
+	changes  uint64             // grows with each
+	dying    int                // messages with an expiry
 	bytes    int
 	reserved room // for messages on their way through the node
 	maxCount int
 	maxBytes int
-	metrics  *metrics
+	metrics  *metrics // nil: the broker is not there yet
 }
 
 // room is what a message on its way through the node adds to the store.
@@ -32,7 +34,7 @@ func (r *retainedStore) reserve(m *Message) *room {
 	if len(m.Payload) > 0 {
 		need = room{1, m.Size()}
 		if old := r.list.get(m.Topic); old != nil {
-			need = room{0, max(0, m.Size()-old.size())}
+			need = room{0, max(0, m.Size()-r.size(old))}
 		}
 	}
 	count, size := r.list.count+r.reserved.count+need.count, r.bytes+r.reserved.bytes+need.bytes
@@ -63,21 +65,44 @@ func (r *retainedStore) put(m *Message) {
 	if len(m.Payload) == 0 {
 		old = r.list.remove(m.Topic)
 	} else {
-		k := newKept(m, r.changes)
+		k, apart := newKept(m, r.changes)
+		if apart != nil {
+			if r.apart == nil {
+				r.apart = map[*kept]*Message{}
+			}
+			r.apart[k] = apart
+		}
 		old = r.list.put(k)
 		r.count(k, 1)
 	}
 	if old != nil {
 		old.over = true
 		r.count(old, -1)
+		delete(r.apart, old)
 	}
-	r.metrics.retained.Set(float64(r.list.count))
-	r.metrics.retainedBytes.Set(float64(r.bytes))
+	r.tell()
+}
+
+// message is not the caller's to change. The caller holds mu.
+func (r *retainedStore) message(k *kept) *Message {
+	if k.apart {
+		return r.apart[k]
+	}
+	return k.unpack()
+}
+
+// size is what a message counts against limits: see Message.Size. The caller
+// holds mu.
+func (r *retainedStore) size(k *kept) int {
+	if k.apart {
+		return r.apart[k].Size()
+	}
+	return len(k.text) + MessageOverhead
 }
 
 func (r *retainedStore) count(k *kept, by int) {
-	r.bytes += by * k.size()
-	if k.full != nil && k.full.Expiry > 0 {
+	r.bytes += by * r.size(k)
+	if k.apart && r.apart[k].Expiry > 0 {
 		r.dying += by
 	}
 }
@@ -103,14 +128,14 @@ func (r *retainedStore) sweepFrom(topic string, now time.Time) (next string, mor
 		if k == nil {
 			break
 		}
-		if !k.alive(now) {
-			dead = append(dead, string(k.text[:k.topic]))
+		if !r.alive(k, now) {
+			dead = append(dead, k.name())
 		}
 		p = place{at.block, at.at + 1}
 	}
 	k, _ := r.list.at(p)
 	if k != nil {
-		next = string(k.text[:k.topic])
+		next = k.name()
 	}
 	for _, t := range dead {
 		r.put(&Message{Topic: t})
@@ -118,8 +143,43 @@ func (r *retainedStore) sweepFrom(topic string, now time.Time) (next string, mor
 	return next, k != nil
 }
 
-// SetRetained applies a retained message that was kept before Run, or came from
-// elsewhere; an empty
+// Retained is what a node kept before its broker is there: see Config.Retained.
+type Retained struct{ store retainedStore }
+
+// Set adds a message. Its bytes stay the caller's.
+func (r *Retained) Set(m *Message) {
+	if !m.plain() {
+		own := *m
+		own.Payload, own.CorrelationData = bytes.Clone(m.Payload), bytes.Clone(m.CorrelationData)
+		m = &own
+	}
+	r.store.mu.Lock()
+	defer r.store.mu.Unlock()
+	r.store.put(m)
+}
+
+// open is what a new broker begins with.
+func (r *Retained) open(cfg *Config, m *metrics) *retainedStore {
+	s := &retainedStore{}
+	if r != nil {
+		s = &r.store
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.maxCount, s.maxBytes, s.metrics = cfg.MaxRetained, cfg.MaxRetainedBytes, m
+	s.tell()
+	return s
+}
+
+// tell sets the metrics, as soon as there are any.
+func (r *retainedStore) tell() {
+	if r.metrics != nil {
+		r.metrics.retained.Set(float64(r.list.count))
+		r.metrics.retainedBytes.Set(float64(r.bytes))
+	}
+}
+
+// SetRetained applies a retained message that came from elsewhere; an empty
 // payload deletes. It does not deliver it: that is DeliverLive's. The node
 // decides which of two messages is the later one and bounds their number.
 func (b *Broker) SetRetained(m *Message) {

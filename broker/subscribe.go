@@ -67,9 +67,13 @@ func (c *conn) subscribe(ctx context.Context, id uint16, codes []byte, grants []
 			grants = nil
 		}
 	}
+	queued := c.promiseRetained(ctx, grants)
 	c.acked(packet.TypeSuback, id, codes)
-	for _, g := range grants {
-		c.sendRetained(ctx, g.sub, g.old == nil)
+	for _, g := range queued {
+		c.b.work.Go(func() { c.b.queueRetained(g) }) // Run waits for it by way of the connection
+	}
+	for i := range grants {
+		c.sendRetained(ctx, &grants[i])
 	}
 }
 
@@ -134,24 +138,19 @@ func (c *conn) hold(s Subscription) {
 	}
 }
 
-// sendRetained sends the retained messages of a new subscription (MQTT 5,
-// 3.3.1.3): none for shared ones, by retain handling for others.
-func (c *conn) sendRetained(ctx context.Context, s Subscription, fresh bool) {
-	group, _ := s.Share()
-	if group != "" || s.RetainHandling == 2 || s.RetainHandling == 1 && !fresh {
+// sendRetained sends the retained messages of a new subscription, unless they
+// are queued.
+func (c *conn) sendRetained(ctx context.Context, g *grant) {
+	s := g.sub
+	if g.gets() && ofSys(s.Filter) {
+		c.sendSys(ctx, s)
 		return
 	}
-	if ofSys(s.Filter) {
-		c.sendSys(ctx, s)
+	if !g.walks() || c.persistent && s.QoS > 0 {
 		return
 	}
 	w := c.b.retained.begin(s, time.Now())
 	if w == nil {
-		return
-	}
-	if c.persistent && s.QoS > 0 { // QoS 0 is never queued
-		c.b.queued.begin(c.client, w)
-		c.b.work.Go(func() { c.queueRetained(w) }) // Run waits for it by way of the connection
 		return
 	}
 	c.mu.Lock()
@@ -159,28 +158,6 @@ func (c *conn) sendRetained(ctx context.Context, s Subscription, fresh bool) {
 	c.forgetWalk(s.Filter) // a new SUBSCRIBE begins anew
 	c.backlog = append(c.backlog, w)
 	c.kick()
-}
-
-// queueRetained has the node queue the retained messages of a walk for a
-// session that outlives its connection: what was granted to it comes, whatever
-// becomes of the connection, until it unsubscribes, subscribes anew, or the
-// session ends. The node takes them as fast as it can.
-func (c *conn) queueRetained(w *walk) {
-	defer c.b.queued.end(c.client, w)
-	for b := c.b; !b.stopping() && !w.off.Load(); {
-		m := b.retained.next(w)
-		if m == nil && w.ended {
-			return
-		}
-		if m == nil {
-			b.retained.more(w, time.Now())
-			continue
-		}
-		d := w.delivery(m)
-		own := *m
-		own.QoS, own.Retain, own.PacketID = d.qos, true, 0
-		b.node.SubmitTo(c.client, &own, d.subIDs)
-	}
 }
 
 // onUnsubscribe handles an UNSUBSCRIBE.

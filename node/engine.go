@@ -104,7 +104,7 @@ func openEngine(dir, asked string, log *slog.Logger, done store.Done, room store
 		}
 		return boltEngine{s}, nil
 	}
-	s, err := journal.Open(journal.Config{Dir: dir, Log: log, Strict: true, Done: done, Room: room})
+	s, err := journal.Open(journal.Config{Dir: dir, Log: log, Strict: true, Done: done, Room: room, Bulk: []string{core.RetainedPrefix}})
 	if err != nil {
 		return nil, err
 	}

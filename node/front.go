@@ -46,6 +46,7 @@ func (n *Node) buildBroker() error {
 		SysInterval: time.Duration(m.SysInterval), Version: n.opt.Version, Sys: n.sysValues,
 		// The core bounds them, without what a copy in memory costs beside its texts.
 		MaxRetained: n.cfg.Store.MaxRetained, MaxRetainedBytes: int(min(int64(n.cfg.Store.MaxRetainedBytes)+broker.MessageOverhead*int64(n.cfg.Store.MaxRetained), math.MaxInt)),
+		Retained:          n.kept,
 		ListenInstruction: "mqtt.listen in " + config.FileName, Log: n.log, Registerer: n.registry,
 	}
 	limit(&c, m.Limits)

@@ -33,6 +33,7 @@ type mqtt struct {
 
 	sought sought
 	pins   pins
+	walks  atomic.Uint64 // the last number of one, see BeginWalk
 
 	mu       sync.Mutex // guards what follows
 	services map[string]func(body []byte)
@@ -141,14 +142,6 @@ func verdict(r core.Reply) broker.Verdict {
 		v.Trace = trace{r.To, r.Class}
 	}
 	return v
-}
-
-// SubmitTo implements broker.Node: a retained message for one session.
-func (m *mqtt) SubmitTo(client string, msg *broker.Message, _ []int) {
-	s := submission(msg)
-	s.Session, s.Service, s.Retain, s.Packet, s.Client = client, core.ServiceRetained, true, 0, ""
-	s.QoS = max(s.QoS, 1)
-	m.loop.in.putWait(func(now time.Time, c *core.Core) { c.Submit(now, []core.Submission{s}) })
 }
 
 // Settle implements broker.Node.

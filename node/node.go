@@ -52,6 +52,7 @@ type Node struct {
 
 	store     engine
 	loop      *loop
+	kept      *broker.Retained // for the broker, until it is made
 	mqtt      *mqtt
 	doors     *doors // nil without
 	broker    *broker.Broker
@@ -135,7 +136,9 @@ func (n *Node) openStore() error {
 		Limits: storeforward.Config{MaxBytes: int64(n.cfg.Store.MaxBytes), MaxCount: n.cfg.Store.MaxMessages},
 	})
 	var lost *store.LostState
-	if err := c.Restore(cl.now(), s); errors.As(err, &lost) {
+	now := cl.now()
+	n.kept = new(broker.Retained)
+	if err := c.Restore(now, &restoring{s, n.kept, now.UnixMilli(), n.log}); errors.As(err, &lost) {
 		n.log.Error("the disk lost some of what this node remembered; it goes on without, so a client may have to subscribe again",
 			"dir", s.Path(), "keys", lost.Keys, "err", err)
 	} else if err != nil {
@@ -404,11 +407,11 @@ func (n *Node) begin(ctx context.Context) error {
 	if err := n.beginDoors(ctx); err != nil {
 		return err
 	}
-	if err := n.mqtt.retained(); err != nil {
+	// Wills of the last run may be retained: what they replace is there.
+	if err := n.loop.call(ctx, func(now time.Time, c *core.Core) { c.Serve(now) }); err != nil {
 		return err
 	}
-	// Wills of the last run may be retained: after what they replace.
-	return n.loop.call(ctx, func(now time.Time, c *core.Core) { c.Serve(now) })
+	return n.mqtt.resumeWalks()
 }
 
 // announce says where the node listens once it does.

@@ -18,7 +18,13 @@ const (
 	restRate   = 1 << 20 // bytes a second that a quiet node may allocate
 	restWorth  = 4 << 20 // bytes of garbage that are worth a collection
 	restFactor = 8       // so is this part of what lives, since all that has to be walked
+	restBurst  = 64 << 20
 )
+
+// The last collection may have come in the middle of the burst, a start with
+// much to read among them, and taken for living what was needed for a moment.
+// So a collection is due, too, when much was allocated since the last one of
+// rest: restBurst, and half of what is said to live.
 
 // heapUse is what the runtime knows of the heap, in bytes.
 type heapUse struct {
@@ -31,7 +37,7 @@ type heapUse struct {
 func rest(ctx context.Context, read func() heapUse, release func()) {
 	tick := time.NewTicker(restEvery)
 	defer tick.Stop()
-	last := read()
+	last, done := read(), uint64(0)
 	for {
 		select {
 		case <-tick.C:
@@ -40,7 +46,10 @@ func rest(ctx context.Context, read func() heapUse, release func()) {
 		}
 		now := read()
 		quiet := now.allocated-last.allocated < restRate*uint64(restEvery/time.Second)
-		if last = now; quiet && now.objects > now.live+max(restWorth, now.live/restFactor) {
+		garbage := now.objects > now.live+max(restWorth, now.live/restFactor)
+		burst := now.allocated-done > max(restBurst, now.live/2)
+		if last = now; quiet && (garbage || burst) {
+			done = now.allocated
 			release()
 		}
 	}

@@ -21,6 +21,7 @@ func TestRest(t *testing.T) {
 		{"devices say something now and then", 4 * mib, heapUse{objects: 80 * mib, live: 45 * mib}, true},
 		{"under load", 6 * mib, heapUse{objects: 80 * mib, live: 45 * mib}, false},
 		{"not worth it", 0, heapUse{objects: 48 * mib, live: 45 * mib}, false},
+		{"a burst that was collected in its middle", 0, heapUse{allocated: 1500 * mib, objects: 1100 * mib, live: 1000 * mib}, true},
 		{"not worth it with so much that lives", 0, heapUse{objects: 1100 * mib, live: 1000 * mib}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -94,32 +95,43 @@ func (m *mqtt) fetch(ctx context.Context) {
 	})
 }
 
-// retained shows the broker the retained messages of the store.
-func (m *mqtt) retained() error {
-	now := m.loop.clock.now().UnixMilli()
-	err := m.store.State(core.RetainedPrefix, func(key string, value []byte) error {
-		topic := strings.TrimPrefix(key, core.RetainedPrefix)
-		v, err := core.ParseRetained(value)
-		if err != nil {
-			m.log.Warn("a retained message is damaged and left out", "reason", topic, "error", err)
-			return nil
-		}
-		if v.State != core.KeptValue {
-			return nil
-		}
-		life := v.Ends - now
-		msg, err := message(slices.Clone(v.Block), life)
-		if err != nil {
-			m.log.Warn("a retained message is damaged and left out", "reason", topic, "error", err)
-			return nil
-		}
-		if msg.Expiry == 0 || life > 0 {
-			m.broker.SetRetained(msg)
-		}
-		return nil
-	})
-	if errors.As(err, new(*store.LostState)) {
-		err = nil // told when the core was restored
+// restoring is a store from which the core is restored. The broker's copy of
+// the retained messages is made on the way: there may be a million of them.
+type restoring struct {
+	store.Store
+
+	kept *broker.Retained
+	now  int64 // ms
+	log  *slog.Logger
+}
+
+// State implements core.Persistent.
+func (r *restoring) State(prefix string, f func(key string, value []byte) error) error {
+	if prefix != "" {
+		return r.Store.State(prefix, f)
 	}
-	return err
+	return r.Store.State(prefix, func(key string, value []byte) error {
+		if topic, ok := strings.CutPrefix(key, core.RetainedPrefix); ok {
+			r.keep(topic, value)
+		}
+		return f(key, value)
+	})
+}
+
+func (r *restoring) keep(topic string, value []byte) {
+	v, err := core.ParseRetained(value)
+	if err == nil && v.State != core.KeptValue {
+		return
+	}
+	var msg *broker.Message
+	life := v.Ends - r.now
+	if err == nil {
+		msg, err = message(v.Block, life)
+	}
+	switch {
+	case err != nil:
+		r.log.Warn("a retained message is damaged and left out", "reason", topic, "error", err)
+	case msg.Expiry == 0 || life > 0:
+		r.kept.Set(msg)
+	}
 }

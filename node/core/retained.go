@@ -2,10 +2,10 @@ package core
 
 import (
 	"cmp"
-	"container/heap"
 	"math"
 	"slices"
 	"time"
+	"unique"
 
 	"github.com/farhop/farhop/routing/addr"
 	"github.com/farhop/farhop/routing/interest"
@@ -47,37 +47,22 @@ const (
 	KeptExpired KeptState = 2 // that it expired, and what was before it is over
 )
 
-// holding is what this node knows of the retained message of one topic. The
-// message itself is in the state of the store.
-type holding struct {
-	topic   string
-	stamp   Stamp
-	node    addr.Node // that drew the stamp, where the message entered the mesh
-	ends    int64     // ms: a message expires, a deletion is forgotten; 0: never
-	size    uint32    // bytes of topic and payload block; of a deletion 0
-	state   KeptState
-	doubted bool  // see retained_away.go
-	at      int32 // in retained.list
-	heapAt  int32 // in retained.due, -1: not there
-}
-
 // retained is the index of all retained messages that this node keeps: those
 // published here, those its devices want, and what replaced them.
 type retained struct {
-	byTopic map[string]*holding
-	list    []*holding // the same, in an order that two equal runs share
-	due     dueHeap
-	clock   Stamp // the last one drawn or followed
-	bound   Stamp // on disk: not before any that was drawn
-	drawn   bool  // since bound was written
-	values  int
-	bytes   int64
-	own     int // of the list, published here
-	sync    retainedSync
+	topicIndex
+	due    dueHeap
+	clock  Stamp // the last one drawn or followed
+	bound  Stamp // on disk: not before any that was drawn
+	drawn  bool  // since bound was written
+	values int
+	bytes  int64
+	own    int // of the list, published here
+	sync   retainedSync
 }
 
 func newRetained() retained {
-	return retained{byTopic: map[string]*holding{}, sync: newRetainedSync()}
+	return retained{topicIndex: newTopicIndex(), sync: newRetainedSync()}
 }
 
 // marks returns how many deletions and expiries are remembered.
@@ -114,9 +99,9 @@ const (
 // takeNews keeps what is newer than what is known of its topic.
 func (c *Core) takeNews(n *news) verdict {
 	r := &c.retained
-	old := r.byTopic[n.topic]
-	if old != nil && !later(n.stamp, n.node, old.stamp, old.node) {
-		if old.stamp == n.stamp && old.node == n.node {
+	old := r.get(n.topic)
+	if old != nil && !later(n.stamp, n.node, old.stamp, old.node()) {
+		if old.stamp == n.stamp && old.node() == n.node {
 			c.trust(old)
 			return same
 		}
@@ -181,53 +166,36 @@ func (r *retained) fits(s *RetainedSettings, old *holding, n *news) bool {
 }
 
 // put replaces what is known of a topic.
-func (r *retained) put(self addr.Node, k *holding, n *news) {
+func (r *retained) put(self addr.Node, k *holding, n *news) *holding {
 	if k == nil {
-		k = &holding{topic: n.topic, at: int32(len(r.list)), heapAt: -1}
-		r.byTopic[n.topic] = k
-		r.list = append(r.list, k)
+		k = &holding{topic: n.topic, heapAt: -1}
+		r.add(k)
 	} else {
 		r.count(self, k, -1)
-		k.topic = n.topic
-		r.byTopic[k.topic] = k // the text that the store has now, too
+		k.topic = n.topic // the text that the store has now
 	}
-	k.stamp, k.node, k.state, k.ends, k.size, k.doubted = n.stamp, n.node, n.state, n.ends, uint32(min(n.size(), math.MaxUint32)), false
+	k.stamp, k.state, k.size, k.doubted = n.stamp, n.state, uint32(min(n.size(), math.MaxUint32)), false
+	k.drew = unique.Make(n.node)
 	r.count(self, k, 1)
-	r.schedule(k)
+	r.due.set(k, n.ends)
+	return k
 }
 
 func (r *retained) count(self addr.Node, k *holding, by int) {
 	if k.state == KeptValue {
 		r.values += by
 	}
-	if k.node == self {
+	if k.node() == self {
 		r.own += by
 	}
 	r.bytes += int64(by) * int64(k.size)
 }
 
-func (r *retained) schedule(k *holding) {
-	switch {
-	case k.ends != 0 && k.heapAt < 0:
-		heap.Push(&r.due, k)
-	case k.ends != 0:
-		heap.Fix(&r.due, int(k.heapAt))
-	case k.heapAt >= 0:
-		heap.Remove(&r.due, int(k.heapAt))
-	}
-}
-
 // drop forgets a topic.
 func (r *retained) drop(self addr.Node, k *holding) {
 	r.count(self, k, -1)
-	delete(r.byTopic, k.topic)
-	last := len(r.list) - 1
-	r.list[k.at] = r.list[last]
-	r.list[k.at].at = k.at
-	r.list[last] = nil
-	r.list = r.list[:last]
-	k.ends = 0
-	r.schedule(k)
+	r.due.set(k, 0)
+	r.remove(k)
 }
 
 // tickRetained ends what is over. An expired message leaves a mark, so that
@@ -236,12 +204,12 @@ func (r *retained) drop(self addr.Node, k *holding) {
 func (c *Core) tickRetained() {
 	r := &c.retained
 	for len(r.due) > 0 && r.due[0].ends <= c.now {
-		k := r.due[0]
+		k := r.due[0].k
 		if k.state != KeptValue || r.marks() >= c.settings.Retained.Max {
 			c.forgetRetained(k)
 			continue
 		}
-		n := &news{topic: k.topic, stamp: k.stamp, node: k.node, state: KeptExpired, ends: c.now + c.settings.Retained.Horizon.Milliseconds()}
+		n := &news{topic: k.topic, stamp: k.stamp, node: k.node(), state: KeptExpired, ends: c.now + c.settings.Retained.Horizon.Milliseconds()}
 		c.m.Batch.Sets = append(c.m.Batch.Sets, store.Set{Key: RetainedPrefix + k.topic, Value: appendKept(nil, n)})
 		c.show(Keep{Topic: k.topic, Clear: true})
 		r.put(c.cfg.Self, k, n)
@@ -266,38 +234,6 @@ func (c *Core) wakeRetained(w *wake) {
 		w.min(c.retained.due[0].ends)
 	}
 	c.wakeSync(w)
-}
-
-// dueHeap has what ends first in front.
-type dueHeap []*holding
-
-// Len implements heap.Interface.
-func (h dueHeap) Len() int { return len(h) }
-
-// Less implements heap.Interface.
-func (h dueHeap) Less(i, j int) bool { return h[i].ends < h[j].ends }
-
-// Swap implements heap.Interface.
-func (h dueHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].heapAt, h[j].heapAt = int32(i), int32(j)
-}
-
-// Push implements heap.Interface.
-func (h *dueHeap) Push(x any) {
-	k := x.(*holding)
-	k.heapAt = int32(len(*h))
-	*h = append(*h, k)
-}
-
-// Pop implements heap.Interface.
-func (h *dueHeap) Pop() any {
-	last := len(*h) - 1
-	k := (*h)[last]
-	(*h)[last] = nil
-	*h = (*h)[:last]
-	k.heapAt = -1
-	return k
 }
 
 // show tells the driver what the broker holds from now on, once it is durable.
@@ -325,8 +261,8 @@ func (c *Core) retain(h *store.Header, s *Submission) {
 		n.stamp = c.Stamp(time.UnixMilli(c.now), s.Topic)
 	}
 	var before addr.Node
-	if old := c.retained.byTopic[s.Topic]; old != nil {
-		before = old.node
+	if old := c.retained.get(s.Topic); old != nil {
+		before = old.node()
 	}
 	if c.takeNews(&n) == taken {
 		if n.quiet {
@@ -355,7 +291,7 @@ func (c *Core) mayRetain(s *Submission) bool {
 		return true
 	}
 	n := news{topic: s.Topic, blob: s.Blob}
-	return c.retained.fits(&c.settings.Retained, c.retained.byTopic[s.Topic], &n)
+	return c.retained.fits(&c.settings.Retained, c.retained.get(s.Topic), &n)
 }
 
 // keepIncoming keeps what a bundle for this node brings, whatever its place in

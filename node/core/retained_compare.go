@@ -162,7 +162,7 @@ func (c *Core) see(j *syncJob, k *holding) {
 }
 
 func (k *holding) line() syncLine {
-	return syncLine{topic: k.topic, stamp: k.stamp, node: k.node, size: uint64(k.size), doubted: k.doubted}
+	return syncLine{topic: k.topic, stamp: k.stamp, node: k.node(), size: uint64(k.size), doubted: k.doubted}
 }
 
 // choose picks the parts that differ and are told, as many as fit.
@@ -270,13 +270,13 @@ func (c *Core) compareLines(p *partner, m *syncMessage) {
 	for i := range m.lines {
 		l := &m.lines[i]
 		j.told[l.topic] = true
-		k := c.retained.byTopic[l.topic]
+		k := c.retained.get(l.topic)
 		switch {
-		case k != nil && k.stamp == l.stamp && k.node == l.node:
+		case k != nil && k.stamp == l.stamp && k.node() == l.node:
 			if p.apart || !l.doubted {
 				c.trust(k)
 			}
-		case k != nil && !later(l.stamp, l.node, k.stamp, k.node):
+		case k != nil && !later(l.stamp, l.node, k.stamp, k.node()):
 			if !k.doubted && len(j.topics) < maxSyncItems {
 				j.topics = append(j.topics, l.topic)
 				j.bytes += uint64(k.size)
@@ -316,7 +316,7 @@ func (c *Core) wants(topic string) (found bool) {
 }
 
 func (c *Core) serveWant(p *partner, topics []string) {
-	topics = slices.DeleteFunc(topics, func(t string) bool { return c.retained.byTopic[t] == nil })
+	topics = slices.DeleteFunc(topics, func(t string) bool { return c.retained.get(t) == nil })
 	if len(topics) > 0 {
 		c.fetch(Fetch{To: p.node, Topics: topics})
 	}
@@ -334,7 +334,7 @@ func (c *Core) takeGiven(p *partner, m *syncMessage, age time.Duration, read fun
 		if g.left > 0 {
 			n.ends = max(c.now+g.left-age.Milliseconds(), 1)
 		}
-		if c.retained.byTopic[g.topic] == nil && !c.wants(g.topic) {
+		if c.retained.get(g.topic) == nil && !c.wants(g.topic) {
 			continue
 		}
 		var qos uint8
@@ -388,7 +388,7 @@ func (p *pairing) has(c *Core, k *holding) bool {
 			mine, theirs = mine && in(c.cfg.Region), theirs && in(p.region)
 		}
 	}
-	return mine && theirs || theirs && k.node == p.self || mine && k.node == p.node
+	return mine && theirs || theirs && k.node() == p.self || mine && k.node() == p.node
 }
 
 func has(t *interest.Trie[struct{}], topic string) (found bool) {
@@ -417,5 +417,5 @@ func mix(h uint64) uint64 {
 
 // digest is what a topic adds to that of its bucket.
 func (k *holding) digest(topic uint64) uint64 {
-	return mix(topic ^ mix(uint64(k.stamp)) ^ mix(textHash(k.node.String())))
+	return mix(topic ^ mix(uint64(k.stamp)) ^ mix(textHash(k.node().String())))
 }

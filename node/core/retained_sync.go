@@ -322,7 +322,7 @@ func (c *Core) Fetched(now time.Time, f Fetch, values []FetchedValue) {
 
 // given makes of a stored value what another node gets.
 func (c *Core) given(v FetchedValue) (given, bool) {
-	k := c.retained.byTopic[v.Topic]
+	k := c.retained.get(v.Topic)
 	r, err := ParseRetained(v.Value)
 	if err != nil || k == nil || k.doubted {
 		return given{}, false

@@ -67,16 +67,14 @@ func ParseRetained(b []byte) (Retained, error) {
 // is left out: the next publication replaces it.
 func (c *Core) restoreRetained(topic string, value []byte) {
 	v, err := ParseRetained(value)
-	if err != nil || len(topic) > maxRetained || c.retained.byTopic[topic] != nil {
+	if err != nil || len(topic) > maxRetained || c.retained.get(topic) != nil {
 		return
 	}
 	n := news{topic: topic, stamp: v.Stamp, node: v.Node, state: v.State, ends: v.Ends}
 	if v.Old {
 		n.node, n.ends = c.cfg.Self, 0
 	}
-	c.retained.put(c.cfg.Self, nil, &n)
-	k := c.retained.byTopic[topic]
-	if k.state == KeptValue {
+	if k := c.retained.put(c.cfg.Self, nil, &n); k.state == KeptValue {
 		k.size = uint32(len(topic) + len(v.Block))
 		c.retained.bytes += int64(k.size)
 	}
@@ -101,7 +99,7 @@ func (c *Core) restoreStamps(rest string, value []byte) error {
 func (c *Core) restoredRetained(p Persistent) error {
 	r := &c.retained
 	err := p.State(doubtPrefix, func(key string, _ []byte) error {
-		if k := r.byTopic[strings.TrimPrefix(key, doubtPrefix)]; k != nil {
+		if k := r.get(strings.TrimPrefix(key, doubtPrefix)); k != nil {
 			k.doubted = true
 		}
 		return nil

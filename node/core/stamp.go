@@ -51,7 +51,7 @@ func (c *Core) Stamp(now time.Time, topic string) Stamp {
 	r := &c.retained
 	s := max(r.clock+1, stampAt(c.now))
 	r.follow(s)
-	if k := r.byTopic[topic]; k != nil {
+	if k := r.get(topic); k != nil {
 		s = max(s, k.stamp+1)
 	}
 	r.drawn = true

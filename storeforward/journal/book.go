@@ -67,17 +67,9 @@ type several struct {
 	need uint32 // of these, that need the payload
 }
 
-// keyLimit is the largest value of a key that is kept in RAM.
+// keyLimit is the largest value of a key that is kept in RAM, unless its key
+// is one of Config.Bulk.
 const keyLimit = 1 << 10
-
-// stateValue is one key of the State.
-type stateValue struct {
-	seg    *segment
-	at     int64 // of the block in the segment
-	cost   int64 // bytes of the record
-	inside bool  // value has it
-	value  []byte
-}
 
 // book is what RAM knows: which message waits in which queue, and which
 // segment holds what. Only what is persisted is in it. The owner of a book
@@ -87,9 +79,10 @@ type book struct {
 	nextQueue   uint32
 	dirtyQueues []*queue
 	severals    chunked[several]
-	keys        map[string]stateValue
-	dirtyKeys   map[string]bool
-	high        uint64 // highest Seq ever used
+	keys        keyTable
+	bulk        []string        // prefixes of keys whose values are not kept in RAM
+	dirtyKeys   map[string]bool // nil: all, until the next checkpoint
+	high        uint64          // highest Seq ever used
 	messages    int
 	bytes       int64 // of payloads, each message once
 	peak        int64 // highest bytes since open
@@ -98,7 +91,12 @@ type book struct {
 }
 
 func newBook() *book {
-	return &book{queues: map[store.Queue]*queue{}, keys: map[string]stateValue{}, dirtyKeys: map[string]bool{}}
+	return &book{queues: map[store.Queue]*queue{}, dirtyKeys: map[string]bool{}}
+}
+
+// keeps reports whether a value of n bytes is kept in RAM.
+func (b *book) keeps(key string, n int) bool {
+	return n <= keyLimit && !slices.ContainsFunc(b.bulk, func(prefix string) bool { return strings.HasPrefix(key, prefix) })
 }
 
 func (b *book) addQueue(name store.Queue) *queue {
@@ -122,6 +120,12 @@ func (b *book) rawQueue(n *queueName) *queue {
 		}
 	}
 	return n.q
+}
+
+func (b *book) touchKey(key string) {
+	if b.dirtyKeys != nil {
+		b.dirtyKeys[key] = true
+	}
 }
 
 func (b *book) touch(q *queue) {
@@ -235,22 +239,22 @@ func (b *book) unneed(seq uint64, size uint32) {
 
 // set changes a key. A nil value with del deletes it.
 func (b *book) set(key string, v stateValue, del bool) {
-	old, had := b.keys[key]
+	old, had := b.keys.get(key)
 	if had {
 		old.seg.stateBytes -= old.cost
 		old.seg.changed = true
 	}
-	b.dirtyKeys[key] = true
+	b.touchKey(key)
 	v.seg.changed = true
 	if del {
-		delete(b.keys, key)
+		b.keys.delete(key)
 		if had {
 			v.seg.keyTombs += v.cost
 		}
 		return
 	}
 	v.seg.stateBytes += v.cost
-	b.keys[key] = v
+	b.keys.put(key, v)
 }
 
 // waits reports whether an entry is there, and its state.

@@ -305,26 +305,27 @@ func (sn *snapshot) severals() {
 }
 
 func (sn *snapshot) keys() {
-	list := sn.b.dirtyKeys
 	if sn.all {
-		list = map[string]bool{}
-		for key := range sn.b.keys {
-			list[key] = true
-		}
+		sn.changes = slices.Grow(sn.changes, sn.b.keys.count)
+		sn.b.keys.each("", func(e *keyEntry) bool { sn.key(e.key, sn.b.keys.value(e)); return true })
+		sn.b.dirtyKeys = nil
 	}
-	for key := range list {
-		v, ok := sn.b.keys[key]
-		if !ok {
+	for key := range sn.b.dirtyKeys {
+		if v, ok := sn.b.keys.get(key); ok {
+			sn.key(key, v)
+		} else {
 			sn.delete(keyState + key)
-			continue
 		}
-		sn.set(keyState+key, sn.value(func(b []byte) []byte {
-			b = appendUints(b, v.seg.num, uint64(v.at), uint64(v.cost))
-			if !v.inside {
-				return append(b, 0)
-			}
-			return append(append(b, 1), v.value...)
-		}))
 	}
 	sn.b.dirtyKeys = map[string]bool{} // a cleared one would keep its size
+}
+
+func (sn *snapshot) key(key string, v stateValue) {
+	sn.set(keyState+key, sn.value(func(b []byte) []byte {
+		b = appendUints(b, v.seg.num, uint64(v.at), uint64(v.cost))
+		if !v.inside {
+			return append(b, 0)
+		}
+		return append(append(b, 1), v.value...)
+	}))
 }

@@ -366,7 +366,7 @@ func (b *book) applySet(g *group, st *store.Set, ref setRef) {
 	if st.Blob != nil {
 		n += len(st.Blob.B)
 	}
-	if n <= keyLimit && !del {
+	if !del && b.keeps(st.Key, n) {
 		v.inside = true
 		v.value = append(make([]byte, 0, n), st.Value...)
 		if st.Blob != nil {

@@ -88,6 +88,10 @@ type Config struct {
 	// Strict refuses every batch after the first that was refused, until the
 	// buffer is opened again: for a caller whose batches rest on each other.
 	Strict bool
+	// Bulk are prefixes of keys of the State of which there may be very many:
+	// their values stay on the disk, where State reads them. Others are kept in
+	// memory as well, up to 1 KiB each.
+	Bulk []string
 	// Room is told how far batches may go before the disk, or MaxBytes, is full:
 	// for a caller that refuses work sooner than it breaks a promise.
 	Room store.Room

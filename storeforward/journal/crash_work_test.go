@@ -92,10 +92,15 @@ func newWork(o options) *work {
 	return w
 }
 
-// config is that of every store of the work and of its images.
+// config is that of every store of the work and of its images. Every other
+// work has the values of the State on the disk alone.
 func (w *work) config(mem *vfs.Mem, disk *indexDisk, done store.Done) journal.Config {
+	var bulk []string
+	if w.opts.seed%2 == 1 {
+		bulk = []string{"s/", "n/"}
+	}
 	return journal.Config{
-		FS: mem, SegmentBytes: 64 << 10, CheckpointBytes: 24 << 10, Manual: w.opts.manual, Done: done,
+		FS: mem, SegmentBytes: 64 << 10, CheckpointBytes: 24 << 10, Manual: w.opts.manual, Done: done, Bulk: bulk,
 		OpenIndex: func() (journal.Index, error) { return openIndex(disk, mem) },
 	}
 }

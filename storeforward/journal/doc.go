@@ -33,9 +33,11 @@
 // were synced when it was written.
 //
 // The book has a set of message numbers per queue (package seqset, about two
-// bytes a message), states that are not pending, the State, and for each
-// segment how much of it is needed and a sparse index of its blocks. Sizes are
-// not kept: a Drop brings its own; one that says 0 is looked up.
+// bytes a message), states that are not pending, the keys of the State in order
+// (keys.go), and for each segment how much of it is needed and a sparse index of
+// its blocks. Sizes are not kept: a Drop brings its own; one that says 0 is
+// looked up. Small values of the State are in the book too, but for those of
+// which there may be very many (Config.Bulk): of them it knows where they are.
 //
 // # Reading
 //

@@ -50,6 +50,13 @@ func TestConformance(t *testing.T) {
 	}, nil)
 }
 
+// All values are read from the disk.
+func TestConformanceBulk(t *testing.T) {
+	conformance(t, func(tb storetest.TB) journal.Config {
+		return journal.Config{Dir: fastDir(tb), SegmentBytes: 256 << 10, Bulk: []string{""}}
+	}, nil)
+}
+
 // In memory there is no index: every Open reads the whole journal.
 func TestConformanceMem(t *testing.T) {
 	conformance(t, func(storetest.TB) journal.Config {

@@ -101,7 +101,7 @@ func (r *recovery) resume() error {
 	if r.index == nil {
 		return errNoCheckpoint
 	}
-	l := &loader{r: r, b: newBook(), byID: map[uint32]*queue{}, byNum: map[uint64]*segment{}, files: map[string]*listed{}}
+	l := &loader{r: r, b: r.newBook(), byID: map[uint32]*queue{}, byNum: map[uint64]*segment{}, files: map[string]*listed{}}
 	for i := range r.files {
 		l.files[r.files[i].name] = &r.files[i]
 	}
@@ -294,13 +294,17 @@ func (l *loader) loadSeverals(key string, v *values) error {
 
 func (l *loader) loadKey(key string, v *values) error {
 	sv := stateValue{seg: l.byNum[v.uint()], at: v.int(), cost: v.int()}
-	if sv.inside = v.byte() == 1; sv.inside {
+	inside := v.byte() == 1
+	if sv.inside = inside && l.b.keeps(key, len(v.b)); sv.inside {
 		sv.value = append([]byte{}, v.rest()...)
 	}
 	if sv.seg == nil {
 		return errStale
 	}
-	l.b.keys[key] = sv
+	if sv.at > math.MaxUint32 || sv.cost > math.MaxUint32 {
+		return errValue
+	}
+	l.b.keys.put(key, sv)
 	return nil
 }
 

@@ -250,7 +250,7 @@ func (m *merger) mark(seg *segment, d *decoder, r *record) {
 // may have a value.
 func (m *merger) set(seg *segment, f vfs.File, r *record, off int64, tail *tailRef) error {
 	m.s.mu.RLock()
-	v, ok := m.s.book.keys[string(r.key)]
+	v, ok := m.s.book.keys.get(string(r.key))
 	m.s.mu.RUnlock()
 	if r.del {
 		if !ok && !m.oldest {
@@ -292,13 +292,13 @@ func (m *merger) publish() {
 		out.live += seg.live
 	}
 	for _, k := range slices.Backward(m.keys) { // the last word of a block counts
-		v, ok := s.book.keys[k.key]
+		v, ok := s.book.keys.get(k.key)
 		if !ok || v.seg != k.from || v.at != k.at {
 			continue // written again meanwhile
 		}
 		v.seg, v.at, v.cost = out, k.to, k.cost
-		s.book.keys[k.key] = v
-		s.book.dirtyKeys[k.key] = true
+		s.book.keys.put(k.key, v)
+		s.book.touchKey(k.key)
 		out.stateBytes += k.cost
 	}
 	for nonce, n := range m.tombs {

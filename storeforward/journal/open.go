@@ -125,7 +125,7 @@ func makeFolder(path string) error {
 // recover builds the book, and then makes the files fit for writing.
 func (s *Store) recover() error {
 	r := &recovery{
-		fs: s.fs, index: s.index, damage: s.tell, incarnation: s.cfg.Incarnation,
+		fs: s.fs, index: s.index, damage: s.tell, incarnation: s.cfg.Incarnation, bulk: s.cfg.Bulk,
 		log: func(msg string, args ...any) { s.cfg.Log.Info(msg, append(args, "dir", s.path)...) },
 	}
 	if err := r.run(); err != nil {

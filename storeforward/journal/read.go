@@ -1,14 +1,10 @@
 package journal
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 
 	"github.com/farhop/farhop/storeforward/store"
-	"github.com/farhop/farhop/storeforward/vfs"
 )
 
 // Read returns the payload block of a message.
@@ -228,104 +224,6 @@ func (s *Store) Summary() (store.Summary, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.book.summary(), nil
-}
-
-// stateChunk is how many values State gathers at once.
-const stateChunk = 256
-
-// State calls f for every key with the prefix, in key order. f gets copies
-// and may call the store. Writes made meanwhile may or may not be seen. A
-// value that cannot be read is passed over, and told at the end by an error.
-func (s *Store) State(prefix string, f func(key string, value []byte) error) error {
-	if s.isClosed() {
-		return fmt.Errorf("read state: %w", errClosed)
-	}
-	s.mu.RLock()
-	var keys []string
-	for key := range s.book.keys {
-		if strings.HasPrefix(key, prefix) {
-			keys = append(keys, key)
-		}
-	}
-	s.mu.RUnlock()
-	slices.Sort(keys)
-	var lost store.LostState
-	for part := range slices.Chunk(keys, stateChunk) {
-		for _, key := range part {
-			value, ok, err := s.stateValue(key)
-			switch {
-			case errors.Is(err, store.ErrDamaged):
-				lost.Keys, lost.Err = append(lost.Keys, key), cmp.Or(lost.Err, err)
-			case err != nil:
-				return err
-			case ok:
-				if err := f(key, value); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	if lost.Err != nil {
-		return &lost
-	}
-	return nil
-}
-
-// stateValue returns a copy of the value of a key.
-func (s *Store) stateValue(key string) (value []byte, ok bool, err error) {
-	s.mu.RLock()
-	v, ok := s.book.keys[key]
-	if !ok || v.inside {
-		s.mu.RUnlock()
-		return append([]byte{}, v.value...), ok, nil
-	}
-	file, err := s.pool.acquire(v.seg)
-	s.mu.RUnlock()
-	if err != nil {
-		return nil, false, fmt.Errorf("read state %q in %s: %w", key, s.path, err)
-	}
-	defer s.pool.release(v.seg)
-	value, err = readValue(file, &v.seg.segHead, v.at, key)
-	if err != nil {
-		s.alarm(v.seg, badSpan{v.at, v.cost}, 0, 0)
-		return nil, false, fmt.Errorf("read state %q in %s: %w", key, s.path, store.ErrDamaged)
-	}
-	return value, true, nil
-}
-
-// readValue finds the last value of a key in the block at off.
-func readValue(f vfs.File, head *segHead, off int64, key string) ([]byte, error) {
-	buf := make([]byte, blockHeadLen)
-	if err := readAt(f, buf, off); err != nil {
-		return nil, err
-	}
-	h, err := parseBlockHead(buf, 1<<62)
-	if err != nil || h.body > maxBatch {
-		return nil, errBlock
-	}
-	buf = append(buf, make([]byte, h.body)...)
-	if err := readAt(f, buf, off); err != nil {
-		return nil, err
-	}
-	if !bodySound(buf, head.seed(), &h) {
-		return nil, errBlock
-	}
-	var d decoder
-	d.start(buf[blockHeadLen:], h.tail)
-	var r record
-	value, tail, found := []byte(nil), false, false
-	for d.next(&r) {
-		if r.kind == recSet && string(r.key) == key && !r.del {
-			value, tail, found = append([]byte{}, r.value...), r.tail, true
-		}
-	}
-	switch {
-	case d.err != nil || !found:
-		return nil, errBlock
-	case tail:
-		return readTail(f, &tailRef{off + blockHeadLen + int64(h.body), h.tail, h.tailSum})
-	}
-	return value, nil
 }
 
 func (s *Store) isClosed() bool {

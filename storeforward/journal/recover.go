@@ -38,6 +38,7 @@ type recovery struct {
 	log    func(msg string, args ...any)
 	damage func(*segment, Damage)
 
+	bulk        []string  // see Config
 	incarnation uint32    // of a new buffer; 0: drawn
 	hint        *identity // whose segments these are when no head says it; nil: not known
 
@@ -63,6 +64,12 @@ type position struct {
 	next uint64 // number of the block there
 }
 
+func (r *recovery) newBook() *book {
+	b := newBook()
+	b.bulk = r.bulk
+	return b
+}
+
 // run does it all.
 func (r *recovery) run() error {
 	r.pool = &pool{fs: r.fs}
@@ -73,7 +80,7 @@ func (r *recovery) run() error {
 		return err
 	}
 	if r.fresh {
-		r.book, r.next, r.num = newBook(), 1, 1
+		r.book, r.next, r.num = r.newBook(), 1, 1
 		return nil
 	}
 	if err := r.retire(); err != nil {
@@ -226,7 +233,8 @@ func newNonce() uint64 {
 // goes before what it replaced.
 func (r *recovery) rebuild() {
 	r.used, r.pos = false, position{}
-	r.book = newBook()
+	r.book = r.newBook()
+	r.book.dirtyKeys = nil
 	var keep []listed
 	covered, doubt := uint64(0), false
 	for _, l := range r.files { // by first number, the longest first

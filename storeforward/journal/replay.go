@@ -274,10 +274,12 @@ func (r *replayer) block(seg *segment, off int64, h *blockHead, body []byte) boo
 			v := stateValue{seg: seg, at: off, cost: int64(before - r.dec.left())}
 			if rec.tail {
 				v.cost += int64(h.tail)
-			} else if len(rec.value) <= keyLimit {
-				v.inside, v.value = true, append([]byte{}, rec.value...)
 			}
-			r.b.set(string(rec.key), v, rec.del)
+			key := string(rec.key)
+			if v.inside = !rec.tail && !rec.del && r.b.keeps(key, len(rec.value)); v.inside {
+				v.value = append([]byte{}, rec.value...)
+			}
+			r.b.set(key, v, rec.del)
 		case recHigh:
 			r.b.high = max(r.b.high, rec.seq)
 		}

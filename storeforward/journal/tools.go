@@ -144,7 +144,7 @@ func (rep *Report) damage(d Damage) {
 
 func (rep *Report) count(r *recovery) {
 	b := r.book
-	rep.Segments, rep.Messages, rep.Keys, rep.NextSeq = len(b.segs), b.messages, len(b.keys), b.high+1
+	rep.Segments, rep.Messages, rep.Keys, rep.NextSeq = len(b.segs), b.messages, b.keys.count, b.high+1
 	for _, q := range b.queues {
 		rep.Entries += q.set.Len()
 	}
@@ -178,14 +178,16 @@ func (rep *Report) compare(a, b *book) {
 			differ("queue %+v holds other messages", x[i].Queue)
 		}
 	}
-	if len(a.keys) != len(b.keys) {
-		differ("%d keys of the state, the journal has %d", len(a.keys), len(b.keys))
+	if a.keys.count != b.keys.count {
+		differ("%d keys of the state, the journal has %d", a.keys.count, b.keys.count)
 	}
-	for key, v := range a.keys {
-		if w, ok := b.keys[key]; !ok || string(v.value) != string(w.value) || v.at != w.at {
-			differ("state key %q", key)
+	a.keys.each("", func(e *keyEntry) bool {
+		v := a.keys.value(e)
+		if w, ok := b.keys.get(e.key); !ok || v.inside && w.inside && string(v.value) != string(w.value) || v.at != w.at {
+			differ("state key %q", e.key)
 		}
-	}
+		return true
+	})
 }
 
 // read reads every message that waits, and the state.
@@ -266,7 +268,7 @@ func StatsOf(dir string) (st DirStats, err error) {
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	st.Stats = s.Stats()
-	st.Keys = len(s.book.keys)
+	st.Keys = s.book.keys.count
 	exists := map[uint64]bool{}
 	for i, seg := range s.book.segs {
 		if seg.end > 0 {

@@ -13,6 +13,7 @@ import (
 
 const (
 	sites         = 1000 // second level of the topics
+	ofNode        = 64   // what a node itself has retained, at most
 	retainedAlone = "fan-out-qos0"
 )
 
@@ -82,8 +83,8 @@ func keeping(b broker, n, size int) broker {
 			return nil, err
 		}
 		return args, configure(args[len(args)-1], func(c *config.Config) {
-			c.Store.MaxRetained = n + sites
-			c.Store.MaxRetainedBytes = config.Size((n + sites) * (size + 256))
+			c.Store.MaxRetained = n + sites + ofNode
+			c.Store.MaxRetainedBytes = config.Size(c.Store.MaxRetained * (size + 256))
 		})
 	}
 	return b

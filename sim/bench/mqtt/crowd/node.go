@@ -33,8 +33,11 @@ func (alone) Publish(_ *broker.Message, done func(broker.Verdict)) {
 	done(broker.Verdict{Reason: bundle.OK})
 }
 
+// BeginWalk implements broker.Node.
+func (alone) BeginWalk(context.Context, broker.Walk) (uint64, error) { return 0, nil }
+
 // SubmitTo implements broker.Node.
-func (alone) SubmitTo(string, *broker.Message, []int) {}
+func (alone) SubmitTo(broker.Walk, []*broker.Message) {}
 
 // Settle implements broker.Node.
 func (alone) Settle(s broker.Settlement) {
