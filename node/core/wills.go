@@ -190,7 +190,7 @@ func (c *Core) keepWill(o *SessionOpen) {
 	w := &will{Will: *o.Will, client: o.Client, conn: o.Conn, at: -1}
 	c.wills.of[w.client] = w
 	c.wills.bytes += w.size()
-	c.setLarge(store.Set{Key: willPrefix + w.client, Value: w.append(nil), Blob: w.Blob})
+	c.setLarge(store.Set{Key: willPrefix + w.client, Value: w.append(), Blob: w.Blob})
 }
 
 // lost begins the delay of a will, which the end of the session cuts short

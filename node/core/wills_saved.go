@@ -23,7 +23,7 @@ const (
 )
 
 // append appends the durable form without the payload block.
-func (w *Will) append(b []byte) []byte {
+func (w *Will) append() []byte {
 	flags := w.QoS & willQoS
 	if w.Retain {
 		flags |= willRetain
@@ -31,7 +31,7 @@ func (w *Will) append(b []byte) []byte {
 	if w.Clear {
 		flags |= willClear
 	}
-	b = append(b, flags, byte(w.Class))
+	b := []byte{flags, byte(w.Class)}
 	for _, v := range [...]uint64{uint64(w.Delay), uint64(w.TTL.Milliseconds()), uint64(len(w.Topic))} {
 		b = binary.AppendUvarint(b, v)
 	}
@@ -79,7 +79,7 @@ func (c *Core) setAside(w *will) {
 		w.client = client + "\x00" + strconv.FormatUint(c.wills.aside, 10)
 	}
 	c.wills.of[w.client] = w
-	c.setLarge(store.Set{Key: willPrefix + w.client, Value: w.append(nil), Blob: w.Blob})
+	c.setLarge(store.Set{Key: willPrefix + w.client, Value: w.append(), Blob: w.Blob})
 }
 
 func appendDue(due int64) []byte { return binary.AppendUvarint(nil, uint64(due)) }
