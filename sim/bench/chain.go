@@ -235,7 +235,7 @@ const firstVolatile = 0x30
 
 // volatile is a round with bundles that no node stores.
 func (ch *chain) volatile(ctx context.Context, c RelayConfig) (x RelayRound, err error) {
-	sub, err := dial(ctx, ch.receiver.addr, "bench-volatile", true)
+	sub, err := dial(ctx, ch.receiver.addr, "bench-volatile-sub", true)
 	if err != nil {
 		return x, err
 	}
@@ -243,7 +243,7 @@ func (ch *chain) volatile(ctx context.Context, c RelayConfig) (x RelayRound, err
 	if err := sub.subscribe("bench/0000/#"); err != nil {
 		return x, err
 	}
-	pub, err := dial(ctx, ch.sender.addr, "bench-volatile", true)
+	pub, err := dial(ctx, ch.sender.addr, "bench-volatile-pub", true)
 	if err != nil {
 		return x, err
 	}
