@@ -49,7 +49,7 @@ func runDaemon(t *testing.T, dir string, flags ...string) {
 		}
 	})
 	for {
-		if code, _, _ := call(t.Context(), "", "status", "--dir", dir); code == 0 {
+		if code, _, _ := call(t.Context(), "", "status", "--dir", dir); code == 0 && strings.Contains(log.String(), "ready") { // the API is there before MQTT is
 			return
 		}
 		select {
