@@ -175,6 +175,29 @@ func TestHeldClientIsNotSilent(t *testing.T) {
 	})
 }
 
+// A client that sends all it has to say and leaves is heard to its end, also
+// when what held its input is over just before its end is noticed.
+func TestLastWordsBehindAShortHold(t *testing.T) {
+	t.Parallel()
+	for _, events := range []uint32{unix.EPOLLIN | unix.EPOLLRDHUP, unix.EPOLLIN | unix.EPOLLHUP} {
+		h := connected(t, nil)
+		h.node.gate = make(chan struct{})
+		sub := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Subscribe}, PacketID: 1, Filters: packets.Subscriptions{{Filter: "a"}}}
+		h.says(unix.EPOLLIN, sub, publish("b", "last words", 0, 0))
+		close(h.node.gate)
+		eventually(t, "the hold is over", func() bool { return h.p.c.holds.Load() == 0 })
+		h.s.ended = true
+		h.p.onEvents(events)
+		h.turn("what was said before the end", func() bool {
+			h.p.onEvents(events) // level-triggered
+			return h.s.closed || h.p.c.closing.Load()
+		})
+		if got := valueOf(h.p.c.b.metrics.byQoSIn[0]); got != 1 {
+			t.Errorf("events %#x: %d publishes were heard, want 1", events, got)
+		}
+	}
+}
+
 // A client whose input waits for its turn, or is not read, is not silent.
 func TestFloodingClientIsNotSilent(t *testing.T) {
 	t.Parallel()

@@ -163,7 +163,8 @@ func (p *polled) onEvents(events uint32) {
 
 // readable reads once and has it handled.
 func (p *polled) readable(broken bool) {
-	held := p.c.holds.Load() > 0 || p.more
+	// What stopped feed may be over already: goOn comes first all the same.
+	held := p.c.holds.Load() > 0 || p.more || p.c.stopped
 	switch {
 	case p.phase == phaseLinger:
 		p.drain()

@@ -45,6 +45,12 @@ var limitMutants = []mutant{
 		tests: "broker TestFilterCost",
 	},
 	{
+		name: "broker: who leaves is gone before what was held is heard", file: "broker/polled_linux.go",
+		old:   " || p.c.stopped\n",
+		new:   "\n",
+		tests: "broker TestLastWords",
+	},
+	{
 		name: "broker: silent connections keep others out", file: "broker/broker.go",
 		old:   "	in := !b.draining && (!full || goes != nil)",
 		new:   "	in := !b.draining && !full",
