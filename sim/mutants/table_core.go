@@ -48,7 +48,7 @@ var coreMutants = []mutant{
 		tests: "node/core .",
 	},
 	{
-		name: "a refused transfer counts as taken", file: "node/core/links.go", short: true,
+		name: "a refused transfer counts as taken", file: "node/core/links.go",
 		old:   "	default:\n		c.giveBack(i)",
 		new:   "	default:\n		c.m.Release(i)",
 		tests: "node/core .",
@@ -60,7 +60,7 @@ var coreMutants = []mutant{
 		tests: "node/core .",
 	},
 	{
-		name: "what was in flight is not taken back when the link ends", file: "node/core/links.go", short: true,
+		name: "what was in flight is not taken back when the link ends", file: "node/core/links.go",
 		old:   "			if i != nil {\n				c.giveBack(i)\n			}",
 		new:   "			_ = i",
 		tests: "node/core .",
@@ -116,7 +116,7 @@ var coreMutants = []mutant{
 
 	// Repeats, order, numbers (docs/adr/0005).
 	{
-		name: "relays do not drop repeats", file: "node/core/receive.go", short: true,
+		name: "relays do not drop repeats", file: "node/core/receive.go",
 		old:   "if w.Seen(in.Bundle.Count()) {",
 		new:   "if false {",
 		tests: "node/core .",
@@ -164,7 +164,7 @@ var coreMutants = []mutant{
 		tests: "node/core .",
 	},
 	{
-		name: "order numbers begin again after a restart", file: "node/core/state.go", short: true,
+		name: "order numbers begin again after a restart", file: "node/core/state.go",
 		old:   "Class: bundle.Class(cl)}).last = v",
 		new:   "Class: bundle.Class(cl)}).last = v * 0",
 		tests: "node/core .",
@@ -184,7 +184,7 @@ var coreMutants = []mutant{
 
 	// Ends of a life.
 	{
-		name: "time spent here does not count", file: "node/core/links.go", short: true,
+		name: "time spent here does not count", file: "node/core/links.go",
 		old:   "Blob: i.Blob, Life: i.Header.Expires - c.now,\n	})",
 		new:   "Blob: i.Blob, Life: i.Header.Expires - i.Header.Received,\n	})",
 		tests: "node/core .",
@@ -202,13 +202,13 @@ var coreMutants = []mutant{
 		tests: "node/core .",
 	},
 	{
-		name: "no obituary is sent", file: "node/core/expire.go", short: true,
+		name: "no obituary is sent", file: "node/core/expire.go",
 		old:   "return q == store.ToNode && i.Entry.DSeq > 0",
 		new:   "return false && i.Entry.DSeq > 0",
 		tests: "node/core .",
 	},
 	{
-		name: "hops are not limited", file: "node/core/receive.go", short: true,
+		name: "hops are not limited", file: "node/core/receive.go",
 		old:   "	if in.Hops >= MaxHops && in.Node != c.cfg.Self {",
 		new:   "	if false {",
 		tests: "node/core .",
@@ -242,13 +242,13 @@ var quotaMutants = []mutant{
 		tests: "node/core .",
 	},
 	{
-		name: "a quota of messages is ignored", file: "node/core/quota.go", short: true,
+		name: "a quota of messages is ignored", file: "node/core/quota.go",
 		old:   "if max := ch.Quota.Count; max > 0 && u",
 		new:   "if max := ch.Quota.Count; max < 0 && u",
 		tests: "node/core .",
 	},
 	{
-		name: "what a message used is not given back", file: "storeforward/quota.go", short: true,
+		name: "what a message used is not given back", file: "storeforward/quota.go",
 		old:   "		u.Count += sign * int(max(h.Count, 1))",
 		new:   "		u.Count += max(sign, 0) * int(max(h.Count, 1))",
 		tests: "node/core .",
@@ -276,7 +276,7 @@ var quotaMutants = []mutant{
 // sessionMutants break the MQTT half of node/core.
 var sessionMutants = []mutant{
 	{
-		name: "a QoS 2 packet id is not remembered", file: "node/core/deliveries.go", short: true,
+		name: "a QoS 2 packet id is not remembered", file: "node/core/deliveries.go",
 		old:   "		s.inbound[p.Packet] = true",
 		new:   "		_ = s",
 		tests: "node/core .",
@@ -306,7 +306,7 @@ var sessionMutants = []mutant{
 		tests: "node/core .",
 	},
 	{
-		name: "a device's window is freed before its answer is durable", file: "node/core/deliveries.go", short: true,
+		name: "a device's window is freed before its answer is durable", file: "node/core/deliveries.go",
 		old:   "for len(s.out.flying)+s.out.unstable < int(s.window) {",
 		new:   "for len(s.out.flying) < int(s.window) {",
 		tests: "node/core .",
