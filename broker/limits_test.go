@@ -387,3 +387,19 @@ func TestLobbyOrder(t *testing.T) {
 		t.Error("somebody is in an empty lobby")
 	}
 }
+
+// TestShortageIsToldOnce: each collection of garbage that leaves too much is
+// told of once.
+func TestShortageIsToldOnce(t *testing.T) {
+	t.Parallel()
+	p := pressure{limit: 1}
+	runtime.GC()
+	if !p.look(10) {
+		t.Fatal("more than a byte is held, and not told of")
+	}
+	for range 1000 {
+		if before := p.cycle; p.look(10) && p.cycle == before {
+			t.Fatal("told of again without a collection")
+		}
+	}
+}

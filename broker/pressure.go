@@ -11,6 +11,7 @@ const (
 	leastShare    = 64 << 10 // bytes that any client may take, whatever the others do
 	queueShare    = 4        // part of the memory that clients share when it is short: one of so many
 	heapLive      = "/gc/heap/live:bytes"
+	heapCycles    = "/gc/cycles/total:gc-cycles"
 )
 
 // pressure tells when the process holds more than it should. Limits for each
@@ -19,15 +20,19 @@ const (
 type pressure struct {
 	limit uint64
 	share atomic.Int64 // bytes of one client while memory is short, 0 while it is not
+	cycle uint64       // the collection whose outcome was looked at last
 }
 
-// look reads what the last collection of garbage left.
+// look reads what the last collection of garbage left. It reports shortage once
+// for each: between two of them nothing new is known, and to look at a million
+// connections again would find the same.
 func (p *pressure) look(clients int) (short bool) {
-	s := []system.Sample{{Name: heapLive}}
+	s := []system.Sample{{Name: heapLive}, {Name: heapCycles}}
 	system.Read(s)
-	if s[0].Value.Kind() != system.KindUint64 {
+	if s[0].Value.Kind() != system.KindUint64 || s[1].Value.Kind() != system.KindUint64 || s[1].Value.Uint64() == p.cycle {
 		return false
 	}
+	p.cycle = s[1].Value.Uint64()
 	return p.set(s[0].Value.Uint64(), clients)
 }
 
