@@ -40,9 +40,7 @@ func (n *Node) buildBroker() error {
 	m := n.cfg.MQTT
 	c := broker.Config{
 		Listen: string(m.Listen), Anonymous: m.Anonymous,
-		// What a device may have in flight is what MQTT may repeat to it after
-		// this node was killed; 32 keep any local network busy.
-		Window: 32, MaxPacket: int(m.MaxPacket), MaxClients: m.MaxClients, ServerKeepAlive: uint16(m.ServerKeepAlive / config.Duration(time.Second)),
+		Window: cmp.Or(m.Limits.Window, config.DefaultWindow), MaxPacket: int(m.MaxPacket), MaxClients: m.MaxClients, ServerKeepAlive: uint16(m.ServerKeepAlive / config.Duration(time.Second)),
 		SysInterval: time.Duration(m.SysInterval), Version: n.opt.Version, Sys: n.sysValues,
 		// The core bounds them, without what a copy in memory costs beside its texts.
 		MaxRetained: n.cfg.Store.MaxRetained, MaxRetainedBytes: int(min(int64(n.cfg.Store.MaxRetainedBytes)+broker.MessageOverhead*int64(n.cfg.Store.MaxRetained), math.MaxInt)),

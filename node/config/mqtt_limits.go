@@ -15,6 +15,7 @@ type Limits struct {
 	Pending           int  `json:"pending,omitempty"`           // publishes of one client that are not durable yet
 	PendingBytes      Size `json:"pending_bytes,omitzero"`      // their bytes
 	Memory            Size `json:"memory,omitzero"`             // of the process; beyond it clients get their share
+	Window            int  `json:"window,omitempty"`            // QoS 1 and 2 deliveries under way to one client, unless it wants fewer
 
 	FullSession string `json:"full_session,omitempty"` // a word of FullSessions: what becomes of a message for a session that has most of the store
 }
@@ -28,6 +29,12 @@ const SkipFull = "skip"
 
 // DefaultSessions is Limits.Sessions where it is left out.
 const DefaultSessions = 250_000
+
+// DefaultWindow is Limits.Window where it is left out: as much as MQTT may
+// repeat to a device after its node was killed. It keeps any local network
+// busy, but a session whose ends of deliveries go to a slow disk gets so many
+// for each sync.
+const DefaultWindow = 32
 
 // leastMemory is the least Limits.Memory.
 const leastMemory = 16 << 20
@@ -49,6 +56,9 @@ func (l Limits) validate(f *faults) {
 	number("subscriptions", l.Subscriptions)
 	number("queue", l.Queue)
 	number("pending", l.Pending)
+	if l.Window != 0 {
+		inRange(f, "mqtt.limits.window", l.Window, 1, math.MaxUint16)
+	}
 	size("subscription_bytes", l.SubscriptionBytes, 1<<10, math.MaxInt32)
 	size("queue_bytes", l.QueueBytes, 1, math.MaxInt32)
 	size("pending_bytes", l.PendingBytes, 1, math.MaxInt32)
@@ -69,6 +79,7 @@ func (l Limits) group() (g group) {
 	g.number("pending", l.Pending)
 	g.value("pending_bytes", l.PendingBytes)
 	g.value("memory", l.Memory)
+	g.number("window", l.Window)
 	g.add("full_session", l.FullSession)
 	return g
 }

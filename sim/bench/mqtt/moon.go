@@ -25,6 +25,9 @@ const (
 	moonWindow = 200_000
 	// moonUnacked is how many publishes the client has open at its own broker.
 	moonUnacked = 1000
+	// hubWindow is mqtt.limits.window of the subscriber's node: with what it is
+	// by default, each sync of the disk there lets 32 messages go on.
+	hubWindow = 512
 	// A bridge by its defaults queues 1,000 messages and takes 20 of QoS 2 from a
 	// client at a time: with more it loses some.
 	bridgeWindow  = 400
@@ -81,7 +84,7 @@ type moonCase struct {
 
 func (c Config) moonCases() []moonCase {
 	out := []moonCase{{
-		broker: "farhop", setting: "owlt and rate configured", window: func(byte) int { return moonWindow }, unacked: moonUnacked, open: openNodes,
+		broker: "farhop", setting: "owlt, rate and window configured", window: func(byte) int { return moonWindow }, unacked: moonUnacked, open: openNodes,
 		into: func(r *MoonReport, qos byte) *float64 { return pick(qos, &r.QoS1, &r.QoS2) },
 	}}
 	if c.Peer == "" {

@@ -54,7 +54,10 @@ func openNodes(ctx context.Context, c Config, _ byte) (_ *pair, err error) {
 		return p, err
 	}
 	props := c.link()
-	err = configure(hub, func(f *config.Config) { f.Links = []config.Link{{Node: addr.MustNode(luna), LinkProps: props}} })
+	err = configure(hub, func(f *config.Config) {
+		f.Links = []config.Link{{Node: addr.MustNode(luna), LinkProps: props}}
+		f.MQTT.Limits.Window = hubWindow
+	})
 	if err == nil {
 		err = p.link.SetProfile(c.profile(), c.profile())
 	}
