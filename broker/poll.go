@@ -17,10 +17,12 @@ type loops struct {
 	next int
 }
 
-// start makes one poller for each processor.
+// start makes one poller for each processor but one, which the node itself has
+// use for. With a single one, what two clients send one after the other is
+// handled in that order, however busy the machine is.
 func (s *loops) start(b *Broker) error {
 	var all []*poller
-	for range runtime.GOMAXPROCS(0) {
+	for range max(1, runtime.GOMAXPROCS(0)-1) {
 		l, err := newPoller(b)
 		if err != nil {
 			for _, l := range all {
