@@ -122,11 +122,8 @@ func (n *enode) compare() bool {
 	return len(fetches)+len(steps) > 0
 }
 
-func (n *enode) step(d core.Delivery) {
-	if d.Service == core.ServiceSessions {
-		n.roam(d)
-		return
-	}
+// body is what another node says to a service of this one.
+func (n *enode) body(d core.Delivery) []byte {
 	block := d.Blob
 	if block == nil {
 		b, err := n.store.Read(d.Header.Seq)
@@ -139,8 +136,17 @@ func (n *enode) step(d core.Delivery) {
 	if err != nil {
 		panic(err)
 	}
+	return data
+}
+
+func (n *enode) step(d core.Delivery) {
+	if d.Service == core.ServiceSessions {
+		n.roam(d)
+		return
+	}
+	data := n.body(d)
 	age := core.CompareTTL - time.Duration(d.Life)*time.Millisecond
-	err = n.core.Compare(n.now(), d.Header.Origin, age, data, func(data []byte) (string, uint8, error) {
+	err := n.core.Compare(n.now(), d.Header.Origin, age, data, func(data []byte) (string, uint8, error) {
 		return topicOf(&store.Blob{B: data}), 1, nil
 	})
 	if err != nil {

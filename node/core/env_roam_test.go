@@ -52,18 +52,7 @@ func (n *enode) answered(r core.Reply) {
 
 // roam takes in what another node says of sessions that move.
 func (n *enode) roam(d core.Delivery) {
-	block := d.Blob
-	if block == nil {
-		b, err := n.store.Read(d.Header.Seq)
-		if err != nil {
-			panic(err)
-		}
-		block = &store.Blob{B: b}
-	}
-	data, err := bundle.PayloadData(block.B)
-	if err != nil {
-		panic(err)
-	}
+	data := n.body(d)
 	if err := n.core.Roam(n.now(), d.Header.Origin, data); err != nil {
 		panic(err)
 	}

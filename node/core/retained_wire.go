@@ -154,15 +154,21 @@ func parseSync(data []byte) (syncMessage, error) {
 	default:
 		r.Fail(at, fmt.Sprintf("kind %d of a later version", m.kind))
 	}
+	if err := endItems(&r, n, at); err != nil {
+		return syncMessage{}, fmt.Errorf("malformed comparison of retained messages: %w", err)
+	}
+	return m, nil
+}
+
+// endItems ends an array of which n items are left. Those that a later version
+// added are passed over; at is where the array is.
+func endItems(r *cbor.Reader, n, at int) error {
 	if n < 0 {
 		r.Fail(at, "items are missing")
 	}
 	r.SkipN(max(n, 0))
 	r.End()
-	if err := r.Err(); err != nil {
-		return syncMessage{}, fmt.Errorf("malformed comparison of retained messages: %w", err)
-	}
-	return m, nil
+	return r.Err()
 }
 
 func (m *syncMessage) readDigests(r *cbor.Reader) {

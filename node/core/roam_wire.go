@@ -185,12 +185,7 @@ func parseRoam(data []byte) (roamMessage, error) {
 	default:
 		r.Fail(at, fmt.Sprintf("kind %d of a later version", m.kind))
 	}
-	if n < 0 {
-		r.Fail(at, "items are missing")
-	}
-	r.SkipN(max(n, 0))
-	r.End()
-	if err := r.Err(); err != nil {
+	if err := endItems(&r, n, at); err != nil {
 		return roamMessage{}, fmt.Errorf("malformed word of sessions that move: %w", err)
 	}
 	return m, nil

@@ -65,18 +65,18 @@ func TestSharedUnderViolence(t *testing.T) {
 		t.Fatal(err)
 	}
 	exactly := []*listener{
-		listen(m.earth, "exact-1", "$share/exact/work/2", 2), listen(m.luna, "exact-2", "$share/exact/work/2", 2),
-		listen(m.earth, "exact-3", "$share/exact/work/2", 2),
+		listen(m.earth, "exact-1", "$share/exact/jobs/2", 2), listen(m.luna, "exact-2", "$share/exact/jobs/2", 2),
+		listen(m.earth, "exact-3", "$share/exact/jobs/2", 2),
 	}
 	once := []*listener{
-		listen(m.luna, "kept", "$share/some/work/1", 1),
-		listenAs(m.earth, "live-1", "$share/some/work/1", 1, true), listenAs(m.relay, "live-2", "$share/some/work/1", 1, true),
+		listen(m.luna, "kept", "$share/some/jobs/1", 1),
+		listenAs(m.earth, "live-1", "$share/some/jobs/1", 1, true), listenAs(m.relay, "live-2", "$share/some/jobs/1", 1, true),
 	}
 	var pubs [3][]*talker
 	for _, d := range []*daemon{m.luna, m.earth, m.relay} {
 		for qos := 1; qos <= 2; qos++ {
 			name := fmt.Sprintf("%s-%d", d.name, qos)
-			pubs[qos] = append(pubs[qos], talk(d, name, fmt.Sprintf("work/%d", qos), qos, 10*time.Millisecond, numbered(name, 50_000)...))
+			pubs[qos] = append(pubs[qos], talk(d, name, fmt.Sprintf("jobs/%d", qos), qos, 10*time.Millisecond, numbered(name, 50_000)...))
 		}
 	}
 	m.batter(t, 4, 1)
