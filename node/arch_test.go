@@ -86,7 +86,7 @@ var table = []row{
 	{"sim/oracle", "node/core routing/addr routing/interest storeforward/bundle storeforward/store", "laws judge what is seen at the edges of a core, whoever drives it"},
 	{"sim", "node/core routing routing/addr routing/contact routing/interest routing/policy sim/oracle sim/scenario storeforward storeforward/batch storeforward/bundle storeforward/memstore storeforward/store", "a virtual world that touched the I/O side would not be repeatable"},
 	{"sim/emulator", "", "it stands between any two programs and looks into nothing"},
-	{"sim/demo", "node node/admin node/config routing/addr routing/policy sim/emulator", "it plays the product from outside, with what every user has"},
+	{"sim/demo", "node node/admin node/config routing/addr routing/policy sim/bench/proc sim/emulator", "it plays the product from outside, with what every user has"},
 	{"sim/bench/proc", "", "what the system knows of a process"},
 	{"sim/bench/durable", "routing/addr sim/bench/proc storeforward/boltstore storeforward/bundle storeforward/journal storeforward/memstore storeforward/store", "it drives engines as the core does, without a core"},
 	{"sim/bench/mqtt/load", "sim/bench/proc", "bytes of many clients, whoever serves them"},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"path/filepath"
 	"sync"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"github.com/farhop/farhop/node/config"
 	"github.com/farhop/farhop/routing/addr"
 	"github.com/farhop/farhop/routing/policy"
+	"github.com/farhop/farhop/sim/bench/proc"
 	"github.com/farhop/farhop/sim/emulator"
 )
 
@@ -63,7 +63,7 @@ func (w *world) close() {
 // relay holds the authority, the others join it with tickets. It returns the
 // address of the relay.
 func (w *world) provision(ctx context.Context) (relayAddr string, err error) {
-	if relayAddr, err = freeUDP(); err != nil {
+	if relayAddr, err = proc.FreeAddr(); err != nil {
 		return "", err
 	}
 	p := w.nodes[relay]
@@ -118,7 +118,7 @@ func (w *world) connect(relayAddr string, p plan, start time.Time, seed uint64) 
 			return err
 		}
 	}
-	if w.client, err = freeTCP(); err != nil {
+	if w.client, err = proc.FreeAddr(); err != nil {
 		return err
 	}
 	plan := &config.Contacts{
@@ -212,21 +212,4 @@ func (w *world) start(ctx context.Context, lost context.CancelCauseFunc) error {
 		})
 	}
 	return g.Wait()
-}
-
-// freeUDP and freeTCP find a port that nobody uses now.
-func freeUDP() (string, error) {
-	c, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	return c.LocalAddr().String(), c.Close()
-}
-
-func freeTCP() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	return l.Addr().String(), l.Close()
 }

@@ -28,6 +28,7 @@ const (
 	liveVictims    = "victim"
 	durableVictims = "durable"
 	memoryEvery    = 200 * time.Millisecond
+	begunWithin    = time.Minute // attackers that have done nothing until then never will
 )
 
 // FairShare is the part of their rate that well-behaved clients must keep.
@@ -184,14 +185,28 @@ func (c Config) attacked(ctx context.Context, name string) (x Attack, err error)
 	return x, nil
 }
 
-// enemy starts the attackers.
+// enemy starts the attackers and waits until they have begun: they yield to
+// all others on a busy machine, and a slice without them says nothing.
 func (c Config) enemy(ctx context.Context, name, addr string) (*proc.Program, error) {
 	dir, err := os.MkdirTemp(c.Dir, "attack-")
 	if err != nil {
 		return nil, err
 	}
 	e := &proc.Program{Path: c.Farhop, Args: []string{"bench", "mqtt", "--attack", name, "--at", addr}, Dir: filepath.Clean(dir)}
-	return e, e.Begin(ctx)
+	if err := e.Begin(ctx); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(e.Dir))
+	}
+	ctx, cancel := context.WithTimeout(ctx, begunWithin)
+	defer cancel()
+	for told(e.Tail()) == (attack.Counts{}) {
+		if e.Gone() {
+			return nil, errors.Join(fmt.Errorf("the attackers ended:\n%s", e.Tail()), e.Stop())
+		}
+		if err := pause(ctx, memoryEvery); err != nil {
+			return nil, errors.Join(fmt.Errorf("the attackers did nothing for %v: %w", begunWithin, err), e.Stop())
+		}
+	}
+	return e, nil
 }
 
 // told reads the last counts of the attackers.

@@ -3,6 +3,8 @@ package proc
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -80,14 +82,16 @@ func (p *Program) Tail() string {
 
 func (p *Program) logs() string { return filepath.Join(p.Dir, "log") }
 
-// FreeAddr finds an address of loopback that is free for TCP and UDP.
+// FreeAddr finds an address of loopback that is free for TCP and UDP. Its port
+// is below those that systems give to outgoing connections (32,768 and up on
+// Linux), so that nothing takes it while its program is down.
 func FreeAddr() (string, error) {
 	for range 100 {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		addr := fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(20000))
+		ln, err := net.Listen("tcp", addr)
 		if err != nil {
-			return "", err
+			continue
 		}
-		addr := ln.Addr().String()
 		pc, err := net.ListenPacket("udp", addr)
 		if err := ln.Close(); err != nil {
 			return "", err
@@ -96,7 +100,7 @@ func FreeAddr() (string, error) {
 			return addr, pc.Close()
 		}
 	}
-	return "", errors.New("no port is free for TCP and UDP")
+	return "", errors.New("no port of 100 tried is free for TCP and UDP on 127.0.0.1")
 }
 
 // FindMosquitto looks where systems keep it, "" when there is none.
