@@ -73,7 +73,10 @@ var table = []row{
 	{"broker/bridge", "routing/interest", "a client of two brokers: neither is known to it"},
 	{"broker/conformance", "", "cases hold any server against the standards and must not know ours"},
 	{"broker", "broker/auth broker/listen broker/packet routing/interest storeforward/bundle", "MQTT must stay readable and replaceable alone"},
-	{"node/link", "node/wire routing/addr routing/contact storeforward/bundle", "a link moves frames and decides nothing"},
+	{"node/salvo/fec", "", "symbols and parity, whatever they carry"},
+	{"node/salvo/packet", "", "bytes and keys, not when they are sent"},
+	{"node/salvo", "node/salvo/fec node/salvo/packet", "blocks of bytes over a link; what is in them, and who the peer is, it does not know"},
+	{"node/link", "node/salvo node/salvo/packet node/wire routing/addr routing/contact storeforward/bundle", "a link moves frames and decides nothing"},
 	{"node/dtn", "routing/addr routing/interest storeforward/bundle storeforward/bundle/bpa storeforward/cbor", "a door moves bundles of other stacks; what waits and where it goes is the node's"},
 	{"node/stream", "node/wire routing/addr storeforward/bundle", "TCP services must stay readable and replaceable alone"},
 	{"node/config", "routing/addr routing/interest routing/policy storeforward/bundle", "reading a file must not need what the file configures"},
@@ -130,7 +133,7 @@ var forbidden = []struct{ from, to, why string }{
 var pure = []string{
 	"routing", "routing/addr", "routing/contact", "routing/interest", "routing/policy",
 	"storeforward", "storeforward/bundle", "storeforward/bundle/bpa", "storeforward/cbor", "storeforward/memstore", "storeforward/store",
-	"storeforward/batch", "storeforward/seqset", "node/core", "node/wire", "sim", "sim/oracle", "sim/scenario",
+	"storeforward/batch", "storeforward/seqset", "node/core", "node/salvo", "node/salvo/fec", "node/salvo/packet", "node/wire", "sim", "sim/oracle", "sim/scenario",
 }
 
 // impureOn are packages among the pure ones that are not, on purpose.
@@ -169,6 +172,7 @@ var modules = []struct{ prefix, users, why string }{
 	{"github.com/mochi-mqtt/server/v2", "broker/bridge broker/packet", "packets are checked before its codec reads them; the bridge is a client on it"},
 	{"go.etcd.io/bbolt", "storeforward/boltstore storeforward/journal/index", "two packages adapt bbolt: one keeps messages in it, one a cache"},
 	{"github.com/cloudflare/circl", "crypto/identity", "one package adapts ML-DSA"},
+	{"github.com/klauspost/reedsolomon", "node/salvo/fec", "parity, with the vector instructions of each machine"},
 	{"golang.org/x/crypto", "crypto/pki broker broker/auth cmd/farhop", "cryptography is gathered where it is reviewed"},
 	{"go.yaml.in/yaml/v3", "node/config sim/scenario", "one parser of configuration, one of scenarios"},
 	{"github.com/gorilla/websocket", "broker/bridge broker/listen", "one package serves WebSockets, one dials them"},
