@@ -47,6 +47,7 @@ type Config struct {
 	MaxPendingBytes  int       // bytes of them; default 8 MiB; at either limit the client is read no further
 	ReceiveMax       int       // QoS 1 and 2 publishes an MQTT 5 client may have open; default 1,024
 	Window           int       // QoS 1 and 2 deliveries unacknowledged per client; default 1,024, less if the client says so
+	LiveWindow       int       // the same of a client whose session ends with its connection; default Window
 	MaxRetained      int       // messages; default 100,000
 	MaxRetainedBytes int       // bytes; default 256 MiB
 	Retained         *Retained // what the broker begins with; it is the broker's from then on; nil = nothing
@@ -89,6 +90,7 @@ func (c Config) withDefaults() Config {
 	set(&c.MaxPendingBytes, 8<<20)
 	set(&c.ReceiveMax, 1_024)
 	set(&c.Window, 1_024)
+	set(&c.LiveWindow, c.Window)
 	set(&c.MaxRetained, 100_000)
 	set(&c.MaxRetainedBytes, 256<<20)
 	if c.Listen == "" && len(c.Listeners) == 0 {
@@ -165,6 +167,7 @@ func (c Config) checkNumbers() []error {
 	check("max_pending_bytes", c.MaxPendingBytes, 1, math.MaxInt32)
 	check("receive_max", c.ReceiveMax, 1, math.MaxUint16)
 	check("window", c.Window, 1, math.MaxUint16)
+	check("live_window", c.LiveWindow, 1, math.MaxUint16)
 	check("max_retained", c.MaxRetained, 1, math.MaxInt32)
 	check("max_retained_bytes", c.MaxRetainedBytes, 1, math.MaxInt)
 	if c.ConnectTimeout < 0 {

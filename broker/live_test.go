@@ -101,6 +101,30 @@ func TestWindowIsNotExceeded(t *testing.T) {
 	sub.quiet()
 }
 
+// TestLiveWindow: a session that ends with its connection has a window of its
+// own, one that outlives it has the other.
+func TestLiveWindow(t *testing.T) {
+	t.Parallel()
+	w := start(t, func(c *Config) { c.Window, c.LiveWindow = 2, 5 })
+	sub := w.connect("s", 4, nil)
+	sub.subscribe(1, "a")
+	w.connect("d", 5, persistent)
+	c := w.connect("p", 4, nil)
+	for id := uint16(1); id <= 10; id++ {
+		c.send(publish("a", "x", 1, id))
+		c.next(packets.Puback)
+	}
+	for range 5 {
+		sub.next(packets.Publish)
+	}
+	sub.quiet()
+	w.b.mu.Lock()
+	defer w.b.mu.Unlock()
+	if live, durable := w.b.sessions["s"].window, w.b.sessions["d"].window; live != 5 || durable != 2 {
+		t.Errorf("windows of %d and %d", live, durable)
+	}
+}
+
 // TestSlowSubscriber: one that does not read costs neither the publisher nor
 // the other subscriber anything, and is disconnected when its queue is full.
 func TestSlowSubscriber(t *testing.T) {

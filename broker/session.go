@@ -124,6 +124,9 @@ func (c *conn) openSession(ctx context.Context, h *packet.Connect, assigned bool
 	c.maxSend = int(h.MaxPacket)
 	c.expiry = min(h.SessionExpiry, c.b.cfg.MaxSessionExpiry)
 	c.window = c.b.cfg.Window
+	if c.expiry == 0 { // nothing of it is repeated later
+		c.window = c.b.cfg.LiveWindow
+	}
 	if h.ReceiveMax > 0 {
 		c.window = min(c.window, int(h.ReceiveMax))
 	}

@@ -40,7 +40,7 @@ func (n *Node) buildBroker() error {
 	m := n.cfg.MQTT
 	c := broker.Config{
 		Listen: string(m.Listen), Anonymous: m.Anonymous,
-		Window: cmp.Or(m.Limits.Window, config.DefaultWindow), MaxPacket: int(m.MaxPacket), MaxClients: m.MaxClients, ServerKeepAlive: uint16(m.ServerKeepAlive / config.Duration(time.Second)),
+		Window: cmp.Or(m.Limits.Window, config.DefaultWindow), LiveWindow: cmp.Or(m.Limits.Window, config.DefaultLiveWindow), MaxPacket: int(m.MaxPacket), MaxClients: m.MaxClients, ServerKeepAlive: uint16(m.ServerKeepAlive / config.Duration(time.Second)),
 		SysInterval: time.Duration(m.SysInterval), Version: n.opt.Version, Sys: n.sysValues,
 		// The core bounds them, without what a copy in memory costs beside its texts.
 		MaxRetained: n.cfg.Store.MaxRetained, MaxRetainedBytes: int(min(int64(n.cfg.Store.MaxRetainedBytes)+broker.MessageOverhead*int64(n.cfg.Store.MaxRetained), math.MaxInt)),

@@ -36,6 +36,10 @@ const DefaultSessions = 250_000
 // for each sync.
 const DefaultWindow = 32
 
+// DefaultLiveWindow is the same for a session that ends with its connection:
+// nothing is repeated to it.
+const DefaultLiveWindow = 256
+
 // leastMemory is the least Limits.Memory.
 const leastMemory = 16 << 20
 
