@@ -22,19 +22,20 @@ const (
 // SetRetained, then Run it. Deliver, DeliverLive, SetRetained and TakenOver
 // may be called from New on.
 type Broker struct {
-	cfg      Config
-	node     Node
-	metrics  *metrics
-	live     directory
-	retained *retainedStore
-	queued   queuedWalks
-	loops    loops
-	ids      idLocks
-	buffers  sync.Pool // of *batch
-	conns    atomic.Uint64
-	pressure pressure
-	bound    chan struct{}  // closed when Run listens
-	work     sync.WaitGroup // goroutines of conn.later
+	cfg            Config
+	node           Node
+	metrics        *metrics
+	live           directory
+	retained       *retainedStore
+	queued         queuedWalks
+	loops          loops
+	ids            idLocks
+	buffers        sync.Pool // of *batch
+	conns          atomic.Uint64
+	pressure       pressure
+	unreleasedSaid atomic.Int64   // ns: when the log last told of one, see conn.unreleased
+	bound          chan struct{}  // closed when Run listens
+	work           sync.WaitGroup // goroutines of conn.later
 
 	rules  any         // generation of the rules at the start
 	strict atomic.Bool // the rules have changed since: deliveries are checked

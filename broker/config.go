@@ -46,6 +46,7 @@ type Config struct {
 	MaxPending       int       // publishes of one client that wait for the node; default 4,096
 	MaxPendingBytes  int       // bytes of them; default 8 MiB; at either limit the client is read no further
 	ReceiveMax       int       // QoS 1 and 2 publishes an MQTT 5 client may have open; default 1,024
+	MaxUnreleased    int       // QoS 2 publishes of one client whose PUBREL is not here yet; default 16,384
 	Window           int       // QoS 1 and 2 deliveries unacknowledged per client; default 1,024, less if the client says so
 	LiveWindow       int       // the same of a client whose session ends with its connection; default Window
 	MaxRetained      int       // messages; default 100,000
@@ -89,6 +90,7 @@ func (c Config) withDefaults() Config {
 	set(&c.MaxPending, 4_096)
 	set(&c.MaxPendingBytes, 8<<20)
 	set(&c.ReceiveMax, 1_024)
+	set(&c.MaxUnreleased, 16_384)
 	set(&c.Window, 1_024)
 	set(&c.LiveWindow, c.Window)
 	set(&c.MaxRetained, 100_000)
@@ -166,6 +168,7 @@ func (c Config) checkNumbers() []error {
 	check("max_pending", c.MaxPending, 1, math.MaxInt32)
 	check("max_pending_bytes", c.MaxPendingBytes, 1, math.MaxInt32)
 	check("receive_max", c.ReceiveMax, 1, math.MaxUint16)
+	check("max_unreleased", c.MaxUnreleased, 1, math.MaxUint16)
 	check("window", c.Window, 1, math.MaxUint16)
 	check("live_window", c.LiveWindow, 1, math.MaxUint16)
 	check("max_retained", c.MaxRetained, 1, math.MaxInt32)

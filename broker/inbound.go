@@ -144,6 +144,10 @@ func (c *conn) admit(p *pending) (fresh bool, err error) {
 			c.disconnectLocked(codeReceiveMax, cause(codeReceiveMax))
 			return false, errGone
 		}
+		if p.m.QoS == 2 && len(c.inbound) >= c.b.cfg.MaxUnreleased {
+			c.unreleased()
+			return false, errGone
+		}
 		c.unacked++
 	}
 	if p.m.QoS == 2 {
@@ -194,7 +198,7 @@ func (c *conn) submit(p *pending) {
 // with $ and is the node's to say. Other such topics are ordinary, but stay at
 // this node.
 func reserved(topic string) bool {
-	if topic[0] != '$' {
+	if !strings.HasPrefix(topic, "$") {
 		return false
 	}
 	first, _, _ := strings.Cut(topic, "/")

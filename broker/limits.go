@@ -18,6 +18,7 @@ const (
 	limitPending       = "pending"
 	limitRetained      = "retained"
 	limitSessions      = "sessions"
+	limitUnreleased    = "unreleased"
 )
 
 // workBytes are as much work as a packet, see conn.work.
@@ -29,6 +30,27 @@ const filterLevel = 160
 
 // filterCost is what a filter counts against MaxSubscriptionBytes.
 func filterCost(filter string) int { return len(filter) + filterLevel*(1+strings.Count(filter, "/")) }
+
+// causeUnreleased is the metric label of the end of such a connection.
+const causeUnreleased = "unreleased-publishes"
+
+// unreleasedEvery is how often at most the log tells of clients that were cut
+// for what they do not release; the counter has them all.
+const unreleasedEvery = 10 * time.Second
+
+// unreleased cuts a client that begins more QoS 2 publishes than may wait for
+// its PUBREL. Those of MQTT 5 have been told of a lower number for each
+// connection, but a session brings along what is open from earlier ones; MQTT 3
+// has no number, and no way to refuse a publish but this. The caller holds mu.
+func (c *conn) unreleased() {
+	c.b.metrics.limit(limitUnreleased)
+	c.disconnectLocked(codeReceiveMax, causeUnreleased)
+	now, last := time.Now().UnixNano(), c.b.unreleasedSaid.Load()
+	if now-last >= int64(unreleasedEvery) && c.b.unreleasedSaid.CompareAndSwap(last, now) {
+		c.b.cfg.Log.Warn("mqtt client cut: it begins QoS 2 publishes and does not release them with PUBREL; see mqtt.limits.unreleased",
+			"client", c.client, "remote", c.driver.remote(), "open", len(c.inbound), "limit", c.b.cfg.MaxUnreleased)
+	}
+}
 
 // leastWait is how long a bucket has its owner wait at least, so that it does
 // not have to be waited for again at once.

@@ -15,13 +15,15 @@ type retainedStore struct {
 	changes  uint64             // grows with each
 	dying    int                // messages with an expiry
 	bytes    int
+	own      room // the node's, of list and bytes: see reserved
 	reserved room // for messages on their way through the node
 	maxCount int
 	maxBytes int
 	metrics  *metrics // nil: the broker is not there yet
 }
 
-// room is what a message on its way through the node adds to the store.
+// room is what messages take of the store, or one on its way through the node
+// will.
 type room struct{ count, bytes int }
 
 // reserve makes room for m, or returns nil where there is none. What takes the
@@ -101,7 +103,12 @@ func (r *retainedStore) size(k *kept) int {
 }
 
 func (r *retainedStore) count(k *kept, by int) {
-	r.bytes += by * r.size(k)
+	size := r.size(k)
+	r.bytes += by * size
+	if reserved(k.name()) {
+		r.own.count += by
+		r.own.bytes += by * size
+	}
 	if k.apart && r.apart[k].Expiry > 0 {
 		r.dying += by
 	}

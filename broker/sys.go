@@ -99,7 +99,8 @@ func (b *Broker) sysOwn(now time.Time) []SysValue {
 	m := b.metrics
 	in, out := sum(m.byQoSIn[:]), sum(m.byQoSOut[:])
 	b.retained.mu.RLock()
-	retained, bytes := b.retained.list.count, b.retained.bytes
+	own := b.retained.own // such as the states of regions: no client published them
+	retained, bytes := b.retained.list.count-own.count, b.retained.bytes-own.bytes
 	b.retained.mu.RUnlock()
 	number := func(topic string, n uint64) SysValue { return SysValue{topic, strconv.FormatUint(n, 10)} }
 	return []SysValue{

@@ -14,5 +14,5 @@ func limit(c *broker.Config, l config.Limits) {
 	c.MaxSubscriptions, c.MaxSubscriptionBytes = l.Subscriptions, small(l.SubscriptionBytes)
 	c.MaxQueue, c.MaxQueueBytes = l.Queue, small(l.QueueBytes)
 	c.MaxPending, c.MaxPendingBytes = l.Pending, small(l.PendingBytes)
-	c.MaxMemory = int64(l.Memory)
+	c.MaxMemory, c.MaxUnreleased = int64(l.Memory), l.Unreleased
 }

@@ -18,7 +18,8 @@
 //	                                           Ended --> travels on as its own obituary
 //
 // Invariants, each guarded by a test of this package: an Item leaves Storing
-// only when its batch is persisted; Items of one queue are taken in Seq order;
-// a returned Item is taken again before any younger one; a queue's Count and
-// Bytes equal what a full scan of the store would find.
+// only when its batch is persisted; Items of one queue are taken in Seq order,
+// and a returned Item again before any younger one, but after a refusal those
+// of each origin in DSeq order, until enough of them were taken; a queue's
+// Count and Bytes equal what a full scan of the store would find.
 package storeforward

@@ -210,7 +210,7 @@ func (m *Machine) Next(o *Outlet, of Classes) (i *Item, storing bool) {
 		if q == nil || !of.Has(c) {
 			continue
 		}
-		if !m.Durable(q.cursor) {
+		if !m.Durable(q.next()) {
 			storing = true
 			continue
 		}
@@ -234,8 +234,8 @@ func (m *Machine) Next(o *Outlet, of Classes) (i *Item, storing bool) {
 
 // Peek returns what Next would take of one class without taking it.
 func (m *Machine) Peek(o *Outlet, c bundle.Class) *Item {
-	if q := o.oldest(c); q != nil && m.Durable(q.cursor) {
-		return q.cursor
+	if q := o.oldest(c); q != nil && m.Durable(q.next()) {
+		return q.next()
 	}
 	return nil
 }

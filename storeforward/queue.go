@@ -48,6 +48,7 @@ type Queue struct {
 	heap       int       // index in its outlet's heap, -1 when not there
 	resting    bool      // offers nothing for now
 	credit     int       // items that may be in flight; 0: any number
+	line       line      // with credit: the order of offers
 
 	age            uint64 // see ages
 	older, younger *Queue // of its kind
@@ -158,13 +159,15 @@ func (i *Item) nextWaiting() *Item {
 	return n
 }
 
-// take marks the oldest waiting item as in flight and returns it.
+// take marks the next item as in flight and returns it.
 func (q *Queue) take() *Item {
-	i := q.cursor
+	i := q.next()
 	i.State = InFlight
 	i.Sent++
 	q.flying++
-	q.cursor = i.nextWaiting()
+	if q.cursor == i {
+		q.cursor = i.nextWaiting()
+	}
 	return i
 }
 
@@ -172,6 +175,7 @@ func (q *Queue) take() *Item {
 func (q *Queue) giveBack(i *Item) {
 	i.State = Waiting
 	q.flying--
+	q.line.items = nil // it has its place in it again
 	if q.cursor == nil || i.Header.Seq < q.cursor.Header.Seq {
 		q.cursor = i
 	}

@@ -174,7 +174,7 @@ func (m *Machine) Taken(q *Queue) {
 		return
 	}
 	if q.credit *= 2; q.credit > m.cfg.Window {
-		q.credit = 0
+		q.credit, q.line = 0, line{}
 	}
 	m.ready(q)
 }

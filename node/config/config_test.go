@@ -27,7 +27,7 @@ mqtt:
   max_clients: 500
   server_keepalive: 10m
   sys_interval: 30s
-  limits: {connect_rate: 5000, publish_rate: 100, sessions: 1000, subscriptions: 50, subscription_bytes: 64KiB, queue: 500, queue_bytes: 1MiB, pending: 100, pending_bytes: 2MiB, memory: 256MiB, window: 64, full_session: skip}
+  limits: {connect_rate: 5000, publish_rate: 100, sessions: 1000, subscriptions: 50, subscription_bytes: 64KiB, queue: 500, queue_bytes: 1MiB, pending: 100, pending_bytes: 2MiB, memory: 256MiB, window: 64, unreleased: 2000, full_session: skip}
   listeners:
   - url: tls://0.0.0.0:8883
     cert: server.pem

@@ -17,6 +17,8 @@ type Limits struct {
 	Memory            Size `json:"memory,omitzero"`             // of the process; beyond it clients get their share
 	Window            int  `json:"window,omitempty"`            // QoS 1 and 2 deliveries under way to one client, unless it wants fewer
 
+	Unreleased int `json:"unreleased,omitempty"` // QoS 2 publishes of one client whose PUBREL is not here yet
+
 	FullSession string `json:"full_session,omitempty"` // a word of FullSessions: what becomes of a message for a session that has most of the store
 }
 
@@ -63,6 +65,9 @@ func (l Limits) validate(f *faults) {
 	if l.Window != 0 {
 		inRange(f, "mqtt.limits.window", l.Window, 1, math.MaxUint16)
 	}
+	if l.Unreleased != 0 {
+		inRange(f, "mqtt.limits.unreleased", l.Unreleased, 1, math.MaxUint16)
+	}
 	size("subscription_bytes", l.SubscriptionBytes, 1<<10, math.MaxInt32)
 	size("queue_bytes", l.QueueBytes, 1, math.MaxInt32)
 	size("pending_bytes", l.PendingBytes, 1, math.MaxInt32)
@@ -84,6 +89,7 @@ func (l Limits) group() (g group) {
 	g.value("pending_bytes", l.PendingBytes)
 	g.value("memory", l.Memory)
 	g.number("window", l.Window)
+	g.number("unreleased", l.Unreleased)
 	g.add("full_session", l.FullSession)
 	return g
 }

@@ -18,7 +18,7 @@ func fullMQTT() MQTT {
 	none, one := 0, 1
 	return MQTT{
 		Listen: "0.0.0.0:1883", Users: "users.txt", MaxPacket: 256 << 10, MaxClients: 500, ServerKeepAlive: Duration(10 * time.Minute), SysInterval: Duration(30 * time.Second),
-		Limits: Limits{5000, 100, 1000, 50, 64 << 10, 500, 1 << 20, 100, 2 << 20, 256 << 20, 64, "skip"},
+		Limits: Limits{5000, 100, 1000, 50, 64 << 10, 500, 1 << 20, 100, 2 << 20, 256 << 20, 64, 2000, "skip"},
 		Listeners: []Listener{
 			{
 				URL: "tls://0.0.0.0:8883", Cert: "server.pem", Key: "server.key", ClientCA: "devices.pem", RequireClientCert: true,

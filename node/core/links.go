@@ -228,8 +228,8 @@ func (c *Core) acked(l *link, a Ack) {
 
 // refused takes a bundle back. Where the peer has no room its class and those
 // below rest for a few round trips; where it has none for the destination or
-// for us, the queue does. For any other reason its life ends here, with an
-// obituary.
+// for us, the queue does, and then goes by the order of those who sent. For any
+// other reason its life ends here, with an obituary.
 func (c *Core) refused(l *link, r Refuse) {
 	if int(r.Class) >= len(l.out) {
 		return
@@ -251,6 +251,7 @@ func (c *Core) refused(l *link, r Refuse) {
 		}
 	case bundle.StoreFull:
 		c.giveBack(i)
+		c.m.Refused(i)
 		for class := r.Class; class < bundle.NumClasses; class++ {
 			l.paused[class] = c.now + l.rest()
 		}
@@ -260,6 +261,7 @@ func (c *Core) refused(l *link, r Refuse) {
 		c.restQueue(i.Queue(), c.now+max(l.rest(), lull(MaxHops)))
 	default:
 		c.giveBack(i)
+		c.m.Refused(i)
 		c.restQueue(i.Queue(), c.now+l.rest())
 	}
 }

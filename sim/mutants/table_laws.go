@@ -56,7 +56,7 @@ var worldMutants = []mutant{
 	},
 	{
 		name: "world law offer: an item leaves before it is durable", file: "storeforward/machine.go",
-		old:   "		if !m.Durable(q.cursor) {",
+		old:   "		if !m.Durable(q.next()) {",
 		new:   "		if false {",
 		tests: meshTests, law: `law offer broken|no such message`,
 	},

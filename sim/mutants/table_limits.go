@@ -27,6 +27,12 @@ var limitMutants = []mutant{
 		tests: "broker TestTurns",
 	},
 	{
+		name: "broker: what earlier connections did not release does not count", file: "broker/inbound.go",
+		old:   "p.m.QoS == 2 && len(c.inbound) >= c.b.cfg.MaxUnreleased",
+		new:   "p.m.QoS == 2 && c.unacked >= c.b.cfg.MaxUnreleased",
+		tests: "broker TestUnreleased",
+	},
+	{
 		name: "broker: who holds much stays when memory is short", file: "broker/pressure.go",
 		old:   "		return min(limit, int(share))",
 		new:   "		return limit",

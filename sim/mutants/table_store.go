@@ -4,7 +4,7 @@ package main
 var custodyMutants = []mutant{
 	{
 		name: "an item leaves before it is durable", file: "storeforward/machine.go", short: true,
-		old:   "		if !m.Durable(q.cursor) {",
+		old:   "		if !m.Durable(q.next()) {",
 		new:   "		if false {",
 		tests: "storeforward . -rapid.shrinktime=0s",
 	},
@@ -73,6 +73,24 @@ var custodyMutants = []mutant{
 		old:   "	if q.cursor == nil || i.Header.Seq < q.cursor.Header.Seq {",
 		new:   "	if q.cursor == nil {",
 		tests: "storeforward . -rapid.shrinktime=0s",
+	},
+	{
+		name: "what was refused hides what is waited for", file: "storeforward/line.go", short: true,
+		old:   "	if q.credit == 0 || q.cursor == nil {",
+		new:   "	if q != nil {",
+		tests: "storeforward .",
+	},
+	{
+		name: "an origin that was refused hides the others", file: "storeforward/line.go",
+		old:   "			last[leg] = true",
+		new:   "			_ = last[leg]",
+		tests: "storeforward .",
+	},
+	{
+		name: "what comes back loses its place after a refusal", file: "storeforward/queue.go",
+		old:   "	q.line.items = nil // it has its place in it again",
+		new:   "",
+		tests: "storeforward .",
 	},
 	{
 		name: "the younger queue is served first", file: "storeforward/queue.go",
