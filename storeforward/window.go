@@ -51,6 +51,15 @@ func (w *Window) slide(n uint64) {
 	w.top = n
 }
 
+// Join remembers what another window does, as far as it is in reach.
+func (w *Window) Join(o *Window) {
+	for i := range min(o.top+1, Span) {
+		if n := o.top - i; o.Seen(n) {
+			w.Add(n)
+		}
+	}
+}
+
 // Top returns the highest counter that was added, 0 for none.
 func (w *Window) Top() uint64 { return w.top }
 

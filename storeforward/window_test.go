@@ -57,6 +57,34 @@ func TestWindowAgainstOracle(t *testing.T) {
 	}
 }
 
+func TestWindowJoin(t *testing.T) {
+	for seed := range uint64(40) {
+		r := rand.New(rand.NewPCG(seed, 2))
+		w, other, want := new(Window), new(Window), new(Window)
+		for range 300 {
+			n, m := r.Uint64N(2*Span), r.Uint64N(2*Span)
+			w.Add(n)
+			other.Add(m)
+		}
+		want.Add(max(w.top, other.top))
+		for q := range uint64(2*Span + 1) {
+			if w.Seen(q) || other.Seen(q) {
+				want.Add(q)
+			}
+		}
+		w.Join(other)
+		for q := range uint64(2*Span + 1) {
+			if w.Seen(q) != want.Seen(q) {
+				t.Fatalf("seed %d: Seen(%d) = %v, want %v", seed, q, w.Seen(q), want.Seen(q))
+			}
+		}
+		before := *w
+		if w.Join(new(Window)); *w != before {
+			t.Fatalf("seed %d: an empty window changed it", seed)
+		}
+	}
+}
+
 func FuzzParseWindow(f *testing.F) {
 	w := new(Window)
 	w.Add(7)

@@ -26,6 +26,16 @@ func (c *Core) Seeking() []string {
 	return slices.Compact(all)
 }
 
+// WatchWaits has each comparison told of what waits for sessions that move.
+func (c *Core) WatchWaits(compared func()) {
+	c.roam.waits.compared, c.roam.arriving.compared = compared, compared
+}
+
+// Waits returns how many CONNECTs, and how many sessions for their queues, wait.
+func (c *Core) Waits() (connects, arriving int) {
+	return len(c.roam.waiters), c.roam.arriving.Len()
+}
+
 // Queues returns how many queues the core knows.
 func (c *Core) Queues() (n int) {
 	c.m.Queues(func(*storeforward.Queue) { n++ })

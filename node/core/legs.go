@@ -87,7 +87,9 @@ func (c *Core) consume(h *store.Header, in *Incoming) bundle.Reason {
 		c.missing(in.Origin)
 	} else {
 		g.saw(h, in)
+		c.roam.belated = late
 		c.arriveEach(h, in)
+		c.roam.belated = false
 	}
 	c.drain(g)
 	return bundle.OK

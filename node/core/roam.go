@@ -67,7 +67,6 @@ type trip struct {
 	from    addr.Node            // who released it last
 	pending []Subscription       // not in force yet; of a stub, those that it heeds for words to the client
 	await   storeforward.Classes // classes that the rest of its queue comes in
-	waits   int64                // ms: pending is in force then, await or not
 	blank   bool                 // what it was elsewhere is not known yet
 	overlap *overlap
 }
@@ -95,12 +94,13 @@ type roaming struct {
 	partners map[addr.Node]*partnerNode
 	order    []*partnerNode // by node
 	next     int64          // ms, when claims are due; 0: look
-	waiters  []*waiter
+	waiters  map[*session]*waiter
+	waits    agenda                       // of the waiters
 	quiet    interest.Trie[*subscription] // of stubs that attract nothing
 	stubs    awayHeap
 	blocked  map[addr.Node][]*session // stubs that wait for bundles to leave
 	stuck    []*session               // stubs that wait for room
-	arriving []*session               // with filters not in force yet
+	arriving agenda                   // with filters not in force yet
 	overlaps []*session               // in the order they began
 	settling []claimLine              // told once the advert is out
 	refused  []refusedClaim           // claims that found no room
@@ -108,6 +108,7 @@ type roaming struct {
 
 	fence      Stamp // fences are wanted for stubs that were quiet by then
 	fenceNext  int64 // ms
+	belated    bool  // what is taken in was given up: fences may have overtaken it
 	mute       bool  // a stub went quiet, and the advert does not show it yet
 	fences     map[addr.Node]*fences
 	lateFences map[addr.Node]lateAnswer // who gets a fence once its advert is known
@@ -115,19 +116,11 @@ type roaming struct {
 	cursors map[addr.Node]Stamp // as read back
 }
 
-// waiter is a CONNECT that waits for the nodes that are near.
-type waiter struct {
-	session *session
-	conn    uint64
-	token   uint64
-	nodes   []addr.Node
-	until   int64 // ms
-}
-
 func newRoaming() roaming {
 	return roaming{
 		partners: map[addr.Node]*partnerNode{}, blocked: map[addr.Node][]*session{},
 		late: map[addr.Node]lateAnswer{}, cursors: map[addr.Node]Stamp{},
+		waiters: map[*session]*waiter{}, waits: newAgenda(), arriving: newAgenda(),
 		fences: map[addr.Node]*fences{}, lateFences: map[addr.Node]lateAnswer{},
 	}
 }
@@ -177,9 +170,22 @@ func (c *Core) enter(s *session, o *SessionOpen, owned bool, known Stamp) {
 	}
 	if !o.Clean {
 		s.travel().blank = true
+		if o.Expiry > 0 {
+			c.leap(s)
+		}
 		c.beginOverlap(s, nil, c.now+c.settings.OrderWait.Milliseconds())
 	}
 	c.claim(claimLine{client: s.id, epoch: epoch, clean: o.Clean})
+}
+
+// leap has deliveries go on under numbers, and so packet ids, that the session
+// hardly uses elsewhere: before its nodes hear of each other its client may
+// have some from both.
+func (c *Core) leap(s *session) {
+	const few = 1 << 10 // the next ids, here or there, and those before
+	d := c.dest(store.Queue{Kind: store.ToSession, Name: s.id})
+	d.last += few + (uint64(s.epoch)*0x9E3779B97F4A7C15>>32)%(maxPackets-2*few) // Fibonacci hashing
+	c.nextDSeq(d)
 }
 
 // reclaim makes a stub a session again: its client is back, or was never gone
@@ -204,28 +210,33 @@ func (c *Core) reclaim(s *session) {
 // awaitNear lets a CONNECT wait for the nodes that may have its session, as
 // long as they are near. It reports whether there are any.
 func (c *Core) awaitNear(s *session, o *SessionOpen) bool {
-	w := &waiter{session: s, conn: o.Conn, token: o.Token}
+	if w := c.roam.waiters[s]; w != nil { // of an older connection
+		c.answerWaiter(w)
+	}
+	w := &waiter{session: s, conn: o.Conn, token: o.Token, epoch: s.epoch}
 	longest := uint64(0)
 	for _, p := range c.roam.order {
 		path := c.table.Path(p.node)
 		if p.answered < s.epoch && path.Up() && path.Delay() <= nearDelay {
-			w.nodes = append(w.nodes, p.node)
+			p.await(w, func(o *waiter) bool { return c.roam.waiters[o.session] != o })
+			w.left++
 			longest = max(longest, path.Delay())
 		}
 	}
-	if len(w.nodes) == 0 {
+	if w.left == 0 {
 		return false
 	}
 	s.untold = true
-	w.until = c.now + waitLeast + 6*int64(longest)
-	c.roam.waiters = append(c.roam.waiters, w)
+	c.roam.waiters[s] = w
+	c.roam.waits.put(s, c.now+waitLeast+6*int64(longest))
 	return true
 }
 
 // answerWaiter answers a CONNECT with what is known of its session now.
 func (c *Core) answerWaiter(w *waiter) {
-	c.roam.waiters = slices.DeleteFunc(c.roam.waiters, func(o *waiter) bool { return o == w })
 	s := w.session
+	delete(c.roam.waiters, s)
+	c.roam.waits.drop(s)
 	if c.sessions[s.id] != s || s.conn != w.conn || s.moved() {
 		c.reply(Reply{Token: w.token, Reason: bundle.SessionEnded})
 		return
@@ -271,27 +282,14 @@ func (s *session) filters() iter.Seq[Subscription] {
 	}
 }
 
-func (c *Core) waiterOf(s *session) *waiter {
-	for _, w := range c.roam.waiters {
-		if w.session == s {
-			return w
-		}
-	}
-	return nil
-}
-
 // tickRoaming lets time pass for what waits.
 func (c *Core) tickRoaming() {
 	r := &c.roam
-	for _, w := range slices.Clone(r.waiters) {
-		if w.until <= c.now {
-			c.answerWaiter(w)
-		}
+	for s := range r.waits.due(c.now) {
+		c.answerWaiter(r.waiters[s])
 	}
-	for _, s := range slices.Clone(r.arriving) {
-		if s.trip == nil || s.trip.waits <= c.now {
-			c.settleIn(s)
-		}
+	for s := range r.arriving.due(c.now) {
+		c.settleIn(s)
 	}
 	for len(r.stubs) > 0 && r.stubs[0].trip.until <= c.now {
 		s := r.stubs[0]
@@ -309,14 +307,8 @@ func (c *Core) tickRoaming() {
 
 func (c *Core) wakeRoaming(w *wake) {
 	r := &c.roam
-	for _, o := range r.waiters {
-		w.min(o.until)
-	}
-	for _, s := range r.arriving {
-		if s.trip != nil {
-			w.min(s.trip.waits)
-		}
-	}
+	r.waits.wake(w)
+	r.arriving.wake(w)
 	if len(r.stubs) > 0 {
 		w.min(r.stubs[0].trip.until)
 	}
@@ -403,8 +395,8 @@ func (c *Core) roamLearned(old, a *routing.Advert) {
 
 // roamRerouted looks for ways that broke while sessions arrive by them.
 func (c *Core) roamRerouted() {
-	for _, s := range slices.Clone(c.roam.arriving) {
-		if s.trip == nil || !c.table.Path(s.trip.from).Up() {
+	for _, p := range slices.Clone(c.roam.arriving.all) {
+		if s := p.session; s.trip == nil || !c.table.Path(s.trip.from).Up() {
 			c.settleIn(s)
 		}
 	}

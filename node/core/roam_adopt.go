@@ -39,6 +39,7 @@ func (c *Core) adoptOne(s *session, from addr.Node, h *head, floor []mark) {
 	t.from = from
 	t.await |= h.await
 	c.beginOverlap(s, floor, c.now+c.settings.TTL.Milliseconds())
+	c.hadBefore(s, h.notes)
 	if s.untold {
 		s.resumed = true
 		c.seek(s)
@@ -62,11 +63,10 @@ func (c *Core) adoptOne(s *session, from addr.Node, h *head, floor []mark) {
 	if t.await == 0 || !c.table.Path(from).Up() {
 		c.settleIn(s)
 	} else {
-		t.waits = c.now + c.settings.OrderWait.Milliseconds()
-		c.roam.arriving = append(slices.DeleteFunc(c.roam.arriving, func(o *session) bool { return o == s }), s)
+		c.roam.arriving.put(s, c.now+c.settings.OrderWait.Milliseconds())
 		c.keep(s)
 	}
-	if w := c.waiterOf(s); w != nil {
+	if w := c.roam.waiters[s]; w != nil {
 		c.answerWaiter(w)
 	}
 }
@@ -106,7 +106,7 @@ func (c *Core) adoptFilter(s *session, sub Subscription) {
 
 // settleIn puts the filters of a session in force, and has the mesh told.
 func (c *Core) settleIn(s *session) {
-	c.roam.arriving = slices.DeleteFunc(c.roam.arriving, func(o *session) bool { return o == s })
+	c.roam.arriving.drop(s)
 	t := s.trip
 	if t == nil || s.moved() {
 		return
@@ -241,7 +241,7 @@ func (c *Core) leaveRoaming(s *session) {
 			r.blocked[to] = slices.DeleteFunc(all, is)
 		}
 	} else {
-		r.arriving = slices.DeleteFunc(r.arriving, is)
+		r.arriving.drop(s)
 		if o := s.trip.overlap; o != nil && o.settled == 0 && !s.trip.from.IsZero() {
 			c.claim(claimLine{client: s.id, epoch: s.epoch, settled: true})
 		}

@@ -17,9 +17,10 @@ type partnerNode struct {
 	answered Stamp // and up to this it has seen
 	quieted  Stamp // and the stubs that claims up to this spoke of are quiet
 	pending  []claimLine
-	rescan   bool  // pending is not all: there are sessions after the cursor
-	lossy    bool  // some word of stubs was not sent: they may stay loud
-	next     int64 // ms: not before
+	waiters  []*waiter // CONNECTs that wait for it, by epoch
+	rescan   bool      // pending is not all: there are sessions after the cursor
+	lossy    bool      // some word of stubs was not sent: they may stay loud
+	next     int64     // ms: not before
 }
 
 // claim tells every node that holds sessions.
@@ -165,14 +166,12 @@ func (c *Core) answeredBy(from addr.Node, upTo Stamp, behind bool) {
 			p.quieted = max(p.quieted, upTo)
 			c.quietedAt()
 		}
-	}
-	for _, w := range slices.Clone(c.roam.waiters) {
-		if w.session.epoch > upTo {
-			continue
-		}
-		w.nodes = slices.DeleteFunc(w.nodes, func(n addr.Node) bool { return n == from })
-		if len(w.nodes) == 0 {
-			c.answerWaiter(w)
+		for len(p.waiters) > 0 && p.waiters[0].epoch <= upTo {
+			w := p.waiters[0]
+			p.waiters = p.waiters[1:]
+			if w.left--; w.left == 0 && c.roam.waiters[w.session] == w {
+				c.answerWaiter(w)
+			}
 		}
 	}
 }
@@ -207,7 +206,7 @@ func (c *Core) restoredRoaming() {
 	byUntil := func(a, b *session) int {
 		return cmp.Or(cmp.Compare(a.trip.until, b.trip.until), cmp.Compare(a.id, b.id))
 	}
-	var stubs []*session
+	var stubs, arriving []*session
 	for _, s := range c.sessions {
 		switch {
 		case s.trip == nil:
@@ -215,8 +214,7 @@ func (c *Core) restoredRoaming() {
 			stubs = append(stubs, s)
 		default:
 			if len(s.trip.pending) > 0 || s.trip.await != 0 {
-				s.trip.waits = c.now + c.settings.OrderWait.Milliseconds()
-				c.roam.arriving = append(c.roam.arriving, s)
+				arriving = append(arriving, s)
 			}
 		}
 		if s.overlap() != nil {
@@ -234,7 +232,10 @@ func (c *Core) restoredRoaming() {
 		c.roam.stubs.add(s)
 	}
 	byID := func(a, b *session) int { return cmp.Compare(a.id, b.id) }
-	slices.SortFunc(c.roam.arriving, byID)
+	slices.SortFunc(arriving, byID)
+	for _, s := range arriving {
+		c.roam.arriving.put(s, c.now+c.settings.OrderWait.Milliseconds())
+	}
 	slices.SortFunc(c.roam.overlaps, byID)
 	slices.SortFunc(c.roam.settling, func(a, b claimLine) int { return cmp.Compare(a.client, b.client) })
 }

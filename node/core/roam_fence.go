@@ -134,11 +134,12 @@ func (c *Core) restoreFences(rest string, value []byte) error {
 }
 
 // matchQuiet adds the quiet stubs that a message is for: its node sent it here
-// before it knew better.
+// before it knew better. What was sent before a fence and took another way may
+// come behind it, when it is waited for no more.
 func (c *Core) matchQuiet(h *store.Header, matched []*subscription) []*subscription {
 	f := c.roam.fences[h.Origin]
 	c.roam.quiet.Match(h.Topic, func(s *subscription) {
-		if f == nil || f.had[h.Class] < s.session.trip.quiet {
+		if c.roam.belated || f == nil || f.had[h.Class] < s.session.trip.quiet {
 			matched = append(matched, s)
 		}
 	})

@@ -29,7 +29,7 @@ func TestRoamWithFilterAndGroup(t *testing.T) {
 		tick 1s
 	`)
 	e.do("connect b dev")
-	if out := e.do("tick 5s"); !strings.Contains(out, "b delivers m to dev qos=1 packet=2 ids=[7 8]") {
+	if out := e.do("tick 5s"); !strings.Contains(out, "b delivers m to dev qos=1 packet=28693 ids=[7 8]") {
 		t.Errorf("want the identifiers of both filters:\n%s", out)
 	}
 	e.script(`

@@ -15,10 +15,11 @@ import (
 // overlap tells what a session has had while messages may come for it on two
 // ways: directly, and by the node that had it before.
 type overlap struct {
-	ends    int64  // ms
-	settled Stamp  // when its stubs were told that they may be quiet; 0: not yet
-	floor   []mark // what the node before it had
-	notes   map[originKey]*storeforward.Window
+	ends    int64   // ms
+	settled Stamp   // when its stubs were told that they may be quiet; 0: not yet
+	floor   []mark  // what the node before it had
+	notes   windows // what came here
+	before  windows // what came to nodes before; some of it may follow from there
 }
 
 // mark is the number of the newest message of one origin and class.
@@ -74,7 +75,7 @@ func (c *Core) beginOverlap(s *session, floor []mark, ends int64) {
 			c.stats.OverlapsEnded++
 			c.endOverlap(c.roam.overlaps[0])
 		}
-		t.overlap = &overlap{notes: map[originKey]*storeforward.Window{}}
+		t.overlap = newOverlap()
 	}
 	o := t.overlap
 	o.floor, o.settled = mergeFloors(o.floor, floor), 0
@@ -115,8 +116,12 @@ func (c *Core) endOverlap(s *session) {
 	for key := range s.trip.overlap.notes {
 		c.dirty.add(dirtyKey{kind: dirtyNotes, name: s.id, origin: key})
 	}
+	for key := range s.trip.overlap.before {
+		c.dirty.add(dirtyKey{kind: dirtyBefore, name: s.id, origin: key})
+	}
 	c.dirty.add(dirtyKey{kind: dirtyFloor, name: s.id})
-	s.trip.overlap, s.trip.blank = nil, false
+	s.trip.overlap = nil
+	c.isBlank(s, c.seenBy())
 	s.home()
 	c.keep(s)
 }
@@ -124,15 +129,12 @@ func (c *Core) endOverlap(s *session) {
 // quietedAt ends the overlaps of sessions whose stubs all are quiet, after a
 // while: what those sent on may still be on its way.
 func (c *Core) quietedAt() {
-	least, answered := MaxStamp, MaxStamp
+	least, answered := MaxStamp, c.seenBy()
 	for _, p := range c.roam.order {
-		least, answered = min(least, p.quieted), min(answered, p.answered)
+		least = min(least, p.quieted)
 	}
 	for _, s := range slices.Clone(c.roam.overlaps) {
-		if s.trip.blank && s.trip.from.IsZero() && s.epoch <= answered { // nobody had it
-			s.trip.blank = false
-			c.keep(s)
-		}
+		c.isBlank(s, answered)
 		o := s.trip.overlap
 		done := o.settled != 0 && o.settled <= least || s.trip.from.IsZero() && s.epoch <= least
 		if until := c.now + overlapTail; done && until < o.ends {
@@ -144,6 +146,30 @@ func (c *Core) quietedAt() {
 	}
 }
 
+// seenBy is up to which epoch every node has seen the claims.
+func (c *Core) seenBy() Stamp {
+	least := MaxStamp
+	for _, p := range c.roam.order {
+		least = min(least, p.answered)
+	}
+	return least
+}
+
+// isBlank reports whether it is not known yet what a session was elsewhere. It
+// is when every node has seen the claim and nobody had it, and when all that
+// came for it elsewhere is too old.
+func (c *Core) isBlank(s *session, answered Stamp) bool {
+	if s.trip == nil || !s.trip.blank {
+		return false
+	}
+	nobody := s.trip.from.IsZero() && s.epoch <= answered
+	if nobody || c.now-s.epoch.ms() > c.settings.TTL.Milliseconds() {
+		s.trip.blank = false
+		c.keep(s)
+	}
+	return s.trip.blank
+}
+
 // noteOnce reports whether a message is the first of its kind for a session,
 // and remembers it.
 func (c *Core) noteOnce(s *session, id bundle.ID) bool {
@@ -152,11 +178,7 @@ func (c *Core) noteOnce(s *session, id bundle.ID) bool {
 		return true
 	}
 	key := originKey{id.Node, id.Seq.Incarnation(), id.Seq.Class()}
-	w := o.notes[key]
-	if w == nil {
-		w = &storeforward.Window{}
-		o.notes[key] = w
-	}
+	w := o.notes.of(key)
 	if w.Seen(id.Seq.Count()) {
 		return false
 	}
@@ -185,13 +207,14 @@ func (c *Core) once(h *store.Header, matched []*subscription) []*subscription {
 			continue
 		}
 		there := slices.ContainsFunc(matched, func(o *subscription) bool { return o.session == s && o.Moved })
-		had[s] = there && s.trip.overlap.below(h.Message) || !c.noteOnce(s, h.Message)
+		had[s] = there && s.trip.overlap.below(h.Message) || s.trip.overlap.before.has(h.Message) || !c.noteOnce(s, h.Message)
 	}
 	return slices.DeleteFunc(matched, func(sub *subscription) bool { return had[sub.session] })
 }
 
 // Keys of the durable state of overlaps: the client, a NUL, which no client id
-// has, and nothing for the floor, or the origin of the messages noted.
+// has, and nothing for the floor, or the origin of
+// the messages noted, after another NUL of those noted at nodes before.
 
 func overlapKey(client string, origin originKey) string {
 	return overlapPrefix + client + "\x00" + originText(origin)
@@ -207,6 +230,12 @@ func (c *Core) encodeOverlap(k dirtyKey) (key string, value []byte) {
 			value = o.notes[k.origin].AppendBinary(nil)
 		}
 		return overlapKey(k.name, k.origin), value
+	}
+	if k.kind == dirtyBefore {
+		if o != nil && o.before[k.origin] != nil {
+			value = o.before[k.origin].AppendBinary(nil)
+		}
+		return overlapKey(k.name+"\x00", k.origin), value
 	}
 	if o != nil {
 		value = []byte{1}
@@ -231,15 +260,20 @@ func (c *Core) restoreOverlap(rest string, value []byte) error {
 	}
 	t := s.travel()
 	if t.overlap == nil {
-		t.overlap = &overlap{ends: c.now + c.settings.TTL.Milliseconds(), notes: map[originKey]*storeforward.Window{}}
+		t.overlap = newOverlap()
+		t.overlap.ends = c.now + c.settings.TTL.Milliseconds()
 	}
 	if origin != "" {
+		of := t.overlap.notes
+		if strings.HasPrefix(origin, "\x00") {
+			origin, of = origin[1:], t.overlap.before
+		}
 		key, err := parseOriginText(origin)
 		w, err2 := storeforward.ParseWindow(value)
 		if cmp.Or(err, err2) != nil {
 			return errDamaged
 		}
-		t.overlap.notes[key] = w
+		of[key] = w
 		return nil
 	}
 	if len(value) == 0 {

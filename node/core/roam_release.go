@@ -98,7 +98,7 @@ func (c *Core) takenOver(s *session) {
 	c.notLost(s.id)
 	c.cur.TakenOver = append(c.cur.TakenOver, TakenOver{Client: s.id, Conn: s.conn})
 	s.conn = 0
-	if w := c.waiterOf(s); w != nil {
+	if w := c.roam.waiters[s]; w != nil {
 		c.answerWaiter(w) // refused: conn is not its own
 	}
 }
@@ -108,6 +108,9 @@ func (c *Core) headCost(s *session, to addr.Node) int64 {
 	n := int64(len(s.id)) + 128 + 3*int64(len(s.inbound)) + store.PutBytes + entryCost(to.String()) + frozenBytes
 	for _, sub := range s.subs {
 		n += int64(len(sub.Filter)) + 16
+	}
+	if o := s.overlap(); o != nil {
+		n += min(int64(len(o.notes)+len(o.before))*(addr.MaxName+noteBytes), maxNoteBytes)
 	}
 	return n + int64(len(c.legs)+len(c.messages)+8)*(addr.MaxName+16)
 }
@@ -139,10 +142,14 @@ func (c *Core) giveAway(s *session, to addr.Node, epoch Stamp) head {
 	}
 	h.await = t.tails
 	if o := s.overlap(); o != nil {
-		h.floor = o.floor
+		h.floor, h.partly = o.floor, true
+		var cut bool
+		if h.notes, cut = o.had(); cut {
+			c.stats.RoamCut++
+		}
 	}
-	h.blank = s.trip != nil && s.trip.blank
-	h.partly = h.blank || s.trip != nil && len(s.trip.pending) > 0
+	h.blank = c.isBlank(s, c.seenBy())
+	h.partly = h.partly || h.blank || s.trip != nil && len(s.trip.pending) > 0
 	c.leaveRoaming(s)
 	c.away.remove(s)
 	s.trip, s.epoch, s.touched = t, epoch, 0

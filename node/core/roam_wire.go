@@ -68,7 +68,8 @@ type head struct {
 	inbound []uint16             // packet ids of QoS 2 publishes that await PUBREL
 	floor   []mark               // beyond that of the message
 	subs    []Subscription
-	partly  bool // some filters were not in force here: how far messages had come says nothing; not on the wire
+	notes   []note // what came for it since it may come on two ways
+	partly  bool   // how far messages had come here says nothing of what it had; not on the wire
 }
 
 // size is about how many bytes the head takes.
@@ -76,6 +77,9 @@ func (h *head) size() int {
 	n := len(h.client) + 48 + 3*len(h.inbound) + 32*len(h.floor)
 	for _, s := range h.subs {
 		n += len(s.Filter) + 8
+	}
+	for i := range h.notes {
+		n += h.notes[i].seen.Len()/8 + 48
 	}
 	return n
 }
@@ -127,14 +131,18 @@ func (m *roamMessage) encode() (dst []byte) {
 func appendFloor(dst []byte, floor []mark) []byte {
 	dst = cbor.AppendArray(dst, len(floor))
 	for _, f := range floor {
-		dst = cbor.AppendText(cbor.AppendArray(dst, 4), f.origin.node.String())
-		dst = cbor.AppendUint(cbor.AppendUint(cbor.AppendUint(dst, uint64(f.origin.inc)), uint64(f.origin.class)), f.n)
+		dst = cbor.AppendUint(appendOrigin(cbor.AppendArray(dst, 4), f.origin), f.n)
 	}
 	return dst
 }
 
+func appendOrigin(dst []byte, o originKey) []byte {
+	dst = cbor.AppendText(dst, o.node.String())
+	return cbor.AppendUint(cbor.AppendUint(dst, uint64(o.inc)), uint64(o.class))
+}
+
 func (h *head) append(dst []byte) []byte {
-	dst = cbor.AppendUint(cbor.AppendText(cbor.AppendArray(dst, 9), h.client), uint64(h.epoch))
+	dst = cbor.AppendUint(cbor.AppendText(cbor.AppendArray(dst, 10), h.client), uint64(h.epoch))
 	dst = cbor.AppendUint(cbor.AppendUint(cbor.AppendUint(dst, uint64(h.since)), h.last), uint64(h.await))
 	dst = cbor.AppendArray(dst, len(h.inbound))
 	for _, p := range h.inbound {
@@ -153,7 +161,7 @@ func (h *head) append(dst []byte) []byte {
 		dst = cbor.AppendText(cbor.AppendArray(dst, 3), s.Filter)
 		dst = cbor.AppendUint(cbor.AppendUint(dst, options), uint64(s.ID))
 	}
-	return cbor.AppendBool(dst, h.blank)
+	return appendNotes(cbor.AppendBool(dst, h.blank), h.notes)
 }
 
 // parseRoam reads the data of a payload block. Items at the end of an array
@@ -235,15 +243,18 @@ func readClaim(r *cbor.Reader) (l claimLine) {
 
 func readMark(r *cbor.Reader) (m mark) {
 	more := r.ArrayMin(4) - 4
+	m.origin, m.n = readOrigin(r), r.Uint()
+	r.SkipN(max(more, 0))
+	return m
+}
+
+func readOrigin(r *cbor.Reader) originKey {
 	at := r.Offset()
 	n, err := addr.ParseNode(r.TextMax(addr.MaxName))
 	if r.Err() == nil && err != nil {
 		r.Fail(at, err.Error())
 	}
-	m.origin = originKey{n, uint32(r.UintMax(math.MaxUint32)), bundle.Class(r.UintMax(uint64(bundle.NumClasses) - 1))}
-	m.n = r.Uint()
-	r.SkipN(max(more, 0))
-	return m
+	return originKey{n, uint32(r.UintMax(math.MaxUint32)), bundle.Class(r.UintMax(uint64(bundle.NumClasses) - 1))}
 }
 
 func readHead(r *cbor.Reader) (h head) {
@@ -254,6 +265,10 @@ func readHead(r *cbor.Reader) (h head) {
 	h.floor = readList(r, maxMarks, readMark)
 	h.subs = readList(r, maxHeadSubs, readMovedSub)
 	h.blank = r.Bool()
+	if more > 0 { // not of earlier versions
+		h.notes = readList(r, maxMarks, readNote)
+		more--
+	}
 	r.SkipN(max(more, 0))
 	return h
 }

@@ -2,6 +2,7 @@ package core_test
 
 import (
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -16,15 +17,16 @@ import (
 // see: each message that was acknowledged to its publisher reaches each of
 // them, at QoS 2 once as long as the client was not told to forget.
 type roamWorld struct {
-	t       *testing.T
-	seed    uint64
-	e       *env
-	rng     *rand.Rand
-	calm    bool // no cuts, no crashes
-	next    int
-	acked   map[string]bool
-	clients []*roamer
-	present [2]int // CONNECTs answered without, and with a session
+	t        *testing.T
+	seed     uint64
+	e        *env
+	rng      *rand.Rand
+	calm     bool // no cuts, no crashes
+	restless bool // clients move on before they are known to have come
+	next     int
+	acked    map[string]bool
+	clients  []*roamer
+	present  [2]int // CONNECTs answered without, and with a session
 }
 
 // roamer is a client as it sees itself.
@@ -157,7 +159,7 @@ func (w *roamWorld) offered(n *enode, client string, d core.Delivery) {
 		r.open[d.PacketID] = label
 	}
 	if r.got[label]++; r.got[label] > 1 {
-		if r.told < 2 && (d.Entry.QoS == 2 || !d.Dup) {
+		if !w.restless && r.told < 2 && (d.Entry.QoS == 2 || !d.Dup) {
 			w.t.Errorf("seed %d: %s got %s %d times (QoS %d, dup %v) at %s", w.seed, client, label, r.got[label], d.Entry.QoS, d.Dup, n.name)
 		}
 		return
@@ -252,7 +254,7 @@ func (w *roamWorld) disturb() {
 	case 5, 6:
 		w.e.do("heal %s %s", l[0], l[1])
 	case 7, 8, 9:
-		if w.calm || !r.moved {
+		if w.calm || w.restless || !r.moved {
 			r.moved = true
 			w.connect(r, node)
 		}
@@ -330,9 +332,11 @@ func (w *roamWorld) judge() {
 	}
 }
 
-func playRoamWorlds(t *testing.T, seeds uint64, steps int, calm bool) (present [2]int, moved uint64) {
+// playRoamWorlds plays a world for each seed.
+func playRoamWorlds(t *testing.T, seeds iter.Seq[uint64], steps int, calm, restless bool) (present [2]int, moved uint64) {
 	for seed := range seeds {
 		w := newRoamWorld(t, seed, calm)
+		w.restless = restless
 		for range steps {
 			w.disturb()
 			if !calm && w.rng.IntN(40) == 0 {
@@ -356,10 +360,21 @@ func playRoamWorlds(t *testing.T, seeds uint64, steps int, calm bool) (present [
 	return present, moved
 }
 
+// upTo are the seeds below n.
+func upTo(n uint64) iter.Seq[uint64] {
+	return func(yield func(uint64) bool) {
+		for seed := range n {
+			if !yield(seed) {
+				return
+			}
+		}
+	}
+}
+
 // TestRoamInPeace: while every node is in reach, a client that wanders finds
 // its session wherever it comes, and gets every message once and in order.
 func TestRoamInPeace(t *testing.T) {
-	present, moved := playRoamWorlds(t, 8, 80, true)
+	present, moved := playRoamWorlds(t, upTo(8), 80, true, false)
 	if moved == 0 {
 		t.Error("no message ever followed its session")
 	}
@@ -369,7 +384,25 @@ func TestRoamInPeace(t *testing.T) {
 // TestRoamLaws: through cuts and crashes, nothing is lost, and nothing comes
 // twice at QoS 2 that the client was not told to forget.
 func TestRoamLaws(t *testing.T) {
-	present, moved := playRoamWorlds(t, 24, 100, false)
+	present, moved := playRoamWorlds(t, upTo(24), 100, false, false)
+	if moved == 0 || present[0] == 0 || present[1] == 0 {
+		t.Errorf("%d messages moved, %v CONNECTs without and with a session: this tests nothing", moved, present)
+	}
+}
+
+// TestRoamRestless: nothing is lost either when clients go on to a third node,
+// and back, before the others know, through cuts and crashes. The seeds beyond
+// the first ones are those that showed how it was:
+//
+//   - 112, 217, 311: deliveries from two nodes under one packet id
+//   - 117, 599: a node that had not found a session within the wait for order
+//     gave it away as one that has no filters
+//   - 154, 367, 380: a node told that it had had messages that came to it
+//     before the session did, and were on their way to where that had been
+//   - 410: a fence overtook messages that took another way
+func TestRoamRestless(t *testing.T) {
+	seeds := slices.AppendSeq([]uint64{112, 117, 154, 217, 311, 367, 380, 410, 599}, upTo(8))
+	present, moved := playRoamWorlds(t, slices.Values(seeds), 100, false, true)
 	if moved == 0 || present[0] == 0 || present[1] == 0 {
 		t.Errorf("%d messages moved, %v CONNECTs without and with a session: this tests nothing", moved, present)
 	}

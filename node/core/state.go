@@ -65,6 +65,7 @@ const (
 	dirtyInbound
 	dirtyFloor
 	dirtyNotes
+	dirtyBefore
 )
 
 type dirtyKey struct {
@@ -137,7 +138,7 @@ func (c *Core) encode(k dirtyKey) (key string, value []byte) {
 			value, s.stored = s.save(), true
 		}
 		return sessionPrefix + k.name, value
-	case dirtyFloor, dirtyNotes:
+	case dirtyFloor, dirtyNotes, dirtyBefore:
 		return c.encodeOverlap(k)
 	default: // dirtyInbound
 		if s := c.sessions[k.name]; s != nil && s.durable() {
