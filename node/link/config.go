@@ -153,6 +153,12 @@ type Properties struct {
 	Rate     int64         // bits per second
 	Contacts []Window      // when the link can carry; none means always
 	MaxGap   time.Duration // longest silence to survive; 0: from Contacts
+
+	Layer      Layer   // of bundles that we send; "" is LayerAuto
+	ReturnRate int64   // bits per second towards us; 0: as Rate
+	Loss       float64 // share of packets, as far as it is known
+	Burst      float64 // packets lost in a row, on average; 0: 1
+	MTU        int     // bytes of an IP packet that pass; 0: 1280
 }
 
 // Validate reports what cannot be meant.
@@ -166,5 +172,5 @@ func (p Properties) Validate() error {
 			errs = append(errs, fmt.Errorf("contacts[%d]: for %v every %v: want 0 < for <= every (or every 0 for a single contact)", i, w.For, w.Every))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, p.validateLayer())...)
 }

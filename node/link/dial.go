@@ -228,7 +228,7 @@ func (d *dialer) establish(ctx context.Context, attempt int, rtt time.Duration) 
 	if err != nil {
 		return nil, nil, fmt.Errorf("open the control stream: %w", err)
 	}
-	if err := m.greet(st); err != nil {
+	if err := m.greet(st, props.offer()); err != nil {
 		return nil, nil, fmt.Errorf("send hello: %w", err)
 	}
 	in, hello, err := m.hear(hctx, st, peer)

@@ -218,3 +218,8 @@ func udpPort(t testing.TB) string {
 	defer c.Close()
 	return fmt.Sprint(c.LocalAddr())
 }
+
+// linksTo says what a node knows of the link to one that dials it.
+func linksTo(name string, p Properties) map[addr.Node]Properties {
+	return map[addr.Node]Properties{addr.MustNode(name): p}
+}

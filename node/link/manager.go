@@ -29,6 +29,7 @@ type Manager struct {
 	dialers []*dialer
 	bound   chan struct{} // closed when local is set
 	local   net.Addr
+	demux   *demux
 
 	nextID  atomic.Uint64
 	pending atomic.Int64 // inbound connections before their Hello is done
@@ -44,7 +45,7 @@ func New(cfg Config) (*Manager, error) {
 		return nil, fmt.Errorf("link: %w", err)
 	}
 	cfg = cfg.withDefaults()
-	m := &Manager{cfg: cfg, reg: newRegistry(cfg.Node), bound: make(chan struct{}), joins: make(chan struct{}, maxJoins)}
+	m := &Manager{cfg: cfg, reg: newRegistry(cfg.Node), bound: make(chan struct{}), demux: newDemux(), joins: make(chan struct{}, maxJoins)}
 	met, err := newMetrics(cfg.Registerer, m)
 	if err != nil {
 		return nil, fmt.Errorf("link: register metrics: %w", err)
@@ -101,6 +102,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	close(m.bound)
 	m.cfg.Log.Info("listening for peers", "addr", m.local)
 	m.wg.Go(func() { m.accept(ctx, ln) })
+	m.wg.Go(func() { m.readSalvo(ctx) })
 	for _, d := range m.dialers {
 		m.wg.Go(func() { d.run(ctx) })
 	}
@@ -221,16 +223,17 @@ func (m *Manager) serve(ctx context.Context, s *Session, release func()) Down {
 	s.upAt, s.firstRTT = time.Now(), s.RTT()
 	m.reg.install(s)
 	if !s.Dialed() {
-		if err := m.greet(s.ctrl); err != nil {
+		if err := m.greet(s.ctrl, s.offered); err != nil {
 			s.end(downOf(err))
 		}
 	}
 	release()
+	defer m.useSalvo(s)()
 	m.met.ups.Inc()
 	log := m.cfg.Log.With("peer", s.peer.Node, "session", s.id)
-	log.Info("link up", "region", s.peer.Region, "remote", s.RemoteAddr(), "dialed", s.Dialed(), "kex", s.peer.Kex, "rtt", s.RTT())
+	log.Info("link up", "region", s.peer.Region, "remote", s.RemoteAddr(), "dialed", s.Dialed(), "kex", s.peer.Kex, "rtt", s.RTT(), "layer", s.Layer())
 	m.cfg.Events.LinkUp(s)
-	d := s.run()
+	d := s.run(m.demux.release)
 	m.cfg.Events.LinkDown(s, d)
 	m.met.downs.WithLabelValues(string(d.Cause)).Inc()
 	log.Info("link down", "cause", d.Cause, "by_peer", d.Remote, "err", d.Err)
@@ -258,10 +261,12 @@ func (m *Manager) identify(conn *quic.Conn, pin addr.Node) (Identity, error) {
 	return id, nil
 }
 
-// greet sends our Hello.
-func (m *Manager) greet(st *quic.Stream) error {
+// greet sends our Hello, with what we offer on this link.
+func (m *Manager) greet(st *quic.Stream, offer wire.Salvo) error {
 	st.SetPriority(urgency(laneControl), false)
-	_, err := st.Write(wire.Append(nil, m.cfg.Hello))
+	h := m.cfg.Hello
+	h.Salvo = offer
+	_, err := st.Write(wire.Append(nil, h))
 	return err
 }
 

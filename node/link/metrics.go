@@ -13,6 +13,7 @@ type metrics struct {
 	dials   *prometheus.CounterVec
 	refused *prometheus.CounterVec
 	joins   prometheus.Counter
+	strays  *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer, m *Manager) (*metrics, error) {
@@ -28,6 +29,7 @@ func newMetrics(reg prometheus.Registerer, m *Manager) (*metrics, error) {
 		dials:   vec("dials_total", "Attempts to dial a peer, by result.", "result"),
 		refused: vec("refused_total", "Inbound connections that got no session, by cause.", "cause"),
 		joins:   one("joins_total", "Newcomers served."),
+		strays:  vec("strays_total", "Packets that are no QUIC and found no salvo association, by cause.", "cause"),
 	}
 	if reg == nil {
 		return met, nil
@@ -36,7 +38,7 @@ func newMetrics(reg prometheus.Registerer, m *Manager) (*metrics, error) {
 		Namespace: "farhop", Subsystem: "link", Name: "sessions", Help: "Sessions that are up.",
 	}, func() float64 { return float64(len(m.reg.sessions())) })
 	var errs []error
-	for _, c := range []prometheus.Collector{met.ups, met.downs, met.dials, met.refused, met.joins, up} {
+	for _, c := range []prometheus.Collector{met.ups, met.downs, met.dials, met.refused, met.joins, met.strays, up} {
 		errs = append(errs, reg.Register(c))
 	}
 	return met, errors.Join(errs...)

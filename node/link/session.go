@@ -29,6 +29,10 @@ type Session struct {
 	props Properties
 	cfg   *Config
 
+	offered     wire.Salvo // what our Hello said
+	salvo       *salvoEnds // nil: QUIC's streams carry the lanes
+	salvoUnsent atomic.Uint64
+
 	ctx    context.Context // ends when the session does
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup // readers and writers
@@ -43,7 +47,7 @@ type Session struct {
 }
 
 func newSession(id uint64, c *Config, conn *quic.Conn, ctrl *quic.Stream, in *bufio.Reader, peer Identity, h wire.Hello, props Properties) *Session {
-	s := &Session{id: id, cfg: c, conn: conn, ctrl: ctrl, in: in, peer: peer, hello: h, props: props, down: make(chan struct{})}
+	s := &Session{id: id, cfg: c, conn: conn, ctrl: ctrl, in: in, peer: peer, hello: h, props: props, offered: props.offer(), down: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancelCause(context.WithoutCancel(conn.Context()))
 	s.out = outbox{budget: c.SendBudget, maxFrame: int(min(h.MaxFrame, math.MaxInt32)), start: s.startLane}
 	return s
@@ -161,13 +165,16 @@ func (s *Session) OpenStream(ctx context.Context) (*Stream, error) {
 
 // run moves frames until the session ends and returns why. The caller has
 // called LinkUp and calls LinkDown.
-func (s *Session) run() Down {
+func (s *Session) run(free func(*[]byte)) Down {
 	stop := context.AfterFunc(s.conn.Context(), func() { s.end(downOf(context.Cause(s.conn.Context()))) })
 	defer stop()
 	s.wg.Go(func() { s.read(s.in) })
 	s.wg.Go(s.acceptUni)
 	s.wg.Go(s.acceptTCP)
 	s.wg.Go(s.keepSchedule)
+	if s.salvo != nil {
+		s.salvo.start(s.wg.Go, free)
+	}
 	<-s.ctx.Done()
 	d := *s.cause.Load()
 	s.out.close()
@@ -178,18 +185,21 @@ func (s *Session) run() Down {
 
 // read gives the frames of one stream to the sink.
 func (s *Session) read(r *bufio.Reader) {
-	err := readLoop(r, int(s.cfg.Hello.MaxFrame), func(batch []wire.Frame) {
-		s.sinkMu.Lock()
-		defer s.sinkMu.Unlock()
-		if s.ctx.Err() == nil {
-			s.cfg.Events.Frames(s, batch)
-		}
-	})
+	err := readLoop(r, int(s.cfg.Hello.MaxFrame), s.deliver)
 	// The connection's own end says more than the stream's error.
 	if cause := context.Cause(s.conn.Context()); cause != nil {
 		err = cause
 	}
 	s.end(downOf(err))
+}
+
+// deliver gives frames to the sink, one call at a time.
+func (s *Session) deliver(batch []wire.Frame) {
+	s.sinkMu.Lock()
+	defer s.sinkMu.Unlock()
+	if s.ctx.Err() == nil {
+		s.cfg.Events.Frames(s, batch)
+	}
 }
 
 func (s *Session) acceptUni() {
@@ -232,6 +242,10 @@ func (s *Session) startLane(i int) {
 	s.wg.Go(func() {
 		if i == laneControl {
 			s.endWrite(s.out.write(s.ctx, i, s.ctrl))
+			return
+		}
+		if s.salvo != nil && s.salvo.out != nil {
+			s.endWrite(s.out.write(s.ctx, i, s.salvo.out.lane(s.ctx, i)))
 			return
 		}
 		st, err := s.conn.OpenUniStreamSync(s.ctx)

@@ -20,20 +20,21 @@ type Hello struct {
 	Boot        uint64 // rises with each start of the node
 	MaxFrame    uint32 // the largest frame it accepts, type and body, in bytes
 	Software    string // for people, at most MaxSoftware bytes
+	Salvo       Salvo
 }
 
 // Type implements Frame.
 func (Hello) Type() Type { return TypeHello }
 
 func (f Hello) append(dst []byte) []byte {
-	dst = cbor.AppendArray(dst, 7)
+	dst = cbor.AppendArray(dst, 8)
 	dst = cbor.AppendUint(dst, uint64(f.Version))
 	dst = cbor.AppendText(dst, f.Node.String())
 	dst = cbor.AppendText(dst, f.Region.String())
 	dst = cbor.AppendUint(dst, uint64(f.Incarnation))
 	dst = cbor.AppendUint(dst, f.Boot)
 	dst = cbor.AppendUint(dst, uint64(f.MaxFrame))
-	return appendClipped(dst, f.Software, MaxSoftware)
+	return f.Salvo.append(appendClipped(dst, f.Software, MaxSoftware))
 }
 
 func parseHello(r *cbor.Reader) (f Hello) {
@@ -45,6 +46,10 @@ func parseHello(r *cbor.Reader) (f Hello) {
 	f.Boot = r.Uint()
 	f.MaxFrame = uint32(r.UintMax(math.MaxUint32))
 	f.Software = r.TextMax(MaxSoftware)
+	if more > 0 { // 0.1 had none
+		f.Salvo = parseSalvo(r)
+		more--
+	}
 	rest(r, more)
 	return f
 }

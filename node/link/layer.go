@@ -1,0 +1,99 @@
+package link
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/farhop/farhop/node/salvo"
+	"github.com/farhop/farhop/node/wire"
+)
+
+// Layer is what carries the bundles of a link. The session itself, with its
+// handshake, its acknowledgements and its probes, is the same on all.
+type Layer string
+
+// The layers.
+const (
+	LayerAuto  Layer = "auto" // chosen by the other properties
+	LayerQUIC  Layer = "quic"
+	LayerSalvo Layer = "salvo" // needs a Rate
+)
+
+// Layers returns all of them.
+func Layers() []Layer { return []Layer{LayerAuto, LayerQUIC, LayerSalvo} }
+
+// When auto takes salvo: where QUIC's window would have to be larger than it
+// holds, or its congestion control would take loss of the link for too much
+// traffic, or its acknowledgements would not fit through the way back.
+const (
+	salvoPipe  = 4 << 20 // bytes under way in a round trip
+	salvoLoss  = 0.001
+	salvoRTT   = 200 * time.Millisecond // of links where that loss counts
+	salvoThin  = 20                     // times slower the way back is
+	salvoFlows = 24 << 20               // most bytes of blocks under way, in memory
+)
+
+// layer returns what carries bundles from this node: LayerQUIC or LayerSalvo.
+func (p Properties) layer() Layer {
+	switch {
+	case p.Layer == LayerSalvo:
+		return LayerSalvo
+	case p.Layer == LayerQUIC || p.Rate == 0 || p.OWLT == 0:
+		return LayerQUIC
+	}
+	pipe := float64(p.Rate) / 8 * p.rtt().Seconds()
+	lossy := p.Loss > salvoLoss && p.rtt() >= salvoRTT
+	thin := p.ReturnRate > 0 && p.ReturnRate <= p.Rate/salvoThin
+	if pipe > salvoPipe || lossy || thin {
+		return LayerSalvo
+	}
+	return LayerQUIC
+}
+
+// pipe is how many bytes of bundles may be under way: what is in the link, is
+// repaired, and waits for its acknowledgement.
+func (p Properties) pipe() int64 {
+	if p.layer() != LayerSalvo {
+		return 0
+	}
+	return min(int64(float64(p.Rate)/8*(p.rtt().Seconds()*2+1)), salvoFlows)
+}
+
+// offer is what our Hello says of salvo on this link.
+func (p Properties) offer() wire.Salvo {
+	o := wire.Salvo{Version: wire.SalvoVersion}
+	if p.layer() == LayerSalvo {
+		o.Rate, o.ReturnRate, o.OWLT = uint64(p.Rate), uint64(p.ReturnRate), p.OWLT
+		o.Loss, o.Burst, o.MTU = p.Loss, p.Burst, uint16(min(p.MTU, math.MaxUint16))
+	}
+	return o.Rounded()
+}
+
+// salvoConfig is what both ends make of an offer.
+func salvoConfig(o wire.Salvo, maxBlock int64) salvo.Config {
+	return salvo.Config{
+		Rate: int64(o.Rate), ReturnRate: int64(o.ReturnRate), OWLT: o.OWLT,
+		Loss: o.Loss, Burst: o.Burst, MTU: int(o.MTU), MaxBlock: maxBlock,
+	}
+}
+
+// validateLayer reports what salvo cannot work with.
+func (p Properties) validateLayer() error {
+	var errs []error
+	switch p.Layer {
+	case "", LayerAuto, LayerQUIC:
+	case LayerSalvo:
+		if p.Rate == 0 {
+			errs = append(errs, errors.New("layer salvo needs the rate of the link: it sends as fast as it is told"))
+		}
+	default:
+		errs = append(errs, fmt.Errorf("layer %q: want one of %v", p.Layer, Layers()))
+	}
+	c := salvoConfig(p.offer(), 0)
+	if c.Rate == 0 { // not in use, but what is said must still make sense
+		c = salvo.Config{Rate: 1, ReturnRate: p.ReturnRate, OWLT: p.OWLT, Loss: p.Loss, Burst: p.Burst, MTU: p.MTU}
+	}
+	return errors.Join(append(errs, c.Validate())...)
+}

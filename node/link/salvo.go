@@ -1,0 +1,197 @@
+package link
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync"
+
+	"github.com/farhop/farhop/node/salvo"
+	"github.com/farhop/farhop/node/salvo/packet"
+)
+
+// exporterLabel names the secret that both ends take from the handshake (RFC
+// 8446, section 7.5): 32 bytes of it are salvo's, 4 are the association.
+const exporterLabel = "EXPORTER-farhop-salvo"
+
+// Bounds of what waits between the socket and an engine.
+const (
+	queuedPackets = 2048 // of one association and direction
+	packetBytes   = 1452 // of UDP payload, the most that quic-go reads from the socket we share
+)
+
+// salvoEnds are the ends of one session: out sends what our Hello offered, in
+// takes what the peer's did; nil where it offered none.
+type salvoEnds struct {
+	association uint32
+	out         *salvoOut
+	in          *salvoIn
+}
+
+// newSalvo makes the ends that both Hellos agree on; nil when there are none.
+func newSalvo(s *Session, socket packetWriter) (*salvoEnds, error) {
+	mine, theirs := s.offered, s.hello.Salvo
+	if theirs.Version == 0 || mine.Rate == 0 && theirs.Rate == 0 {
+		return nil, nil //nolint:nilnil // a session without salvo is common
+	}
+	state := s.conn.ConnectionState().TLS
+	secret, err := state.ExportKeyingMaterial(exporterLabel, nil, packet.SecretLen+4)
+	if err != nil {
+		return nil, fmt.Errorf("export the secret of salvo: %w", err)
+	}
+	e := &salvoEnds{association: uint32(secret[32])<<24 | uint32(secret[33])<<16 | uint32(secret[34])<<8 | uint32(secret[35])}
+	keys := salvo.Keys{Secret: secret[:packet.SecretLen], Association: e.association}
+	forward, backward := packet.Forward, packet.Backward
+	if !s.Dialed() {
+		forward, backward = backward, forward
+	}
+	line := salvoLine{s: s, socket: socket, done: s.ctx.Done()}
+	if mine.Rate > 0 {
+		keys.Direction = forward
+		if e.out, err = newSalvoOut(line, salvoConfig(mine, int64(s.MaxFrame())+maxEnvelope), keys); err != nil {
+			return nil, err
+		}
+	}
+	if theirs.Rate > 0 {
+		keys.Direction = backward
+		if e.in, err = newSalvoIn(line, salvoConfig(theirs, int64(s.cfg.Hello.MaxFrame)+maxEnvelope), keys); err != nil {
+			return nil, err
+		}
+	}
+	return e, nil
+}
+
+// start runs the ends.
+func (e *salvoEnds) start(run func(func()), free func(*[]byte)) {
+	if e.out != nil {
+		run(func() { e.out.run(free) })
+	}
+	if e.in != nil {
+		run(func() { e.in.run(free) })
+	}
+}
+
+// packetWriter is the socket, as quic.Transport shares it.
+type packetWriter interface {
+	WriteTo(b []byte, to net.Addr) (int, error)
+}
+
+// salvoLine is what both ends use of their session.
+type salvoLine struct {
+	s      *Session
+	socket packetWriter
+	done   <-chan struct{}
+}
+
+// send writes one packet to where the peer is now. What the socket does not
+// take is lost, as it may be anywhere on the way.
+func (l *salvoLine) send(b []byte) {
+	if _, err := l.socket.WriteTo(b, l.s.conn.RemoteAddr()); err != nil {
+		l.s.salvoUnsent.Add(1)
+	}
+}
+
+// demux gives packets that are not QUIC's to the session they belong to.
+type demux struct {
+	mu   sync.RWMutex
+	ends map[uint32]*salvoEnds
+	free sync.Pool // of *[]byte
+}
+
+func newDemux() *demux {
+	return &demux{ends: map[uint32]*salvoEnds{}, free: sync.Pool{New: func() any { b := make([]byte, 0, 2048); return &b }}}
+}
+
+// add makes ends reachable. Two sessions with one number among four billion
+// can only be an accident: the second does without.
+func (d *demux) add(e *salvoEnds) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ends[e.association] != nil {
+		return false
+	}
+	d.ends[e.association] = e
+	return true
+}
+
+func (d *demux) remove(e *salvoEnds) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ends[e.association] == e {
+		delete(d.ends, e.association)
+	}
+}
+
+func (d *demux) release(b *[]byte) { d.free.Put(b) }
+
+// deliver hands a packet on; else it says why not.
+func (d *demux) deliver(b []byte) (why string) {
+	head, ok := packet.Peek(b)
+	if !ok {
+		return "foreign"
+	}
+	d.mu.RLock()
+	e := d.ends[head.Association]
+	d.mu.RUnlock()
+	var to chan<- *[]byte
+	switch {
+	case e == nil:
+		return "unknown"
+	case head.Kind == packet.Data && e.in != nil && head.Direction == e.in.direction:
+		to = e.in.packets
+	case head.Kind == packet.Report && e.out != nil && head.Direction == e.out.direction:
+		to = e.out.packets
+	default:
+		return "unknown"
+	}
+	buf, _ := d.free.Get().(*[]byte)
+	*buf = append((*buf)[:0], b...)
+	select {
+	case to <- buf:
+		return ""
+	default:
+		d.free.Put(buf)
+		return "queue-full"
+	}
+}
+
+// readSalvo serves the packets of the socket that are not QUIC's, until ctx
+// ends or the transport is closed.
+func (m *Manager) readSalvo(ctx context.Context) {
+	buf := make([]byte, packetBytes)
+	for {
+		n, _, err := m.tr.ReadNonQUICPacket(ctx, buf)
+		if err != nil {
+			return
+		}
+		if why := m.demux.deliver(buf[:n]); why != "" {
+			m.met.strays.WithLabelValues(why).Inc()
+		}
+	}
+}
+
+// useSalvo takes salvo into use on a session, where both ends agreed to. done
+// is called when the session is over.
+func (m *Manager) useSalvo(s *Session) (done func()) {
+	e, err := newSalvo(s, m.tr)
+	if err != nil {
+		s.end(down(Refused, "salvo with %s: %w; check rate, return_rate, loss, burst and mtu of the link at both ends", s.peer.Node, err))
+	}
+	if e == nil {
+		return func() {}
+	}
+	if !m.demux.add(e) {
+		s.end(down(Refused, "salvo with %s: association %08x is in use, by one chance in four billion; the next session gets another", s.peer.Node, e.association))
+		return func() {}
+	}
+	s.salvo = e
+	return func() { m.demux.remove(e) }
+}
+
+// Layer is what carries the bundles that we send.
+func (s *Session) Layer() Layer {
+	if s.salvo != nil && s.salvo.out != nil {
+		return LayerSalvo
+	}
+	return LayerQUIC
+}
