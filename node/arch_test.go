@@ -179,7 +179,7 @@ var modules = []struct{ prefix, users, why string }{
 	{"github.com/prometheus", "broker broker/auth broker/bridge broker/listen node node/admin node/link node/stream", "the registry is injected into the I/O side"},
 	{"github.com/spf13", "cmd/farhop", "flags are the command's"},
 	{"github.com/eclipse/paho.golang", "cmd/farhop sim/crash sim/demo", "the node serves MQTT; clients are the command, the demo and the campaign"},
-	{"golang.org/x/net", "node/admin", "limits connections"},
+	{"golang.org/x/net", "node/admin node/link", "limits connections; reads many packets at once"},
 	{"golang.org/x/sync", "node node/admin node/dtn node/link node/stream broker sim/demo sim/emulator cmd/farhop", "goroutines are the I/O side's"},
 	{"golang.org/x/sys", "broker node node/link node/stream sim/bench/proc sim/emulator storeforward/boltstore storeforward/vfs cmd/farhop", "system calls are the I/O side's"},
 	{"pgregory.net/rapid", "storeforward/storetest", "a test library"},

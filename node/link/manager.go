@@ -87,7 +87,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	}
 	reset, token := quic.StatelessResetKey(m.cfg.StatelessResetKey), quic.TokenGeneratorKey(m.cfg.TokenKey)
 	m.tr = &quic.Transport{
-		Conn:                conn, // not wrapped: quic-go would lose GSO, ECN and path MTU discovery
+		Conn:                m.share(conn),
 		StatelessResetKey:   &reset,
 		TokenGeneratorKey:   &token,
 		ConnectionIDLength:  8,
@@ -110,6 +110,15 @@ func (m *Manager) Run(ctx context.Context) error {
 	err = ln.Close()
 	m.wg.Wait()
 	return errors.Join(err, m.tr.Close(), conn.Close())
+}
+
+// share has salvo's packets leave the socket before quic-go sees them, where
+// the socket is a real one.
+func (m *Manager) share(conn net.PacketConn) net.PacketConn {
+	if c, ok := conn.(*net.UDPConn); ok {
+		return newSharedConn(c, m.stray)
+	}
+	return conn
 }
 
 // bind opens the UDP socket.

@@ -155,8 +155,8 @@ func (d *demux) deliver(b []byte) (why string) {
 	}
 }
 
-// readSalvo serves the packets of the socket that are not QUIC's, until ctx
-// ends or the transport is closed.
+// readSalvo serves the packets that reach quic-go and are not QUIC's, where the
+// socket cannot be shared before it, until ctx ends or the transport is closed.
 func (m *Manager) readSalvo(ctx context.Context) {
 	buf := make([]byte, packetBytes)
 	for {
@@ -164,9 +164,14 @@ func (m *Manager) readSalvo(ctx context.Context) {
 		if err != nil {
 			return
 		}
-		if why := m.demux.deliver(buf[:n]); why != "" {
-			m.met.strays.WithLabelValues(why).Inc()
-		}
+		m.stray(buf[:n])
+	}
+}
+
+// stray takes a packet that is not QUIC's.
+func (m *Manager) stray(b []byte) {
+	if why := m.demux.deliver(b); why != "" {
+		m.met.strays.WithLabelValues(why).Inc()
 	}
 }
 
@@ -194,4 +199,32 @@ func (s *Session) Layer() Layer {
 		return LayerSalvo
 	}
 	return LayerQUIC
+}
+
+// SalvoStats are counts of a session whose bundles salvo carries; ok is false
+// for others.
+type SalvoStats struct {
+	Out salvo.SenderStats
+	In  salvo.ReceiverStats
+	// Unsent are packets that the socket did not take.
+	Unsent uint64
+}
+
+// Salvo returns the counts.
+func (s *Session) Salvo() (st SalvoStats, ok bool) {
+	if s.salvo == nil {
+		return st, false
+	}
+	if o := s.salvo.out; o != nil {
+		o.mu.Lock()
+		st.Out = o.stats
+		o.mu.Unlock()
+	}
+	if in := s.salvo.in; in != nil {
+		in.mu.Lock()
+		st.In = in.stats
+		in.mu.Unlock()
+	}
+	st.Unsent = s.salvoUnsent.Load()
+	return st, true
 }

@@ -30,7 +30,6 @@ const (
 	perTick      = 64       // packets in the shortest time that timers count in
 	reportSize   = 100      // bytes of a report as timers reckon
 	reportShare  = 16       // of the return link's rate, one in this many bytes may be reports
-	burstCredit  = 4        // ms of silence that a sender may catch up
 	breakerFloor = 1.0 / 16 // of the rate
 )
 
@@ -126,6 +125,15 @@ func (c Config) payload() int { return c.MTU - c.IPHeader - packet.Overhead }
 // airtime is how long the link is busy with a UDP payload of n bytes.
 func airtime(n int, header int, rate float64) time.Duration {
 	return time.Duration(float64(n+header) * 8 / rate * float64(time.Second))
+}
+
+const leastLate = 4 * time.Millisecond // that timers and schedulers are late at any time
+
+// late is how long a sender may have been kept from its work and still catch
+// up: a processor that others want is away for some milliseconds, and a link
+// whose light takes long has room for what then comes at once.
+func (c Config) late() time.Duration {
+	return min(max(c.OWLT/16, leastLate), 25*time.Millisecond)
 }
 
 // tick is the time that timers count in: a round trip, or the time of some

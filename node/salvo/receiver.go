@@ -85,7 +85,7 @@ func NewReceiver(now time.Time, cfg Config, keys Keys, st ReceiverState) (*Recei
 	if err := errors.Join(err1, err2); err != nil {
 		return nil, err
 	}
-	r.pace = pace{rate: float64(cfg.ReturnRate) / reportShare, header: cfg.IPHeader, free: now}
+	r.pace = pace{rate: float64(cfg.ReturnRate) / reportShare, header: cfg.IPHeader, free: now, late: cfg.late()}
 	for c := range r.lanes {
 		r.lanes[c] = inLane{open: map[uint64]*inTrain{}, partial: map[uint64]*inBlock{}}
 	}

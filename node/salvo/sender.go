@@ -98,7 +98,7 @@ func NewSender(now time.Time, cfg Config, keys Keys, st SenderState) (*Sender, e
 	if err := errors.Join(err1, err2); err != nil {
 		return nil, err
 	}
-	s.pace = pace{rate: float64(cfg.Rate), header: cfg.IPHeader, free: now}
+	s.pace = pace{rate: float64(cfg.Rate), header: cfg.IPHeader, free: now, late: cfg.late()}
 	s.breaker = newBreaker(now, cfg.Loss, cfg.Burst)
 	s.plans = newPlans(cfg)
 	for c := range s.lanes {
@@ -125,6 +125,9 @@ func (s *Sender) Offer(now time.Time, b Block) error {
 	case len(s.blocks) >= s.cfg.MaxBlocks:
 		s.stats.Full++
 		return fmt.Errorf("%w: %d; offer it when some are released", ErrFull, len(s.blocks))
+	}
+	if at := s.Wake(); at.IsZero() || at.After(now) {
+		s.pace.idle(now)
 	}
 	s.last = b.ID
 	o := &outBlock{Block: b}
@@ -259,6 +262,7 @@ func (s *Sender) Next(now time.Time, buf []byte) []byte {
 		b = s.control(now, b)
 	}
 	if len(b) == packet.HeaderLen {
+		s.pace.idle(now)
 		return nil
 	}
 	if t != nil {

@@ -1,0 +1,59 @@
+package link
+
+import (
+	"net"
+
+	"golang.org/x/net/ipv4"
+)
+
+// sharedConn is the UDP socket of QUIC and salvo. It looks like a socket to
+// quic-go, which keeps its segmentation offload, ECN and path MTU discovery;
+// packets that are not QUIC's leave it on the way (RFC 9443 has the first bits
+// of what may share a port). quic-go would queue 32 of them.
+type sharedConn struct {
+	*net.UDPConn
+	batch *ipv4.PacketConn // reads IPv6 as well: only the call of the system is used
+	stray func(b []byte)
+}
+
+func newSharedConn(c *net.UDPConn, stray func(b []byte)) *sharedConn {
+	return &sharedConn{UDPConn: c, batch: ipv4.NewPacketConn(c), stray: stray}
+}
+
+// isQUIC reports whether a packet has one of QUIC's header forms (RFC 9000,
+// section 17): the fixed bit, or the long header of a version that greases it.
+func isQUIC(b []byte) bool { return len(b) > 0 && b[0]&0xC0 != 0 }
+
+// ReadBatch is what quic-go reads with. It returns once a packet of QUIC is
+// there.
+func (c *sharedConn) ReadBatch(ms []ipv4.Message, flags int) (int, error) {
+	for {
+		n, err := c.batch.ReadBatch(ms, flags)
+		if err != nil {
+			return n, err
+		}
+		if n = c.sort(ms[:n]); n > 0 {
+			return n, nil
+		}
+	}
+}
+
+// sort gives away what is not QUIC's and moves the rest to the front. Messages
+// stay where they are, since quic-go knows their buffers by their places.
+func (c *sharedConn) sort(ms []ipv4.Message) (kept int) {
+	for i := range ms {
+		b := ms[i].Buffers[0][:ms[i].N]
+		if !isQUIC(b) {
+			c.stray(b)
+			continue
+		}
+		if to := &ms[kept]; kept < i {
+			from := &ms[i]
+			to.N = copy(to.Buffers[0], b)
+			to.NN = copy(to.OOB, from.OOB[:from.NN])
+			to.Addr, to.Flags = from.Addr, from.Flags
+		}
+		kept++
+	}
+	return kept
+}

@@ -1,0 +1,139 @@
+package links
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"math/rand/v2"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/farhop/farhop/node/link"
+	"github.com/farhop/farhop/node/wire"
+	"github.com/farhop/farhop/sim/bench/proc"
+	"github.com/farhop/farhop/sim/emulator"
+	"github.com/farhop/farhop/storeforward/bundle"
+)
+
+// Run moves bytes from one node to another and measures how long it takes.
+func Run(ctx context.Context, c Config, note func(format string, args ...any)) (r Report, err error) {
+	if err := c.Validate(); err != nil {
+		return r, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	g, ctx := errgroup.WithContext(ctx)
+	defer func() {
+		cancel()
+		if e := g.Wait(); e != nil && !errors.Is(e, context.Canceled) {
+			err = errors.Join(err, e)
+		}
+	}()
+	w := newWorld(g)
+	far, err := w.node(ctx, "far", nil, c.back())
+	if err != nil {
+		return r, err
+	}
+	up, down := c.profiles()
+	wire, err := emulator.Open(emulator.Config{Listen: "127.0.0.1:0", To: far.addr, Up: up, Down: down, Seed: c.Seed})
+	if err != nil {
+		return r, err
+	}
+	g.Go(func() error { return wire.Run(ctx) })
+	near, err := w.node(ctx, "near", []string{wire.Addr().String()}, c.properties())
+	if err != nil {
+		return r, err
+	}
+	s, err := near.up(ctx)
+	if err != nil {
+		return r, err
+	}
+	if note != nil {
+		note("%s is up, round trip %v", s.Layer(), s.RTT().Round(time.Millisecond))
+	}
+	return c.measure(ctx, s, far, wire)
+}
+
+// profiles are the two directions of the emulated link.
+func (c Config) profiles() (up, down emulator.Profile) {
+	up = emulator.Profile{Delay: c.Delay, Loss: c.Loss, Rate: c.Rate}
+	down = up
+	if c.Return > 0 {
+		down.Rate = c.Return
+	}
+	return up, down
+}
+
+// measure moves the bytes over a session that is up.
+func (c Config) measure(ctx context.Context, s *link.Session, far *node, l *emulator.Link) (r Report, err error) {
+	before, busy := l.Stats(), proc.OwnCPU()
+	done := make(chan arrival, 1)
+	far.expect(c.Bytes, done)
+	begun := time.Now()
+	sent := sha256.New()
+	if err := c.send(ctx, s, far, sent); err != nil {
+		return r, err
+	}
+	var end arrival
+	select {
+	case end = <-done:
+	case <-s.Done():
+		return r, errors.New("the session ended before all had arrived")
+	case <-ctx.Done():
+		return r, context.Cause(ctx)
+	}
+	after := l.Stats()
+	took := end.at.Sub(begun)
+	const mega = 1e6
+	r = Report{
+		Layer: s.Layer(), Delay: millis(c.Delay), Loss: c.Loss, Burst: c.Burst,
+		Rate: float64(c.Rate) / mega, Return: float64(max(c.Return, 0)) / mega, Bytes: c.Bytes,
+		Seconds: took.Seconds(), Goodput: float64(c.Bytes) * 8 / took.Seconds() / mega,
+		Reverse: after.Down.Bytes - before.Down.Bytes, SHA256: bytes.Equal(end.sum, sent.Sum(nil)),
+		CPU: (proc.OwnCPU() - busy).Seconds() / float64(c.Bytes) * (1 << 30),
+		RTT: millis(s.RTT()), Packets: after.Up.Offered - before.Up.Offered,
+		Lost: after.Up.Dropped.Loss - before.Up.Dropped.Loss, Queue: after.Up.Dropped.Queue - before.Up.Dropped.Queue,
+		Unreal: after.Up.Dropped.Memory + after.Up.Dropped.Undelivered,
+	}
+	if c.Return == 0 {
+		r.Return = r.Rate
+	}
+	if c.Rate > 0 {
+		r.Share = float64(c.Bytes) * 8 / float64(c.Rate) / (took - c.Delay).Seconds()
+	}
+	if !r.SHA256 {
+		return r, errors.New("what arrived differs from what was sent")
+	}
+	return r, nil
+}
+
+func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// send gives the session transfers, as many as it takes without holding more
+// than a part of its budget.
+func (c Config) send(ctx context.Context, s *link.Session, far *node, sum hash.Hash) error {
+	rnd := rand.NewChaCha8([32]byte{byte(c.Seed), 1})
+	for xid, left := uint64(1), c.Bytes; left > 0; xid++ {
+		for s.Stats().Queued > far.budget/4 {
+			select {
+			case <-time.After(time.Millisecond):
+			case <-s.Done():
+				return errors.New("the session ended")
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+		b := make([]byte, min(left, maxFrame))
+		_, _ = rnd.Read(b) // never fails
+		sum.Write(b)
+		if !s.Send(wire.Transfer{Class: bundle.Bulk, XID: xid, Bundle: b}) {
+			return fmt.Errorf("the session took no more after %d bytes", c.Bytes-left)
+		}
+		left -= int64(len(b))
+	}
+	return nil
+}
