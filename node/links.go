@@ -51,7 +51,7 @@ func (ls *links) LinkUp(s *link.Session) {
 	ls.mu.Unlock()
 	ls.wg.Go(func() { n.out.each(ctx, func(f core.Frame) { ls.encode(n, f) }) })
 	props := s.Link()
-	up := core.Link{ID: s.ID(), Node: s.Node(), Delay: props.OWLT, Schedule: schedule(props)}
+	up := core.Link{ID: s.ID(), Node: s.Node(), Delay: props.OWLT, Schedule: schedule(props), Window: s.Window()}
 	if up.Delay == 0 {
 		up.Delay = s.RTT() / 2
 	}

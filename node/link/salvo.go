@@ -193,6 +193,10 @@ func (m *Manager) useSalvo(s *Session) (done func()) {
 	return func() { m.demux.remove(e) }
 }
 
+// Window is how many bytes of bundles should be under way to fill the link, 0
+// when that is not known.
+func (s *Session) Window() int64 { return s.props.pipe() }
+
 // Layer is what carries the bundles that we send.
 func (s *Session) Layer() Layer {
 	if s.salvo != nil && s.salvo.out != nil {

@@ -12,7 +12,7 @@ import (
 // Limits of a Config.
 const (
 	minBytes = 1 << 10
-	maxBytes = 1 << 36
+	maxBytes = int64(1) << 36
 	maxFrame = 64 << 10 // bytes of one transfer
 )
 

@@ -113,7 +113,9 @@ func (n *node) up(ctx context.Context) (*link.Session, error) {
 }
 
 // expect says how much will come; done gets the moment of the last byte.
-func (n *node) expect(bytes int64, done chan<- arrival) { n.left, n.sum, n.done = bytes, sha256.New(), done }
+func (n *node) expect(bytes int64, done chan<- arrival) {
+	n.left, n.sum, n.done = bytes, sha256.New(), done
+}
 
 // LinkUp implements link.Sink.
 func (n *node) LinkUp(s *link.Session) { n.ups <- s }
