@@ -31,6 +31,10 @@ type Manager struct {
 	local   net.Addr
 	demux   *demux
 
+	endedMu sync.Mutex        // guards ended and carried
+	ended   salvoTotals       // of sessions that are over
+	carried map[*Session]bool // sessions with salvo that are not
+
 	nextID  atomic.Uint64
 	pending atomic.Int64 // inbound connections before their Hello is done
 	joins   chan struct{}
@@ -45,7 +49,7 @@ func New(cfg Config) (*Manager, error) {
 		return nil, fmt.Errorf("link: %w", err)
 	}
 	cfg = cfg.withDefaults()
-	m := &Manager{cfg: cfg, reg: newRegistry(cfg.Node), bound: make(chan struct{}), demux: newDemux(), joins: make(chan struct{}, maxJoins)}
+	m := &Manager{cfg: cfg, reg: newRegistry(cfg.Node), bound: make(chan struct{}), demux: newDemux(), carried: map[*Session]bool{}, joins: make(chan struct{}, maxJoins)}
 	met, err := newMetrics(cfg.Registerer, m)
 	if err != nil {
 		return nil, fmt.Errorf("link: register metrics: %w", err)

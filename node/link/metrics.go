@@ -38,7 +38,7 @@ func newMetrics(reg prometheus.Registerer, m *Manager) (*metrics, error) {
 		Namespace: "farhop", Subsystem: "link", Name: "sessions", Help: "Sessions that are up.",
 	}, func() float64 { return float64(len(m.reg.sessions())) })
 	var errs []error
-	for _, c := range []prometheus.Collector{met.ups, met.downs, met.dials, met.refused, met.joins, met.strays, up} {
+	for _, c := range []prometheus.Collector{&salvoCollector{m}, met.ups, met.downs, met.dials, met.refused, met.joins, met.strays, up} {
 		errs = append(errs, reg.Register(c))
 	}
 	return met, errors.Join(errs...)

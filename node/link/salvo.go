@@ -175,9 +175,9 @@ func (m *Manager) stray(b []byte) {
 	}
 }
 
-// useSalvo takes salvo into use on a session, where both ends agreed to. done
-// is called when the session is over.
-func (m *Manager) useSalvo(s *Session) (done func()) {
+// useSalvo takes salvo into use on a session, where both ends agreed to. The
+// result is called when the session is over.
+func (m *Manager) useSalvo(s *Session) func() {
 	e, err := newSalvo(s, m.tr)
 	if err != nil {
 		s.end(down(Refused, "salvo with %s: %w; check rate, return_rate, loss, burst and mtu of the link at both ends", s.peer.Node, err))
@@ -190,7 +190,8 @@ func (m *Manager) useSalvo(s *Session) (done func()) {
 		return func() {}
 	}
 	s.salvo = e
-	return func() { m.demux.remove(e) }
+	counted := m.count(s)
+	return func() { m.demux.remove(e); counted() }
 }
 
 // Window is how many bytes of bundles should be under way to fill the link, 0
