@@ -71,7 +71,8 @@ func TestSalvoForged(t *testing.T) {
 		n           float64
 	}{
 		{"farhop_link_salvo_drops_total", "forged", 50},
-		{"farhop_link_strays_total", "unknown", 100}, {"farhop_link_strays_total", "foreign", 150},
+		{"farhop_link_strays_total", "unknown", 100},
+		{"farhop_link_strays_total", "foreign", 150},
 	} {
 		if n := counted(t, reg, want.name, want.label); n < want.n {
 			t.Errorf("%s of %s: %v, want %v", want.name, want.label, n, want.n)
