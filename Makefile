@@ -146,6 +146,15 @@ bench-mqtt: build ## the broker beside Mosquitto: workloads, idle clients, sessi
 	bin/farhop bench mqtt --tsung # apt-get install tsung
 	bin/farhop bench mqtt --hostile
 
+.PHONY: bench-link
+bench-link: build ## how much of a link the nodes fill: the Moon's with loss, bursts and a thin way back, and this machine's own (4 min)
+	bin/farhop bench link --delay 1.28s --loss 1% --rate 50mbit --bytes 64MiB $(ARGS)
+	bin/farhop bench link --delay 1.28s --loss 1% --rate 50mbit --return 256kbit --bytes 64MiB $(ARGS)
+	bin/farhop bench link --delay 1.28s --loss 1% --burst 10 --rate 50mbit --bytes 64MiB $(ARGS)
+	bin/farhop bench link --layer quic --bytes 256MiB $(ARGS)
+	bin/farhop bench mqtt --moon --loss 1% $(ARGS)
+	go test -v -run Goodput ./node/salvo # in virtual time: ten minutes of light, heavy loss
+
 .PHONY: bench-scale
 bench-scale: build ## one broker with much in it: 19,000 sockets, a million sessions, ten million messages queued, a million retained (25 min)
 	bin/farhop bench mqtt --idle 19000 $(ARGS)

@@ -17,6 +17,7 @@ import (
 	"github.com/farhop/farhop/sim/bench/mqtt/attack"
 	"github.com/farhop/farhop/sim/bench/mqtt/crowd"
 	"github.com/farhop/farhop/sim/bench/proc"
+	"github.com/farhop/farhop/sim/emulator"
 )
 
 // benchMQTTFlags are those of "bench mqtt". One of durable, idle, sessions,
@@ -33,6 +34,7 @@ type benchMQTTFlags struct {
 	tsung          bool
 	hostile        bool
 	attacks        []string
+	loss           string
 	attack, at     string // what the program of the attackers is told
 	settle, length time.Duration
 }
@@ -92,6 +94,7 @@ func (o *benchMQTTFlags) add(c *cobra.Command) {
 	f.BoolVar(&o.hostile, "hostile", false, "well-behaved clients beside attackers of many kinds")
 	f.StringSliceVar(&o.attacks, "attacks", nil, "with --hostile: only these (default: all)")
 	f.IntVar(&o.b.Rate, "rate", 0, "with --hostile: messages a second of the well-behaved (default 1000)")
+	f.StringVar(&o.loss, "loss", "", "with --moon: share of packets that is lost, such as 1%; without the bridge")
 	f.StringVar(&o.attack, "attack", "", "attack the broker of --at until the end of the input")
 	f.StringVar(&o.at, "at", "", "with --attack: HOST:PORT")
 	_ = f.MarkHidden("attack") // what --hostile starts
@@ -129,6 +132,15 @@ func (o *benchMQTTFlags) check(c *cobra.Command) error {
 	for _, name := range []string{"attacks", "rate"} {
 		if changed(name) && !o.hostile {
 			return usage(c, "--%s says something with --hostile only", name)
+		}
+	}
+	if o.loss != "" {
+		var err error
+		switch o.b.Loss, err = emulator.ParseLoss(o.loss); {
+		case err != nil:
+			return usage(c, "--loss: %v", err)
+		case !o.moon:
+			return usage(c, "--loss says something with --moon only")
 		}
 	}
 	for _, name := range []string{"time", "warm"} {

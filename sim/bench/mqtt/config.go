@@ -40,6 +40,7 @@ type Config struct {
 	Queued   int           `json:"-"`    // messages that wait in one session
 	Retained int           `json:"-"`    // retained messages
 	light    time.Duration // one way over the moon's link; tests shorten it
+	Loss     float64       `json:"-"` // of packets on the moon's link; without the bridge then, whose TCP the emulator spares
 	// Only names workloads; nil is all of them.
 	Only []string `json:"-"`
 	// Attacks names those of Hostile; nil is all of them. Rate is that of the

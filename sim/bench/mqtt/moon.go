@@ -43,6 +43,7 @@ type MoonReport struct {
 	Machine Machine `json:"machine"`
 	OWLT    float64 `json:"one_way_seconds"`
 	Rate    int64   `json:"bit_per_s"`
+	Loss    float64 `json:"loss"`
 	Size    int     `json:"size"`
 	Warm    float64 `json:"warm_seconds"` // from the first arrival until the measurement
 	Seconds float64 `json:"seconds"`      // measured
@@ -87,7 +88,7 @@ func (c Config) moonCases() []moonCase {
 		broker: "farhop", setting: "owlt, rate and window configured", window: func(byte) int { return moonWindow }, unacked: moonUnacked, open: openNodes,
 		into: func(r *MoonReport, qos byte) *float64 { return pick(qos, &r.QoS1, &r.QoS2) },
 	}}
-	if c.Peer == "" {
+	if c.Peer == "" || c.Loss > 0 {
 		return out
 	}
 	return append(out, moonCase{
@@ -131,7 +132,7 @@ func Moon(ctx context.Context, c Config, note func(format string, args ...any)) 
 	}
 	c.light = cmp.Or(c.light, MoonLight)
 	r = MoonReport{
-		Machine: machine(proc.MosquittoVersion(ctx, c.Peer)), OWLT: c.light.Seconds(), Rate: MoonRate, Size: c.Size,
+		Machine: machine(proc.MosquittoVersion(ctx, c.Peer)), OWLT: c.light.Seconds(), Rate: MoonRate, Loss: c.Loss, Size: c.Size,
 		Warm: c.Warm.Seconds(), Seconds: c.Time.Seconds(),
 	}
 	var faults []error
@@ -217,7 +218,7 @@ func (p *pair) open(ctx context.Context, network, to string, profile emulator.Pr
 }
 
 func (c Config) profile() emulator.Profile {
-	return emulator.Profile{Delay: c.light, Rate: MoonRate}
+	return emulator.Profile{Delay: c.light, Rate: MoonRate, Loss: c.Loss}
 }
 
 func (p *pair) stop() error {
