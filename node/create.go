@@ -23,6 +23,7 @@ const (
 	ledgerFile   = "ledger.json"
 	storeDir     = "store"
 	quicFile     = "quic.key" // stateless reset and token keys
+	begunDir     = "begun"    // beginnings of large bundles
 )
 
 // InitOptions are what farhop init takes. Empty addresses mean the defaults.

@@ -21,6 +21,7 @@ import (
 	"github.com/farhop/farhop/crypto/identity"
 	"github.com/farhop/farhop/crypto/pki"
 	"github.com/farhop/farhop/node/admin"
+	"github.com/farhop/farhop/node/begun"
 	"github.com/farhop/farhop/node/config"
 	"github.com/farhop/farhop/node/core"
 	"github.com/farhop/farhop/node/link"
@@ -253,6 +254,10 @@ func (n *Node) buildLink() error {
 	if err != nil {
 		return err
 	}
+	parts, err := begun.Open(begun.Config{Dir: filepath.Join(n.cfg.Dir, begunDir), Log: n.log})
+	if err != nil {
+		return err
+	}
 	now := n.loop.clock.forCertificates
 	c := link.Config{
 		Listen: string(n.cfg.Mesh.Listen), Node: self.Node, Region: self.Region,
@@ -262,7 +267,7 @@ func (n *Node) buildLink() error {
 		},
 		TLSServer: pki.ListenerConfig(pki.Serving{Material: func() *pki.Material { return n.material }, Joins: true, Now: now, Log: n.log}),
 		TLSClient: func(pin addr.Node) *tls.Config { return pki.ClientConfig(n.material, now, pin) },
-		Identify:  n.identify, Events: n.links, Streams: serveStreams(n.streams), Join: n.admission.serve,
+		Identify:  n.identify, Events: n.links, Parts: parts, Streams: serveStreams(n.streams), Join: n.admission.serve,
 		Links: map[addr.Node]link.Properties{}, Log: n.log, Registerer: n.registry,
 	}
 	copy(c.StatelessResetKey[:], keys)

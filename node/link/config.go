@@ -86,6 +86,9 @@ type Config struct {
 	Links map[addr.Node]Properties // of nodes that dial us; default: as in Peers
 
 	Events Sink
+	// Parts keeps the beginnings of large bundles over the ends of sessions. Nil
+	// takes all of them whole.
+	Parts PartStore
 	// Streams serves one TCP service stream of a peer and owns it. Nil
 	// refuses all of them.
 	Streams func(ctx context.Context, s *Session, open wire.StreamOpen, st *Stream)

@@ -228,14 +228,15 @@ func (d *dialer) establish(ctx context.Context, attempt int, rtt time.Duration) 
 	if err != nil {
 		return nil, nil, fmt.Errorf("open the control stream: %w", err)
 	}
-	if err := m.greet(st, props.offer()); err != nil {
+	begun := m.begun(peer.Node)
+	if err := m.greet(st, props.offer(), begun); err != nil {
 		return nil, nil, fmt.Errorf("send hello: %w", err)
 	}
 	in, hello, err := m.hear(hctx, st, peer)
 	if err != nil {
 		return nil, nil, betterCause(conn, err)
 	}
-	s := newSession(m.nextID.Add(1), &m.cfg, conn, st, in, peer, hello, props)
+	s := newSession(m.nextID.Add(1), &m.cfg, conn, st, in, peer, hello, props, begun)
 	s.dial = d.peer.Address
 	return s, release, nil
 }

@@ -211,7 +211,7 @@ func (m *Manager) inbound(ctx context.Context, conn *quic.Conn) (err error) {
 		done()
 	}
 	cancel()
-	s := newSession(m.nextID.Add(1), &m.cfg, conn, st, in, peer, hello, m.linkTo(peer.Node))
+	s := newSession(m.nextID.Add(1), &m.cfg, conn, st, in, peer, hello, m.linkTo(peer.Node), m.begun(peer.Node))
 	m.serve(ctx, s, release)
 	return nil
 }
@@ -236,7 +236,7 @@ func (m *Manager) serve(ctx context.Context, s *Session, release func()) Down {
 	s.upAt, s.firstRTT = time.Now(), s.RTT()
 	m.reg.install(s)
 	if !s.Dialed() {
-		if err := m.greet(s.ctrl, s.offered); err != nil {
+		if err := m.greet(s.ctrl, s.offered, s.parts.said); err != nil {
 			s.end(downOf(err))
 		}
 	}
@@ -275,12 +275,21 @@ func (m *Manager) identify(conn *quic.Conn, pin addr.Node) (Identity, error) {
 }
 
 // greet sends our Hello, with what we offer on this link.
-func (m *Manager) greet(st *quic.Stream, offer wire.Salvo) error {
+func (m *Manager) greet(st *quic.Stream, offer wire.Salvo, begun []wire.Begun) error {
 	st.SetPriority(urgency(laneControl), false)
 	h := m.cfg.Hello
-	h.Salvo = offer
+	h.Salvo, h.Parts, h.Begun = offer, m.cfg.Parts != nil, begun
 	_, err := st.Write(wire.Append(nil, h))
 	return err
+}
+
+// begun is what is kept of a peer's bundles.
+func (m *Manager) begun(peer addr.Node) []wire.Begun {
+	if m.cfg.Parts == nil {
+		return nil
+	}
+	all := m.cfg.Parts.Begun(peer)
+	return all[:min(len(all), wire.MaxBegun)]
 }
 
 // hear reads the far end's Hello and compares it with its certificate. The

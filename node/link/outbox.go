@@ -27,6 +27,8 @@ func laneOf(f wire.Frame) int {
 		c = int(f.Class)
 	case wire.Gap:
 		c = int(f.Class)
+	case wire.Part:
+		c = int(f.Class)
 	case wire.Volatile:
 		return laneVolatile
 	}
@@ -51,6 +53,7 @@ func urgency(lane int) int8 {
 type outbox struct {
 	budget   int
 	maxFrame int // the peer's limit, bytes of type and body
+	parts    splitter
 
 	mu     sync.Mutex
 	closed bool
@@ -89,7 +92,16 @@ func (o *outbox) add(frames []wire.Frame) (d Down, ok bool) {
 func (o *outbox) addTransfer(c bundle.Class, xid uint64, frozen, payloadBlock []byte, hop bundle.Hop) (d Down, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.put(laneClass+int(min(c, bundle.NumClasses-1)), func(dst []byte) []byte {
+	lane := laneClass + int(min(c, bundle.NumClasses-1))
+	if parts := o.parts.split(c, xid, frozen, payloadBlock, hop); parts != nil {
+		for _, f := range parts {
+			if d, ok := o.put(lane, func(dst []byte) []byte { return wire.Append(dst, f) }); !ok {
+				return d, false
+			}
+		}
+		return Down{}, true
+	}
+	return o.put(lane, func(dst []byte) []byte {
 		return wire.AppendTransfer(dst, c, xid, frozen, payloadBlock, hop)
 	})
 }

@@ -32,6 +32,7 @@ type Session struct {
 	offered     wire.Salvo // what our Hello said
 	salvo       *salvoEnds // nil: QUIC's streams carry the lanes
 	salvoUnsent atomic.Uint64
+	parts       *assembler // guarded by sinkMu
 
 	ctx    context.Context // ends when the session does
 	cancel context.CancelCauseFunc
@@ -46,10 +47,11 @@ type Session struct {
 	cause    atomic.Pointer[Down]
 }
 
-func newSession(id uint64, c *Config, conn *quic.Conn, ctrl *quic.Stream, in *bufio.Reader, peer Identity, h wire.Hello, props Properties) *Session {
+func newSession(id uint64, c *Config, conn *quic.Conn, ctrl *quic.Stream, in *bufio.Reader, peer Identity, h wire.Hello, props Properties, begun []wire.Begun) *Session {
 	s := &Session{id: id, cfg: c, conn: conn, ctrl: ctrl, in: in, peer: peer, hello: h, props: props, offered: props.offer(), down: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancelCause(context.WithoutCancel(conn.Context()))
-	s.out = outbox{budget: c.SendBudget, maxFrame: int(min(h.MaxFrame, math.MaxInt32)), start: s.startLane}
+	s.out = outbox{budget: c.SendBudget, maxFrame: int(min(h.MaxFrame, math.MaxInt32)), parts: newSplitter(props, h), start: s.startLane}
+	s.parts = newAssembler(peer.Node, c.Parts, int(c.Hello.MaxFrame), begun)
 	return s
 }
 
@@ -180,6 +182,7 @@ func (s *Session) run(free func(*[]byte)) Down {
 	s.out.close()
 	hangUp(s.conn, d)
 	s.wg.Wait()
+	s.parts.end()
 	return d
 }
 
@@ -197,7 +200,15 @@ func (s *Session) read(r *bufio.Reader) {
 func (s *Session) deliver(batch []wire.Frame) {
 	s.sinkMu.Lock()
 	defer s.sinkMu.Unlock()
-	if s.ctx.Err() == nil {
+	if s.ctx.Err() != nil {
+		return
+	}
+	batch, err := s.parts.replace(batch)
+	if err != nil {
+		s.end(downOf(err))
+		return
+	}
+	if len(batch) > 0 {
 		s.cfg.Events.Frames(s, batch)
 	}
 }

@@ -127,6 +127,13 @@ func airtime(n int, header int, rate float64) time.Duration {
 	return time.Duration(float64(n+header) * 8 / rate * float64(time.Second))
 }
 
+// What the trains of a group hold at most: so much time of the link, but so
+// many symbols each at least, so that parity does not become most of it.
+const (
+	groupTime    = 250 * time.Millisecond
+	groupSymbols = 16
+)
+
 const leastLate = 4 * time.Millisecond // that timers and schedulers are late at any time
 
 // late is how long a sender may have been kept from its work and still catch

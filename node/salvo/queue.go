@@ -180,7 +180,8 @@ func (s *Sender) form(l *lane) {
 		room = min(room, s.room)
 	}
 	bytes := l.pending + int64(len(l.queue))*12
-	n, k := s.plans.shape(int((min(bytes, 1<<40)+int64(size)-1)/int64(size)), max(int(room/2)/s.trainBytes(), 1))
+	waits := min((bytes+int64(size)-1)/int64(size), s.plans.group(s.cfg))
+	n, k := s.plans.shape(int(waits), max(int(room/2)/s.trainBytes(), 1))
 	var made []*train
 	for range n {
 		t := &train{class: l.class, number: l.next()}
@@ -254,6 +255,17 @@ func newPlans(c Config) plans {
 
 func (p *plans) spreadAt(c Config) time.Duration {
 	return time.Duration(p.turn) * airtime(c.MTU, 0, float64(c.Rate))
+}
+
+// group is how many data symbols the trains of a group have at most together:
+// nothing of them is whole before nearly all are sent, so that is not to take
+// longer than light does, or a quarter of a second, unless bursts ask for it.
+func (p *plans) group(c Config) int64 {
+	turns := 1
+	if p.channel.Burst > 1 {
+		turns = p.turn
+	}
+	return max(int64(max(c.OWLT, groupTime)/airtime(c.MTU, 0, float64(c.Rate))), int64(turns*groupSymbols))
 }
 
 // gap is how far parity symbols of one train are apart when there are too few

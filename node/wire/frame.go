@@ -63,11 +63,12 @@ const (
 	TypeBye         Type = 10
 	TypeStreamOpen  Type = 11
 	TypeStreamReply Type = 12
+	TypePart        Type = 13
 )
 
 var typeNames = [...]string{
 	"", "hello", "advert", "transfer", "gap", "ack", "refuse", "volatile", "ping", "pong", "bye",
-	"stream-open", "stream-reply",
+	"stream-open", "stream-reply", "part",
 }
 
 // String returns the name used in logs and metrics.
@@ -109,6 +110,8 @@ func sizeHint(f Frame) int {
 		return transferSize(f.Class, f.XID, len(f.Bundle))
 	case Volatile:
 		return 1 + cbor.BytesLen(len(f.Bundle))
+	case Part:
+		return len(f.Data) + 64
 	}
 	return 0
 }
@@ -163,6 +166,8 @@ func parse(typ Type, r *cbor.Reader) Frame {
 		return parseStreamOpen(r)
 	case TypeStreamReply:
 		return parseStreamReply(r)
+	case TypePart:
+		return parsePart(r)
 	}
 	return nil
 }

@@ -21,20 +21,22 @@ type Hello struct {
 	MaxFrame    uint32 // the largest frame it accepts, type and body, in bytes
 	Software    string // for people, at most MaxSoftware bytes
 	Salvo       Salvo
+	Parts       bool    // it takes large bundles in parts
+	Begun       []Begun // bundles it has parts of, at most MaxBegun; with Parts
 }
 
 // Type implements Frame.
 func (Hello) Type() Type { return TypeHello }
 
 func (f Hello) append(dst []byte) []byte {
-	dst = cbor.AppendArray(dst, 8)
+	dst = cbor.AppendArray(dst, 9)
 	dst = cbor.AppendUint(dst, uint64(f.Version))
 	dst = cbor.AppendText(dst, f.Node.String())
 	dst = cbor.AppendText(dst, f.Region.String())
 	dst = cbor.AppendUint(dst, uint64(f.Incarnation))
 	dst = cbor.AppendUint(dst, f.Boot)
 	dst = cbor.AppendUint(dst, uint64(f.MaxFrame))
-	return f.Salvo.append(appendClipped(dst, f.Software, MaxSoftware))
+	return appendBegun(f.Salvo.append(appendClipped(dst, f.Software, MaxSoftware)), f.Parts, f.Begun)
 }
 
 func parseHello(r *cbor.Reader) (f Hello) {
@@ -48,6 +50,10 @@ func parseHello(r *cbor.Reader) (f Hello) {
 	f.Software = r.TextMax(MaxSoftware)
 	if more > 0 { // 0.1 had none
 		f.Salvo = parseSalvo(r)
+		more--
+	}
+	if more > 0 {
+		f.Parts, f.Begun = parseBegun(r)
 		more--
 	}
 	rest(r, more)

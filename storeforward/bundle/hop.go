@@ -38,6 +38,14 @@ func AppendBundle(dst, frozen, payloadBlock []byte, hop Hop) []byte {
 	return cbor.AppendBreak(dst)
 }
 
+// Splice is AppendBundle with blocks of a hop that are encoded already, as by
+// AppendHop.
+func Splice(frozen, hops, payloadBlock []byte) []byte {
+	out := cbor.AppendArrayStart(make([]byte, 0, len(frozen)+len(hops)+len(payloadBlock)+2))
+	out = append(append(out, frozen...), hops...)
+	return cbor.AppendBreak(append(out, payloadBlock...))
+}
+
 // hopSize is what the blocks of most hops need.
 const hopSize = 128
 
