@@ -89,7 +89,8 @@ var table = []row{
 	{"sim/scenario", "routing/addr routing/contact routing/interest routing/policy storeforward/bundle", "a scenario describes; sim runs it"},
 	{"sim/oracle", "node/core routing/addr routing/interest storeforward/bundle storeforward/store", "laws judge what is seen at the edges of a core, whoever drives it"},
 	{"sim", "node/core routing routing/addr routing/contact routing/interest routing/policy sim/oracle sim/scenario storeforward storeforward/batch storeforward/bundle storeforward/memstore storeforward/store", "a virtual world that touched the I/O side would not be repeatable"},
-	{"sim/emulator", "", "it stands between any two programs and looks into nothing"},
+	{"sim/emulator/desc", "", "a link is described alike for real programs and for virtual worlds"},
+	{"sim/emulator", "sim/emulator/desc", "it stands between any two programs and looks into nothing"},
 	{"sim/demo", "node node/admin node/config routing/addr routing/policy sim/bench/proc sim/emulator", "it plays the product from outside, with what every user has"},
 	{"sim/bench/proc", "", "what the system knows of a process"},
 	{"sim/bench/durable", "routing/addr sim/bench/proc storeforward/boltstore storeforward/bundle storeforward/journal storeforward/memstore storeforward/store", "it drives engines as the core does, without a core"},
@@ -97,7 +98,7 @@ var table = []row{
 	{"sim/bench/mqtt/crowd", "broker sim/bench/mqtt/load sim/bench/proc storeforward/bundle", "sessions of a broker in this process"},
 	{"sim/bench/mqtt/attack", "sim/bench/mqtt/load", "clients that any broker may meet"},
 	{"sim/bench/mqtt", "node/config routing/addr sim/bench/mqtt/attack sim/bench/mqtt/load sim/bench/proc sim/emulator", "brokers are programs beside it"},
-	{"sim/bench/links", "crypto/identity crypto/pki node/link node/wire routing/addr sim/bench/proc sim/emulator storeforward/bundle", "links alone, without what nodes do with them"},
+	{"sim/bench/links", "crypto/identity crypto/pki node/link node/wire routing/addr sim/bench/proc sim/emulator sim/emulator/desc storeforward/bundle", "links alone, without what nodes do with them"},
 	{"sim/bench", "node/dtn routing/addr sim/bench/proc storeforward/bundle", "it measures nodes and other brokers alike, from outside; its own ends of a door are doors"},
 	{"sim/crash", "sim/emulator", "it judges the product from outside, by what its users get"},
 	{"sim/mutants", "", "it breaks packages and runs their tests, and needs none of them"},
@@ -135,7 +136,7 @@ var forbidden = []struct{ from, to, why string }{
 var pure = []string{
 	"routing", "routing/addr", "routing/contact", "routing/interest", "routing/policy",
 	"storeforward", "storeforward/bundle", "storeforward/bundle/bpa", "storeforward/cbor", "storeforward/memstore", "storeforward/store",
-	"storeforward/batch", "storeforward/seqset", "node/core", "node/salvo", "node/salvo/fec", "node/salvo/packet", "node/wire", "sim", "sim/oracle", "sim/scenario",
+	"storeforward/batch", "storeforward/seqset", "node/core", "node/salvo", "node/salvo/fec", "node/salvo/packet", "node/wire", "sim", "sim/emulator/desc", "sim/oracle", "sim/scenario",
 }
 
 // impureOn are packages among the pure ones that are not, on purpose.
@@ -176,12 +177,12 @@ var modules = []struct{ prefix, users, why string }{
 	{"github.com/cloudflare/circl", "crypto/identity", "one package adapts ML-DSA"},
 	{"github.com/klauspost/reedsolomon", "node/salvo/fec", "parity, with the vector instructions of each machine"},
 	{"golang.org/x/crypto", "crypto/pki broker broker/auth cmd/farhop", "cryptography is gathered where it is reviewed"},
-	{"go.yaml.in/yaml/v3", "node/config sim/scenario", "one parser of configuration, one of scenarios"},
+	{"go.yaml.in/yaml/v3", "node/config sim/emulator/desc sim/scenario", "one parser of configuration, one of scenarios, one of links"},
 	{"github.com/gorilla/websocket", "broker/bridge broker/listen", "one package serves WebSockets, one dials them"},
 	{"github.com/prometheus", "broker broker/auth broker/bridge broker/listen node node/admin node/link node/stream", "the registry is injected into the I/O side"},
 	{"github.com/spf13", "cmd/farhop", "flags are the command's"},
 	{"github.com/eclipse/paho.golang", "cmd/farhop sim/crash sim/demo", "the node serves MQTT; clients are the command, the demo and the campaign"},
-	{"golang.org/x/net", "node/admin node/link", "limits connections; reads many packets at once"},
+	{"golang.org/x/net", "node/admin node/link sim/emulator", "limits connections; many datagrams with one system call"},
 	{"golang.org/x/sync", "node node/admin node/dtn node/link node/stream broker sim/bench/links sim/demo sim/emulator cmd/farhop", "goroutines are the I/O side's"},
 	{"golang.org/x/sys", "broker node node/link node/stream sim/bench/proc sim/emulator storeforward/boltstore storeforward/vfs cmd/farhop", "system calls are the I/O side's"},
 	{"pgregory.net/rapid", "storeforward/storetest", "a test library"},

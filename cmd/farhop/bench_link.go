@@ -10,7 +10,7 @@ import (
 	"github.com/farhop/farhop/node/config"
 	"github.com/farhop/farhop/node/link"
 	"github.com/farhop/farhop/sim/bench/links"
-	"github.com/farhop/farhop/sim/emulator"
+	"github.com/farhop/farhop/sim/emulator/desc"
 )
 
 // benchLinkFlags are the flags of farhop bench link as they are typed.
@@ -78,14 +78,14 @@ func layerNames() string {
 // config reads the flags.
 func (o *benchLinkFlags) config() (c links.Config, err error) {
 	c = links.Config{Layer: link.Layer(o.layer), Delay: o.delay, Burst: o.burst, Seed: o.seed}
-	if c.Loss, err = emulator.ParseLoss(o.loss); err != nil {
+	if c.Loss, err = desc.ParseLoss(o.loss); err != nil {
 		return c, fmt.Errorf("--loss: %w", err)
 	}
-	if c.Rate, err = emulator.ParseRate(o.rate); err != nil {
+	if c.Rate, err = desc.ParseRate(o.rate); err != nil {
 		return c, fmt.Errorf("--rate: %w", err)
 	}
 	if o.back != "" {
-		if c.Return, err = emulator.ParseRate(o.back); err != nil {
+		if c.Return, err = desc.ParseRate(o.back); err != nil {
 			return c, fmt.Errorf("--return: %w", err)
 		}
 	}

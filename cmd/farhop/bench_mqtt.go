@@ -17,7 +17,7 @@ import (
 	"github.com/farhop/farhop/sim/bench/mqtt/attack"
 	"github.com/farhop/farhop/sim/bench/mqtt/crowd"
 	"github.com/farhop/farhop/sim/bench/proc"
-	"github.com/farhop/farhop/sim/emulator"
+	"github.com/farhop/farhop/sim/emulator/desc"
 )
 
 // benchMQTTFlags are those of "bench mqtt". One of durable, idle, sessions,
@@ -136,7 +136,7 @@ func (o *benchMQTTFlags) check(c *cobra.Command) error {
 	}
 	if o.loss != "" {
 		var err error
-		switch o.b.Loss, err = emulator.ParseLoss(o.loss); {
+		switch o.b.Loss, err = desc.ParseLoss(o.loss); {
 		case err != nil:
 			return usage(c, "--loss: %v", err)
 		case !o.moon:

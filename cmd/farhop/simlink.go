@@ -1,23 +1,58 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
-	"github.com/farhop/farhop/node/config"
 	"github.com/farhop/farhop/sim/emulator"
+	"github.com/farhop/farhop/sim/emulator/desc"
 )
 
-// linkFlags are the flags of farhop sim link.
+// linkFlags are the flags of farhop sim link. Those that describe the link have
+// the names of the keys in its file.
 type linkFlags struct {
-	config                      emulator.Config
-	delay, jitter, run          time.Duration
-	loss, rate, queue, contacts string
+	file, api string
+	run       time.Duration
+	json      bool
+}
+
+// linkFlag is a flag that sets a key of the description.
+type linkFlag struct{ name, key, use string }
+
+func linkKeyFlags() []linkFlag {
+	return []linkFlag{
+		{"listen", "listen", "HOST:PORT to listen at, port 0 for a free one"},
+		{"to", "to", "HOST:PORT of the real receiver"},
+		{"network", "network", "udp, tcp or both (default both)"},
+		{"delay", "delay", "one-way delay, such as 1.28s"},
+		{"jitter", "jitter", "most that is added to the delay; never reorders"},
+		{"loss", "loss", "share of datagrams that is lost, such as 1% or 0.01"},
+		{"burst", "burst", "mean number of datagrams lost in a row, such as 10 (default: each is lost independently)"},
+		{"rate", "rate", "rate of the bottleneck in bits of IP packets, such as 9600bit or 50Mbit (default unlimited)"},
+		{"return-rate", "return.rate", "rate of the way back (default: as --rate)"},
+		{"trace", "trace", "file with the rate over time: one millisecond per line for each 1500 bytes"},
+		{"queue", "queue", "room at the bottleneck, such as 64KiB (default 4MiB)"},
+		{"mtu", "mtu", "largest IP packet in bytes; larger datagrams are dropped"},
+		{"overhead", "overhead", "bytes of headers counted with each datagram (default 28: IPv4 and UDP)"},
+		{"reorder", "reorder", "share of datagrams that arrive later than those behind them"},
+		{"reorder-by", "reorder_by", "how much later (default 10ms)"},
+		{"duplicate", "duplicate", "share of datagrams that arrive twice"},
+		{"corrupt", "corrupt", "share of datagrams with a bit flipped"},
+		{"contacts", "contacts", "when the link can carry: every=2h,for=40m[,start=RFC3339]; without a start it begins with a contact"},
+		{"rebind-every", "rebind_every", "how often a NAT on the way gives UDP clients new ports, such as 5m"},
+		{"seed", "seed", "seed of loss, jitter and mishaps (default 1)"},
+	}
 }
 
 func (a *app) simLinkCmd() *cobra.Command {
@@ -25,75 +60,100 @@ func (a *app) simLinkCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "link --listen HOST:PORT --to HOST:PORT",
 		Short: "Put a bad link between two programs",
-		Long: `Listen at one address and carry UDP datagrams, TCP connections or both to
-another, with the delay, losses, rate and contacts of a far or thin link, until
-stopped. It needs no privileges and works between any two programs; put its
-address where the other end's would be, such as peers[].address or join --via.
+		Long: `Listen at one address and carry UDP datagrams and TCP connections to another,
+with the delay, losses, rate and contacts of a far or thin link, until stopped.
+It needs no privileges and works between any two programs; put its address where
+the other end's would be, such as peers[].address or join --via.
 
-Both directions are alike. --delay is the light time of one way. Datagrams that
-find the bottleneck's queue full, or no contact, are dropped; TCP, whose users
-never see a loss, waits instead.
+--delay is the light time of one way. Datagrams that find the bottleneck's queue
+full, or no contact, are dropped; TCP, whose users never see a loss, waits
+instead. Both directions are alike but for --return-rate; a file can say more.
+With --file the flags change what the file says.
+
+The link is changed while it runs through the HTTP API that it names at the
+start: GET and PATCH /v1/link, POST /v1/link/cut, heal, rebind, blackhole and
+half-open?direction=up. Keys of the file and calls are in docs/emulator.md.
 
 At the end it prints what it carried and dropped.`,
 		Example: "  farhop sim link --listen 127.0.0.1:9330 --to 127.0.0.1:7330 --delay 1.28s --loss 1% --rate 50Mbit\n" +
-			"  farhop sim link --listen 127.0.0.1:9330 --to 127.0.0.1:7330 --delay 300ms --contacts every=10m,for=4m",
+			"  farhop sim link --listen 127.0.0.1:9330 --to 127.0.0.1:7330 --delay 300ms --contacts every=10m,for=4m\n" +
+			"  farhop sim link --file moon.yaml --burst 10 --api 127.0.0.1:9331",
 		Args: args(0, 0, ""),
 	}
 	f := c.Flags()
-	f.StringVar(&l.config.Listen, "listen", "", "HOST:PORT to listen at, port 0 for a free one")
-	f.StringVar(&l.config.To, "to", "", "HOST:PORT of the real receiver")
-	f.StringVar(&l.config.Network, "network", "udp", "udp, tcp or both")
-	f.DurationVar(&l.delay, "delay", 0, "one-way delay, such as 1.28s")
-	f.DurationVar(&l.jitter, "jitter", 0, "most that is added to the delay; never reorders")
-	f.StringVar(&l.loss, "loss", "0%", "share of datagrams that is lost, such as 1% or 0.01")
-	f.StringVar(&l.rate, "rate", "unlimited", "rate of the bottleneck, such as 9600bit or 50Mbit")
-	f.StringVar(&l.queue, "queue", "4MiB", "room at the bottleneck, such as 64KiB")
-	f.StringVar(&l.contacts, "contacts", "always", "when the link can carry: every=2h,for=40m[,start=RFC3339]; without a start it begins with a contact")
-	f.Uint64Var(&l.config.Seed, "seed", 1, "seed of loss and jitter")
+	for _, k := range linkKeyFlags() {
+		f.String(k.name, "", k.use)
+	}
+	f.StringVar(&l.file, "file", "", "description of the link, YAML")
+	f.StringVar(&l.api, "api", "127.0.0.1:0", "HOST:PORT of the HTTP API, port 0 for a free one; off for none")
 	f.DurationVar(&l.run, "for", 0, "end after this time (default: go on)")
-	asJSON := f.Bool("json", false, "print the figures as one JSON value at the end")
+	f.BoolVar(&l.json, "json", false, "print the figures as one JSON value at the end")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		if err := l.parse(c); err != nil {
+		d, err := a.linkDescription(c, &l)
+		if err != nil {
 			return err
 		}
-		return a.simLink(c.Context(), &l, *asJSON)
+		return a.simLink(c.Context(), d, &l)
 	}
 	return c
 }
 
-// parse fills in the emulator's configuration.
-func (l *linkFlags) parse(c *cobra.Command) error {
-	if err := need(c, "listen", "to"); err != nil {
-		return err
-	}
-	p := emulator.Profile{Delay: l.delay, Jitter: l.jitter}
-	var err error
-	if p.Loss, err = emulator.ParseLoss(l.loss); err != nil {
-		return usage(c, "--loss: %v", err)
-	}
-	if p.Rate, err = emulator.ParseRate(l.rate); err != nil {
-		return usage(c, "--rate: %v", err)
-	}
-	if p.Contacts, err = emulator.ParseSchedule(l.contacts); err != nil {
-		return usage(c, "--contacts: %v", err)
-	}
-	var queue config.Size
-	if err := queue.UnmarshalText([]byte(l.queue)); err != nil {
-		return usage(c, "--queue: %v", err)
+// linkDescription reads the file and then the flags.
+func (a *app) linkDescription(c *cobra.Command, l *linkFlags) (desc.Link, error) {
+	d := desc.New()
+	if l.file == "" {
+		if err := need(c, "listen", "to"); err != nil {
+			return d, err
+		}
+	} else {
+		data, err := a.readFile(l.file, desc.MaxFile)
+		if err != nil {
+			return d, err
+		}
+		if d, err = desc.Parse(l.file, data, a.linkFiles(filepath.Dir(l.file))); err != nil {
+			return d, failed("farhop sim link --help, or docs/emulator.md for all keys", "%v", err)
+		}
 	}
 	if l.run < 0 {
-		return usage(c, "--for: %s is negative", l.run)
+		return d, usage(c, "--for: %s is negative", l.run)
 	}
-	p.Queue = int(queue)
-	l.config.Up, l.config.Down = p, p
-	if err := l.config.Validate(); err != nil {
-		return usage(c, "%v", err)
+	var set []desc.Setting
+	flags := map[string]string{} // by key
+	for _, k := range linkKeyFlags() {
+		flags[k.key] = k.name
+		if f := c.Flags().Lookup(k.name); f.Changed {
+			set = append(set, desc.Setting{Key: k.key, Value: f.Value.String()})
+		}
 	}
-	return nil
+	d, err := d.Set(set, a.linkFiles("."))
+	if f := (*desc.Fault)(nil); errors.As(err, &f) {
+		return d, usage(c, "--%s: %v", cmp.Or(flags[f.Key], f.Key), f.Err)
+	}
+	if err := errors.Join(err, emulator.ConfigOf(d).Validate()); err != nil {
+		return d, usage(c, "%v", err)
+	}
+	return d, nil
 }
 
-func (a *app) simLink(ctx context.Context, l *linkFlags, asJSON bool) error {
-	link, err := emulator.Open(l.config)
+// linkFiles reads the files that a description in a folder names.
+func (a *app) linkFiles(dir string) desc.Files {
+	return func(path string) ([]byte, error) {
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(dir, path)
+		}
+		path, err := filepath.Abs(path) // a file called - is not standard input
+		if err != nil {
+			return nil, err
+		}
+		if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+			return nil, fmt.Errorf("%s is not a regular file", path)
+		}
+		return a.readFile(path, desc.MaxTraceFile)
+	}
+}
+
+func (a *app) simLink(ctx context.Context, d desc.Link, l *linkFlags) error {
+	link, err := emulator.Open(emulator.ConfigOf(d))
 	if err != nil {
 		return err
 	}
@@ -102,21 +162,55 @@ func (a *app) simLink(ctx context.Context, l *linkFlags, asJSON bool) error {
 		ctx, cancel = context.WithTimeout(ctx, l.run)
 		defer cancel()
 	}
-	a.note("%s at %s to %s: %s", l.config.Network, link.Addr(), l.config.To, l.config.Up)
-	err = link.Run(ctx)
-	s := link.Stats()
-	if asJSON {
-		if jsonErr := printJSON(a.out, s); err == nil {
-			err = jsonErr
+	g, ctx := errgroup.WithContext(ctx)
+	if l.api != "off" {
+		ln, err := net.Listen("tcp", apiAddr(l.api))
+		if err != nil {
+			link.Close()
+			return failed("farhop sim link --api HOST:PORT", "listen for the API: %v", err)
 		}
-		return err
+		dir := "."
+		if l.file != "" {
+			dir = filepath.Dir(l.file)
+		}
+		control := emulator.NewControl(link, d, a.linkFiles(dir))
+		a.note("change it at http://%s/v1/link", ln.Addr())
+		g.Go(func() error { return control.Serve(ctx, ln) })
+	}
+	a.note("%s at %s to %s: %s", d.Network, link.Addr(), d.To, d.Up)
+	if back := d.Down.String(); back != d.Up.String() {
+		a.note("back: %s", back)
+	}
+	g.Go(func() error { return link.Run(ctx) })
+	err = g.Wait()
+	return errors.Join(err, a.printLinkStats(link.Stats(), l.json))
+}
+
+// apiAddr is where the API listens: at this machine alone unless a host says
+// otherwise.
+func apiAddr(hostport string) string {
+	if strings.HasPrefix(hostport, ":") {
+		return "127.0.0.1" + hostport
+	}
+	return hostport
+}
+
+func (a *app) printLinkStats(s emulator.Stats, asJSON bool) error {
+	if asJSON {
+		return printJSON(a.out, s)
 	}
 	printLink(a.out, "up", s.Up)
 	printLink(a.out, "down", s.Down)
+	if s.Rebound > 0 {
+		fmt.Fprintf(a.out, "%d new ports\n", s.Rebound)
+	}
 	if s.Up.Dropped.Memory+s.Down.Dropped.Memory > 0 {
 		a.note("the emulator ran out of memory for packets under way: the figures are not those of such a link")
 	}
-	return err
+	if s.Up.Overrun+s.Down.Overrun > 0 {
+		a.note("the machine was too busy for the emulator: %d datagrams were lost before it read them", s.Up.Overrun+s.Down.Overrun)
+	}
+	return nil
 }
 
 func printLink(w io.Writer, name string, s emulator.DirStats) {
@@ -134,8 +228,19 @@ func printLink(w io.Writer, name string, s emulator.DirStats) {
 	drop(s.Dropped.Queue, "found the queue full")
 	drop(s.Dropped.Closed, "found no contact")
 	drop(s.Dropped.Cut, "cut")
+	drop(s.Dropped.Blackhole, "swallowed")
+	drop(s.Dropped.MTU, "larger than the MTU")
+	drop(s.Dropped.Rebound, "to a port that was gone")
 	drop(s.Dropped.Memory, "found no memory")
 	drop(s.Dropped.Undelivered, "refused by the receiver")
+	also := func(n uint64, what string) {
+		if n > 0 {
+			text += fmt.Sprintf(", %d %s", n, what)
+		}
+	}
+	also(s.Duplicated, "twice")
+	also(s.Reordered, "out of order")
+	also(s.Corrupted, "damaged")
 	if len(drops) > 0 {
 		text += "; " + strings.Join(drops, ", ")
 	}

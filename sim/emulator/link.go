@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/farhop/farhop/sim/emulator/desc"
 )
 
 // Defaults of a Config.
@@ -32,7 +34,13 @@ type Config struct {
 	To string
 	// Up is the way from clients to To, Down the way back.
 	Up, Down Profile
-	// Seed decides loss and jitter. Two links with the same seed treat their
+	// RebindEvery is how often the link gives UDP clients new upstream ports, as
+	// Rebind does; 0 is never.
+	RebindEvery time.Duration
+	// Events are done to the link at their time after its opening. What comes
+	// before Run is done with it.
+	Events []desc.Event
+	// Seed decides loss, jitter and mishaps. Two links with the same seed treat their
 	// n-th datagram of a direction alike: give each link its own.
 	Seed uint64
 	// MaxFlows bounds the clients served at once, UDP and TCP each; 0 means
@@ -64,12 +72,18 @@ func (c Config) Validate() error {
 	switch c.Network {
 	case "", "udp", "tcp", "both":
 	default:
-		fault("Network", fmt.Errorf("%q is not udp, tcp or both", clip(c.Network)))
+		fault("Network", fmt.Errorf("%.80q is not udp, tcp or both", c.Network))
 	}
 	fault("Listen", checkAddr(c.Listen, true))
 	fault("To", checkAddr(c.To, false))
 	fault("Up", c.Up.Validate())
 	fault("Down", c.Down.Validate())
+	for i, e := range c.Events {
+		fault(fmt.Sprintf("Events[%d]", i), e.Validate())
+	}
+	if c.RebindEvery < 0 {
+		fault("RebindEvery", errors.New("must not be negative"))
+	}
 	if c.MaxFlows < 0 {
 		fault("MaxFlows", errors.New("must not be negative"))
 	}
@@ -87,14 +101,14 @@ func (c Config) Validate() error {
 func checkAddr(addr string, listen bool) error {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
-		return fmt.Errorf("%q is not host:port", clip(addr))
+		return fmt.Errorf("%.80q is not host:port", addr)
 	}
 	n, err := net.LookupPort("udp", port)
 	if err != nil {
-		return fmt.Errorf("%q: bad port: %w", clip(addr), err)
+		return fmt.Errorf("%.80q: bad port: %w", addr, err)
 	}
 	if !listen && (host == "" || n == 0) {
-		return fmt.Errorf("%q: name the receiver's host and port", clip(addr))
+		return fmt.Errorf("%.80q: name the receiver's host and port", addr)
 	}
 	return nil
 }
@@ -122,8 +136,11 @@ type Link struct {
 	stop     chan struct{} // closed by Close
 	stopOnce sync.Once
 
-	mu      sync.Mutex // guards running, and keeps Cut and SetProfile in order
-	running bool
+	replan chan struct{} // capacity 1: rebindEvery changed
+
+	mu          sync.Mutex // guards below, and keeps SetState and SetProfile in order
+	running     bool
+	rebindEvery time.Duration
 }
 
 // Open checks c, binds the sockets and resolves To. Packets wait in the sockets
@@ -134,8 +151,8 @@ func Open(c Config) (*Link, error) {
 	}
 	c = c.withDefaults()
 	now := time.Now()
-	c.Up, c.Down = c.Up.withDefaults(now), c.Down.withDefaults(now)
-	l := &Link{cfg: c, log: c.Log, opened: now, stop: make(chan struct{})}
+	c.Up, c.Down = c.Up.Anchored(now), c.Down.Anchored(now)
+	l := &Link{cfg: c, log: c.Log, opened: now, stop: make(chan struct{}), replan: make(chan struct{}, 1), rebindEvery: c.RebindEvery}
 	var err error
 	switch c.Network {
 	case "udp":
@@ -208,6 +225,7 @@ func (l *Link) Run(ctx context.Context) error {
 		return l.Close()
 	})
 	l.log.Info("link open", "listen", l.Addr().String(), "to", l.cfg.To, "up", l.cfg.Up.String(), "down", l.cfg.Down.String())
+	g.Go(func() error { return l.runEvents(ctx) })
 	if l.udp != nil {
 		g.Go(func() error { return l.udp.run() })
 	}
@@ -236,20 +254,42 @@ func (l *Link) Close() error {
 	return err
 }
 
-// Cut makes the link a black hole in both directions (true) or heals it
-// (false). Datagrams offered while it is cut are dropped, TCP stalls; what is
-// under way arrives.
+// Cut cuts both directions (true) or opens them (false).
 func (l *Link) Cut(cut bool) {
+	to := StateOpen
+	if cut {
+		to = StateCut
+	}
+	l.SetState(to, to)
+}
+
+// SetState says what is done to each direction from now on: a link that is
+// half-open has one StateOpen.
+func (l *Link) SetState(up, down State) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
 	if l.udp != nil {
-		l.udp.setCut(now, cut)
+		l.udp.setState(now, up, down)
 	}
 	if l.tcp != nil {
-		l.tcp.setCut(cut)
+		l.tcp.setState(up, down)
 	}
-	l.log.Info("link changed", "listen", l.Addr().String(), "cut", cut)
+	l.log.Info("link changed", "listen", l.Addr().String(), "up", up.String(), "down", down.String())
+}
+
+// Rebind gives every UDP client a new upstream port, as a NAT does that has
+// forgotten it, and returns how many got one. What the receiver still sends to
+// the old port is dropped. TCP connections stay.
+func (l *Link) Rebind() (n int, err error) {
+	if l.udp == nil {
+		return 0, nil
+	}
+	if n, err = l.udp.rebind(); err != nil {
+		err = fmt.Errorf("link emulator: rebind: %w", err)
+	}
+	l.log.Info("link rebound", "listen", l.Addr().String(), "flows", n)
+	return n, err
 }
 
 // SetProfile replaces both profiles, or neither if one is invalid. It holds for
@@ -264,7 +304,7 @@ func (l *Link) SetProfile(up, down Profile) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	up, down = up.withDefaults(l.opened), down.withDefaults(l.opened)
+	up, down = up.Anchored(l.opened), down.Anchored(l.opened)
 	if l.udp != nil {
 		l.udp.setProfile(now, up, down)
 	}

@@ -177,7 +177,7 @@ func (p *pipe) take(ctx context.Context) (segment, error) {
 func (p *pipe) receive(ctx context.Context, reverse *pipe, onFin func()) ending {
 	for {
 		s, err := p.take(ctx)
-		if err != nil || sleepUntil(ctx, s.arrive, nil) != nil {
+		if err != nil || p.road.arrive(ctx, s.arrive) != nil {
 			return goesOn
 		}
 		switch s.end {

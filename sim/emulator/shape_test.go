@@ -1,17 +1,21 @@
 package emulator
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
 )
 
+// t0 is where virtual time starts in the tests of this package.
+func t0() time.Time { return time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC) }
+
 const ms = time.Millisecond
 
 // testShaper is an up shaper with defaults filled and ample memory.
 func testShaper(p Profile) *shaper {
-	return newShaper(p.withDefaults(t0()), 7, up, 1<<30)
+	return newShaper(p.Anchored(t0()), 7, up, 1<<30)
 }
 
 func sized(n int) *packet { return &packet{data: make([]byte, n)} }
@@ -81,7 +85,7 @@ func TestShaperTimes(t *testing.T) {
 			[]sent{{0, 1000, 0}, {0, 250, 0}, {0, 1, verdictClosed}, {9 * ms, 1, verdictClosed}},
 			[]time.Duration{8 * ms, 10 * ms},
 		},
-		{"before the first contact", Profile{Contacts: Schedule{t0().Add(ms), 2 * ms, ms}}, []sent{{0, 1, verdictClosed}, {ms, 1, 0}}, []time.Duration{ms}},
+		{"before the first contact", Profile{Contacts: Schedule{Start: t0().Add(ms), Every: 2 * ms, For: ms}}, []sent{{0, 1, verdictClosed}, {ms, 1, 0}}, []time.Duration{ms}},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -103,28 +107,28 @@ func TestShaperTimes(t *testing.T) {
 func checkLaw(t *testing.T, s *shaper) {
 	t.Helper()
 	st := s.stats
-	if st.Offered != st.Packets+uint64(st.InFlight)+st.Dropped.Total() {
+	if st.Offered+st.Duplicated != st.Packets+uint64(st.InFlight)+st.Dropped.Total() {
 		t.Fatalf("datagrams unaccounted for: %+v", st)
 	}
-	if len(s.wire) != st.InFlight || (st.InFlight == 0) != (st.InFlightBytes == 0) {
-		t.Fatalf("in flight %d, %d bytes, but %d on the wire", st.InFlight, st.InFlightBytes, len(s.wire))
+	if s.wire.len() != st.InFlight || (st.InFlight == 0) != (st.InFlightBytes == 0) {
+		t.Fatalf("in flight %d, %d bytes, but %d on the wire", st.InFlight, st.InFlightBytes, s.wire.len())
 	}
 }
 
 func TestLossIsSeededAndHonest(t *testing.T) {
 	const n = 20000
-	lost := func(seed uint64, d direction, disturb bool) []int {
-		s := newShaper(Profile{Loss: 0.1, Rate: 1e9}.withDefaults(t0()), seed, d, 1<<30)
+	lost := func(seed uint64, d Direction, disturb bool) []int {
+		s := newShaper(Profile{Loss: 0.1, Rate: 1e9}.Anchored(t0()), seed, d, 1<<30)
 		var out []int
 		for i := range n {
 			now := t0().Add(time.Duration(i) * ms)
 			if disturb && i%3 == 0 {
-				s.setCut(now, true)
+				s.setState(now, StateCut)
 			}
 			if s.offer(now, sized(10)) == verdictLoss {
 				out = append(out, i)
 			}
-			s.setCut(now, false)
+			s.setState(now, StateOpen)
 			s.due(now.Add(ms), make([]*packet, 0, 1))
 		}
 		return out
@@ -159,8 +163,8 @@ func TestLossExtremes(t *testing.T) {
 func TestLostPacketsUseTheBottleneck(t *testing.T) {
 	s := testShaper(Profile{Loss: 1, Rate: 1e6})
 	s.offer(t0(), sized(1250))
-	if !s.busy.Equal(t0().Add(10 * ms)) {
-		t.Errorf("bottleneck busy until %v", s.busy)
+	if !s.neck.busy.Equal(t0().Add(10 * ms)) {
+		t.Errorf("bottleneck busy until %v", s.neck.busy)
 	}
 }
 
@@ -200,13 +204,13 @@ func TestCutSparesWhatIsUnderWay(t *testing.T) {
 	for range 4 {
 		s.offer(t0(), sized(1250)) // last bits leave at 10, 20, 30, 40 ms
 	}
-	if dropped := s.setCut(t0().Add(20*ms), true); len(dropped) != 2 {
+	if dropped := s.setState(t0().Add(20*ms), StateCut); len(dropped) != 2 {
 		t.Errorf("%d dropped, want the 2 that had not left", len(dropped))
 	}
 	if v := s.offer(t0().Add(30*ms), sized(1)); v != verdictCut {
 		t.Errorf("verdict while cut: %d", v)
 	}
-	s.setCut(t0().Add(31*ms), false)
+	s.setState(t0().Add(31*ms), StateOpen)
 	if v := s.offer(t0().Add(31*ms), sized(125)); v != verdictSent {
 		t.Errorf("verdict after healing: %d", v)
 	}
@@ -223,7 +227,7 @@ func TestCutSparesWhatIsUnderWay(t *testing.T) {
 func TestCutTwiceIsOnce(t *testing.T) {
 	s := testShaper(Profile{Rate: 1e6})
 	s.offer(t0(), sized(1250))
-	if s.setCut(t0(), false) != nil || len(s.setCut(t0(), true)) != 1 || s.setCut(t0(), true) != nil {
+	if s.setState(t0(), StateOpen) != nil || len(s.setState(t0(), StateCut)) != 1 || s.setState(t0(), StateCut) != nil {
 		t.Error("only the change may drop")
 	}
 }
@@ -234,7 +238,7 @@ func TestSetProfile(t *testing.T) {
 		for range 3 {
 			s.offer(t0(), sized(125)) // a second each
 		}
-		s.setProfile(t0().Add(1000*ms), Profile{Rate: 1e6, Delay: 10 * ms}.withDefaults(t0()))
+		s.setProfile(t0().Add(1000*ms), Profile{Rate: 1e6, Delay: 10 * ms}.Anchored(t0()))
 		want := []time.Duration{1010 * ms, 1011 * ms, 1012 * ms}
 		if got := arrivals(t, s); !slices.Equal(got, want) {
 			t.Errorf("arrivals %v, want %v", got, want)
@@ -243,7 +247,7 @@ func TestSetProfile(t *testing.T) {
 	t.Run("a shorter path overtakes", func(t *testing.T) {
 		s := testShaper(Profile{Delay: 1000 * ms})
 		s.offer(t0(), sized(1))
-		s.setProfile(t0(), Profile{Delay: 10 * ms}.withDefaults(t0()))
+		s.setProfile(t0(), Profile{Delay: 10 * ms}.Anchored(t0()))
 		s.offer(t0(), sized(1))
 		if got := arrivals(t, s); !slices.Equal(got, []time.Duration{10 * ms, 1000 * ms}) {
 			t.Errorf("arrivals %v", got)
@@ -262,8 +266,8 @@ func TestSetProfile(t *testing.T) {
 	})
 	t.Run("a cut survives it", func(t *testing.T) {
 		s := testShaper(Profile{})
-		s.setCut(t0(), true)
-		s.setProfile(t0(), Profile{Delay: ms}.withDefaults(t0()))
+		s.setState(t0(), StateCut)
+		s.setProfile(t0(), Profile{Delay: ms}.Anchored(t0()))
 		if v := s.offer(t0(), sized(1)); v != verdictCut {
 			t.Errorf("verdict %d", v)
 		}
@@ -271,14 +275,14 @@ func TestSetProfile(t *testing.T) {
 }
 
 func TestMemoryIsBounded(t *testing.T) {
-	s := newShaper(Profile{Delay: time.Hour}.withDefaults(t0()), 1, up, 10*bufferSize)
+	s := newShaper(Profile{Delay: time.Hour}.Anchored(t0()), 1, up, 10*bufferSize)
 	for range 100 {
 		s.offer(t0(), sized(1))
 	}
 	if s.stats.InFlight != 10 || s.stats.Dropped != (Dropped{Memory: 90}) {
 		t.Errorf("%+v", s.stats)
 	}
-	s.setCut(t0(), true)
+	s.setState(t0(), StateCut)
 	if v := s.offer(t0(), sized(1)); v != verdictCut {
 		t.Errorf("verdict %d: a cut link does not need memory to drop", v)
 	}
@@ -291,13 +295,20 @@ func TestShaperLaws(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 99))
 		random := func() Profile {
 			p := Profile{Delay: time.Duration(r.IntN(50)) * ms, Jitter: time.Duration(r.IntN(20)) * ms, Loss: r.Float64() / 4, Queue: r.IntN(20000)}
-			if r.IntN(3) > 0 {
+			switch r.IntN(4) {
+			case 0:
+			case 1:
+				p.Trace = trace(t, fmt.Sprintf("%d\n%d\n", r.IntN(9), 9+r.IntN(9)))
+			default:
 				p.Rate = 1 + r.Int64N(1e7)
+			}
+			if r.IntN(3) == 0 {
+				p.Burst, p.Duplicate, p.Corrupt, p.MTU, p.Overhead = 1+r.Float64()*5, r.Float64(), r.Float64(), 500+r.IntN(3000), r.IntN(50)
 			}
 			if r.IntN(3) == 0 {
 				p.Contacts = Schedule{Every: 50 * ms, For: 1 + time.Duration(r.IntN(int(50*ms)))}
 			}
-			return p.withDefaults(t0())
+			return p.Anchored(t0())
 		}
 		s := newShaper(random(), seed, down, 1<<20)
 		now := t0()
@@ -307,7 +318,7 @@ func TestShaperLaws(t *testing.T) {
 			now = now.Add(time.Duration(r.IntN(int(3 * ms))))
 			switch k := r.IntN(100); {
 			case k == 0:
-				s.setCut(now, !s.cut)
+				s.setState(now, State(r.IntN(3)))
 			case k == 1:
 				for _, p := range s.due(now, make([]*packet, 0, 1<<16)) {
 					s.settle(p, false)
@@ -336,50 +347,6 @@ func TestShaperLaws(t *testing.T) {
 		}
 		if s.stats.Packets == 0 {
 			t.Errorf("seed %d carried nothing: %+v", seed, s.stats)
-		}
-	}
-}
-
-func TestSendTime(t *testing.T) {
-	cases := []struct {
-		size int
-		rate int64
-		want time.Duration
-	}{
-		{1000, 0, 0},
-		{0, 1, 0},
-		{1, 8, time.Second},
-		{1200, 50e6, 192 * time.Microsecond},
-		{1, 3e9, 3}, // rounded up from 2.67 ns
-		{maxQueue, 1, maxQueue * 8 * time.Second},
-		{maxDatagram, MaxRate, 525},
-	}
-	for _, c := range cases {
-		if got := sendTime(c.size, c.rate); got != c.want {
-			t.Errorf("sendTime(%d, %d) = %v, want %v", c.size, c.rate, got, c.want)
-		}
-	}
-}
-
-func BenchmarkShaper(b *testing.B) {
-	s := testShaper(Profile{Delay: 100 * ms, Jitter: ms, Loss: 0.01, Rate: 1e9})
-	now, ready := t0(), make([]*packet, 0, 64)
-	var free []*packet
-	b.ReportAllocs()
-	for b.Loop() {
-		now = now.Add(10 * time.Microsecond)
-		var p *packet
-		if n := len(free); n > 0 {
-			p, free = free[n-1], free[:n-1]
-		} else {
-			p = sized(1200)
-		}
-		if s.offer(now, p) != verdictSent {
-			free = append(free, p)
-		}
-		for _, q := range s.due(now, ready[:0]) {
-			s.settle(q, true)
-			free = append(free, q)
 		}
 	}
 }

@@ -51,7 +51,7 @@ func openTCP(c Config, listen string) (*tcpSide, error) {
 	if c.Up.Loss > 0 || c.Down.Loss > 0 {
 		c.Log.Info("loss does not apply to TCP through the link; use delay, rate or contacts")
 	}
-	newRoad := func(p Profile, d direction) *road {
+	newRoad := func(p Profile, d Direction) *road {
 		return &road{
 			window:  c.Window,
 			carrier: &carrier{p: p, rng: newRand(c.Seed, d, streams)},
@@ -150,10 +150,9 @@ func reset(c *net.TCPConn) {
 	c.Close()
 }
 
-func (t *tcpSide) setCut(cut bool) {
-	for _, r := range []*road{t.up, t.down} {
-		r.change(func(c *carrier) { c.cut = cut })
-	}
+func (t *tcpSide) setState(up, down State) {
+	t.up.change(func(c *carrier) { c.state = up })
+	t.down.change(func(c *carrier) { c.state = down })
 }
 
 func (t *tcpSide) setProfile(now time.Time, up, down Profile) {
@@ -166,7 +165,8 @@ func (t *tcpSide) addStats(now time.Time, s *Stats) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		d.StreamBytes = r.carried.Load()
-		d.Open = !r.carrier.cut && r.carrier.p.Contacts.Open(now)
+		d.State = r.carrier.state
+		d.Open = d.State == StateOpen && r.carrier.p.Contacts.Open(now)
 	}
 	read(t.up, &s.Up)
 	read(t.down, &s.Down)
@@ -212,7 +212,25 @@ func (r *road) pass(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return sleepUntil(ctx, arrive, nil)
+	return r.arrive(ctx, arrive)
+}
+
+// arrive waits until at, and then for the end of a black hole.
+func (r *road) arrive(ctx context.Context, at time.Time) error {
+	if err := sleepUntil(ctx, at, nil); err != nil {
+		return err
+	}
+	for {
+		r.mu.Lock()
+		hole, changed := r.carrier.state == StateBlackhole, r.changed
+		r.mu.Unlock()
+		if !hole {
+			return nil
+		}
+		if err := sleepUntil(ctx, time.Time{}, changed); err != nil {
+			return err
+		}
+	}
 }
 
 // sleepUntil waits until at (the zero Time: for ever), or until wake closes, or

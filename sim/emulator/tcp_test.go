@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/farhop/farhop/sim/emulator/desc"
 )
 
 // listenTCP returns an accept function for a fresh listener.
@@ -223,7 +225,7 @@ func TestTCPCutStallsAndHeals(t *testing.T) {
 
 func TestTCPWaitsForItsContact(t *testing.T) {
 	opening := time.Now().Add(100 * ms)
-	_, client, server := tcpPair(t, Config{Up: Profile{Contacts: Schedule{opening, time.Hour, time.Minute}}})
+	_, client, server := tcpPair(t, Config{Up: Profile{Contacts: Schedule{Start: opening, Every: time.Hour, For: time.Minute}}})
 	if now := time.Now(); now.Before(opening) {
 		t.Errorf("connected %v before the contact", opening.Sub(now))
 	}
@@ -288,7 +290,7 @@ func TestBothNetworksShareAPort(t *testing.T) {
 // TestCarrierKeepsItsRate asks late, as real timers do, and must lose no rate.
 func TestCarrierKeepsItsRate(t *testing.T) {
 	p := Profile{Rate: 8e6, Delay: 100 * ms}
-	c := &carrier{p: p.withDefaults(t0()), rng: newRand(1, up, streams)}
+	c := &carrier{p: p.Anchored(t0()), rng: newRand(1, up, streams)}
 	now, total := t0(), 0
 	var last time.Time
 	for total < 1e6 {
@@ -312,16 +314,16 @@ func TestCarrierKeepsItsRate(t *testing.T) {
 }
 
 func TestCarrierWaits(t *testing.T) {
-	p := Profile{Contacts: Schedule{t0().Add(time.Second), time.Hour, time.Minute}}
-	c := &carrier{p: p.withDefaults(t0()), rng: newRand(1, up, streams)}
+	p := Profile{Contacts: Schedule{Start: t0().Add(time.Second), Every: time.Hour, For: time.Minute}}
+	c := &carrier{p: p.Anchored(t0()), rng: newRand(1, up, streams)}
 	if _, retry, ok := c.admit(t0(), 1); ok || !retry.Equal(t0().Add(time.Second)) {
 		t.Errorf("closed contact: %v, %v", retry, ok)
 	}
-	c.cut = true
+	c.state = StateCut
 	if _, retry, ok := c.admit(t0().Add(time.Second), 1); ok || !retry.IsZero() {
 		t.Errorf("cut: %v, %v", retry, ok)
 	}
-	c.cut = false
+	c.state = StateOpen
 	if _, _, ok := c.admit(t0().Add(time.Second), 1); !ok {
 		t.Error("healed inside a contact, still refused")
 	}
@@ -331,7 +333,7 @@ func TestCarrierChunk(t *testing.T) {
 	for _, c := range []struct {
 		rate int64
 		want int
-	}{{0, maxChunk}, {1, 1}, {9600, 12}, {1e6, 1250}, {MaxRate, maxChunk}} {
+	}{{0, maxChunk}, {1, 1}, {9600, 12}, {1e6, 1250}, {desc.MaxRate, maxChunk}} {
 		if got := (&carrier{p: Profile{Rate: c.rate}}).chunk(); got != c.want {
 			t.Errorf("rate %d: chunk %d, want %d", c.rate, got, c.want)
 		}

@@ -17,13 +17,14 @@ import (
 
 // socketBuffer is asked of the kernel for every UDP socket, so that a burst
 // waits there and not in the sender's luck; the kernel may grant less
-// (net.core.rmem_max).
-const socketBuffer = 4 << 20
+// (net.core.rmem_max). A datagram of 1200 bytes takes 2.3 kB of it.
+const socketBuffer = 16 << 20
 
 // maxDatagram is the largest UDP payload.
 const maxDatagram = 65535
 
-// batch is how many due packets are written between two looks at the clock.
+// batch is how many datagrams are read or written with one system call, and how
+// many due ones are taken between two looks at the clock.
 const batch = 64
 
 // udpSide is the datagram half of a link: one socket to all clients, one
@@ -31,7 +32,7 @@ const batch = 64
 type udpSide struct {
 	log      *slog.Logger
 	maxFlows int
-	sock     *net.UDPConn
+	sock     *socket
 	to       *net.UDPAddr
 	up, down *lane
 	pool     sync.Pool // of *packet
@@ -40,24 +41,10 @@ type udpSide struct {
 
 	mu      sync.Mutex // guards below
 	flows   map[netip.AddrPort]*flow
+	readers *errgroup.Group // of run; nil before it
 	evicted uint64
+	rebound uint64
 	closed  bool
-}
-
-// flow is one client.
-type flow struct {
-	client netip.AddrPort
-	out    *net.UDPConn  // connected to the receiver
-	last   atomic.Uint64 // udpSide.ticks when it last carried something
-}
-
-// lane is one direction: a shaper, and the goroutine that delivers for it.
-type lane struct {
-	deliver func(*packet) error
-	alarm   *alarm // set, under mu, to the earliest arrival
-
-	mu    sync.Mutex
-	shape *shaper // guarded by mu
 }
 
 func openUDP(c Config, listen string) (*udpSide, error) {
@@ -73,47 +60,43 @@ func openUDP(c Config, listen string) (*udpSide, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on udp %s: %w", listen, err)
 	}
-	growBuffers(sock)
-	u := &udpSide{log: c.Log, maxFlows: c.MaxFlows, sock: sock, to: to, flows: map[netip.AddrPort]*flow{}}
+	u := &udpSide{log: c.Log, maxFlows: c.MaxFlows, sock: newSocket(sock), to: to, flows: map[netip.AddrPort]*flow{}}
 	u.pool.New = func() any { return new(packet) }
-	u.up, err = newLane(c, c.Up, up, func(p *packet) error {
-		_, err := p.flow.out.Write(p.data)
-		if err != nil && passing(err) {
-			// The kernel reports what an earlier datagram met instead of sending
-			// this one; a receiver that has come back must not miss it.
-			_, err = p.flow.out.Write(p.data)
-		}
-		return err
-	})
-	if err != nil {
+	if u.up, err = newLane(c, c.Up, up); err != nil {
 		sock.Close()
 		return nil, err
 	}
-	u.down, err = newLane(c, c.Down, down, func(p *packet) error {
-		_, err := sock.WriteToUDPAddrPort(p.data, p.flow.client)
-		return err
-	})
-	if err != nil {
+	if u.down, err = newLane(c, c.Down, down); err != nil {
 		sock.Close()
 		u.up.alarm.close()
 		return nil, err
 	}
+	u.up.send, u.down.send = u.sendUp(), u.sendDown()
 	return u, nil
 }
 
-func newLane(c Config, p Profile, d direction, deliver func(*packet) error) (*lane, error) {
-	a, err := newAlarm()
-	if err != nil {
-		return nil, err
+// sendUp returns what writes to the receiver: packets of one flow in a row go
+// out together.
+func (u *udpSide) sendUp() func([]*packet, []bool) {
+	out := newOutbox()
+	connected := func(*packet) *net.UDPAddr { return nil }
+	return func(ps []*packet, failed []bool) {
+		for len(ps) > 0 {
+			n := 1
+			for n < len(ps) && ps[n].flow == ps[0].flow {
+				n++
+			}
+			out.send(ps[0].flow.out.Load().sock, ps[:n], connected, failed[:n])
+			ps, failed = ps[n:], failed[n:]
+		}
 	}
-	return &lane{deliver: deliver, alarm: a, shape: newShaper(p, c.Seed, d, c.InFlight)}, nil
 }
 
-// growBuffers asks for large kernel buffers; what the kernel grants is good
-// enough, so its refusal is no error.
-func growBuffers(c *net.UDPConn) {
-	_ = c.SetReadBuffer(socketBuffer)
-	_ = c.SetWriteBuffer(socketBuffer)
+// sendDown returns what writes to the clients.
+func (u *udpSide) sendDown() func([]*packet, []bool) {
+	out := newOutbox()
+	client := func(p *packet) *net.UDPAddr { return p.flow.addr }
+	return func(ps []*packet, failed []bool) { out.send(u.sock, ps, client, failed) }
 }
 
 func (u *udpSide) addr() net.Addr { return u.sock.LocalAddr() }
@@ -127,7 +110,7 @@ func (u *udpSide) close() error {
 	}
 	u.closed = true
 	for _, f := range u.flows {
-		f.out.Close()
+		f.close()
 	}
 	u.up.alarm.close()
 	u.down.alarm.close()
@@ -135,213 +118,108 @@ func (u *udpSide) close() error {
 }
 
 // run owns all goroutines of the UDP half: one reader of clients, one reader
-// per flow, one deliverer per lane. They end with close; the first that fails
-// closes the rest.
+// per upstream socket, one deliverer per lane. They end with close; the first
+// that fails closes the rest.
 func (u *udpSide) run() error {
 	g, ctx := errgroup.WithContext(context.Background())
 	defer context.AfterFunc(ctx, func() { _ = u.close() })()
-	g.Go(func() error { return u.readClients(g) })
-	g.Go(func() error { return u.deliver(u.up) })
-	g.Go(func() error { return u.deliver(u.down) })
+	u.mu.Lock()
+	u.readers = g
+	u.mu.Unlock()
+	settled := func(ps []*packet) {
+		for _, p := range ps {
+			p.flow.last.Store(u.ticks.Add(1))
+			u.release(p)
+		}
+	}
+	g.Go(u.readClients)
+	g.Go(func() error { u.up.deliver(settled); return nil })
+	g.Go(func() error { u.down.deliver(settled); return nil })
 	return g.Wait()
 }
 
 // readClients takes datagrams from clients until the socket closes.
-func (u *udpSide) readClients(g *errgroup.Group) error {
-	buf := make([]byte, maxDatagram)
-	for {
-		n, from, err := u.sock.ReadFromUDPAddrPort(buf)
-		if errors.Is(err, net.ErrClosed) {
-			return nil
-		}
-		if err != nil {
-			if passing(err) {
-				continue
+func (u *udpSide) readClients() error {
+	return u.read(u.sock, func(ps []*packet, missed uint32) error {
+		var last *flow
+		for _, p := range ps {
+			if last == nil || last.client != p.from {
+				f, err := u.flowOf(p.from)
+				if err != nil {
+					return err
+				}
+				last = f
 			}
-			return fmt.Errorf("read from clients at %s: %w", u.addr(), err)
+			p.flow = last
 		}
-		f, err := u.flowOf(from, g)
-		if errors.Is(err, net.ErrClosed) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		u.offer(u.up, f, buf[:n])
-	}
+		u.offer(u.up, ps, missed)
+		return nil
+	})
 }
 
-// flowOf returns the client's flow, opening it if need be.
-func (u *udpSide) flowOf(client netip.AddrPort, g *errgroup.Group) (*flow, error) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if f := u.flows[client]; f != nil {
-		return f, nil
-	}
-	if u.closed {
-		return nil, net.ErrClosed
-	}
-	if len(u.flows) >= u.maxFlows {
-		u.evictOldest()
-	}
-	out, err := net.DialUDP("udp", nil, u.to)
-	if err != nil {
-		return nil, fmt.Errorf("open socket to receiver %s: %w", u.to, err)
-	}
-	growBuffers(out)
-	f := &flow{client: client, out: out}
-	u.flows[client] = f
-	g.Go(func() error { return u.readReceiver(f) })
-	u.log.Debug("flow opened", "client", client.String(), "flows", len(u.flows))
-	return f, nil
-}
-
-// evictOldest closes the flow that has been silent longest. The caller holds mu.
-func (u *udpSide) evictOldest() {
-	var oldest *flow
-	for _, f := range u.flows {
-		if oldest == nil || f.last.Load() < oldest.last.Load() {
-			oldest = f
-		}
-	}
-	delete(u.flows, oldest.client)
-	oldest.out.Close()
-	u.evicted++
-	u.log.Info("flow evicted", "client", oldest.client.String(), "limit", u.maxFlows)
-}
-
-// readReceiver takes the receiver's answers to one client until its flow closes.
-func (u *udpSide) readReceiver(f *flow) error {
-	buf := make([]byte, maxDatagram)
+// read hands what arrives at a socket to take until the socket closes or take
+// fails. take leaves nil for each packet that it keeps.
+func (u *udpSide) read(s *socket, take func(ps []*packet, missed uint32) error) error {
+	in := newInbox(s)
+	ps := []*packet{nil} // grows when there is more to read at once
 	for {
-		n, err := f.out.Read(buf)
-		if errors.Is(err, net.ErrClosed) {
-			return nil
-		}
-		if err != nil {
-			if passing(err) {
-				continue
+		for i := range ps {
+			if ps[i] == nil {
+				ps[i] = u.pool.Get().(*packet)
 			}
-			return fmt.Errorf("read from receiver %s: %w", u.to, err)
 		}
-		u.offer(u.down, f, buf[:n])
+		n, missed, err := in.read(ps)
+		if err == nil {
+			err = take(ps[:n], missed)
+		}
+		switch {
+		case err == nil && n == len(ps) && n < batch:
+			ps = append(ps, make([]*packet, n)...)
+		case errors.Is(err, net.ErrClosed):
+			return nil
+		case err != nil && !passing(err):
+			return fmt.Errorf("read at %s: %w", s.LocalAddr(), err)
+		}
 	}
 }
 
-// offer copies data into the lane.
-func (u *udpSide) offer(ln *lane, f *flow, data []byte) {
-	f.last.Store(u.ticks.Add(1))
-	p := u.pool.Get().(*packet)
-	p.flow = f
-	p.data = append(p.small[:0], data...) // grows away from small if it must
-	now := time.Now()
-	ln.mu.Lock()
-	v := ln.shape.offer(now, p)
-	if v == verdictSent && ln.shape.wire[0] == p {
-		ln.alarm.set(p.arrive.Sub(now))
+// offer puts datagrams into the lane and leaves nil for those under way.
+func (u *udpSide) offer(ln *lane, ps []*packet, missed uint32) {
+	for _, p := range ps {
+		p.flow.last.Store(u.ticks.Add(1))
 	}
-	ln.mu.Unlock()
-	if v == verdictSent {
-		return
-	}
-	u.release(p)
-	if v == verdictMemory && !u.warned.Swap(true) {
+	if ln.offer(time.Now(), ps, missed) && !u.warned.Swap(true) {
 		u.log.Warn("link emulator is out of memory for packets under way and drops them; raise InFlight", "to", u.to.String())
 	}
 }
 
 func (u *udpSide) release(p *packet) {
-	p.data, p.flow = nil, nil
+	p.data, p.flow, p.fate = nil, nil, fate{}
 	u.pool.Put(p)
 }
 
-// rearm sets the alarm to the earliest arrival. The caller holds mu.
-func (ln *lane) rearm(now time.Time) {
-	if at, ok := ln.shape.wake(); ok {
-		ln.alarm.set(at.Sub(now))
-	}
-}
-
-// deliver hands arrived packets to the receiving sockets until the alarm is
-// closed. It is the only timer of its lane.
-func (u *udpSide) deliver(ln *lane) error {
-	ready := make([]*packet, 0, batch)
-	for ln.alarm.wait() {
-		for {
-			now := time.Now()
-			ln.mu.Lock()
-			ready = ln.shape.due(now, ready[:0])
-			if len(ready) == 0 {
-				ln.rearm(now)
-			}
-			ln.mu.Unlock()
-			if len(ready) == 0 {
-				break
-			}
-			u.handOver(ln, ready)
-		}
-	}
-	return nil
-}
-
-// handOver writes packets out and settles them. A receiver that refuses one is
-// a fact of the network, counted and not an error.
-func (u *udpSide) handOver(ln *lane, ready []*packet) {
-	var failed [batch]bool
-	for i, p := range ready {
-		failed[i] = ln.deliver(p) != nil
-		p.flow.last.Store(u.ticks.Add(1))
-	}
-	ln.mu.Lock()
-	for i, p := range ready {
-		ln.shape.settle(p, !failed[i])
-	}
-	ln.mu.Unlock()
-	for _, p := range ready {
+func (u *udpSide) change(now time.Time, ln *lane, f func(*shaper) []*packet) {
+	for _, p := range ln.change(now, f) {
 		u.release(p)
 	}
 }
 
-func (u *udpSide) setCut(now time.Time, cut bool) {
-	for _, ln := range []*lane{u.up, u.down} {
-		ln.mu.Lock()
-		dropped := ln.shape.setCut(now, cut)
-		ln.mu.Unlock()
-		u.releaseAll(dropped)
-	}
+func (u *udpSide) setState(now time.Time, up, down State) {
+	u.change(now, u.up, func(s *shaper) []*packet { return s.setState(now, up) })
+	u.change(now, u.down, func(s *shaper) []*packet { return s.setState(now, down) })
 }
 
 func (u *udpSide) setProfile(now time.Time, up, down Profile) {
-	set := func(ln *lane, p Profile) {
-		ln.mu.Lock()
-		dropped := ln.shape.setProfile(now, p)
-		ln.rearm(now)
-		ln.mu.Unlock()
-		u.releaseAll(dropped)
-	}
-	set(u.up, up)
-	set(u.down, down)
-}
-
-func (u *udpSide) releaseAll(dropped []*packet) {
-	for _, p := range dropped {
-		u.release(p)
-	}
+	u.change(now, u.up, func(s *shaper) []*packet { return s.setProfile(now, up) })
+	u.change(now, u.down, func(s *shaper) []*packet { return s.setProfile(now, down) })
 }
 
 func (u *udpSide) addStats(now time.Time, s *Stats) {
-	read := func(ln *lane, d *DirStats) {
-		ln.mu.Lock()
-		defer ln.mu.Unlock()
-		carried := d.StreamBytes
-		*d = ln.shape.stats
-		d.StreamBytes, d.Open = carried, ln.shape.open(now)
-	}
-	read(u.up, &s.Up)
-	read(u.down, &s.Down)
+	u.up.addStats(now, &s.Up)
+	u.down.addStats(now, &s.Down)
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	s.Flows, s.Evicted = len(u.flows), u.evicted
+	s.Flows, s.Evicted, s.Rebound = len(u.flows), u.evicted, u.rebound
 }
 
 // passing reports errors of a UDP socket that concern one datagram and not the

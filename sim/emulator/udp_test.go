@@ -83,7 +83,7 @@ func checkSettled(t *testing.T, l *Link) {
 	})
 	s := l.Stats()
 	for _, d := range []DirStats{s.Up, s.Down} {
-		if d.Offered != d.Packets+d.Dropped.Total() || d.InFlightBytes != 0 {
+		if d.Offered+d.Duplicated != d.Packets+d.Dropped.Total() || d.InFlightBytes != 0 {
 			t.Errorf("datagrams unaccounted for: %+v", d)
 		}
 	}
@@ -135,7 +135,7 @@ func TestUDPLossIsWhatTheSeedSays(t *testing.T) {
 	p := Profile{Loss: 0.2, Delay: 5 * time.Millisecond, Jitter: 5 * time.Millisecond}
 	dst := listenUDP(t)
 	l := openLink(t, Config{To: dst.LocalAddr().String(), Up: p, Seed: seed})
-	oracle := newShaper(p.withDefaults(t0()), seed, up, 1<<30)
+	oracle := newShaper(p.Anchored(t0()), seed, up, 1<<30)
 	src := dialUDP(t, l.Addr())
 	var want []uint32
 	for i := range uint32(n) {

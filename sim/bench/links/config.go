@@ -64,7 +64,7 @@ type Report struct {
 	Seconds float64    `json:"seconds"`       // from the first byte sent to the last delivered
 	Goodput float64    `json:"goodput_mbit"`  // bytes over Seconds
 	Share   float64    `json:"share_of_link"` // bytes over what the rate carries in Seconds less the delay; 0 without a rate
-	Reverse uint64     `json:"reverse_bytes"` // of UDP payload, while it lasted
+	Reverse uint64     `json:"reverse_bytes"` // of IP packets, while it lasted
 	SHA256  bool       `json:"sha256_ok"`
 	CPU     float64    `json:"cpu_s_per_gib"` // of this process: both ends and the emulator
 

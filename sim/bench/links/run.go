@@ -60,13 +60,16 @@ func Run(ctx context.Context, c Config, note func(format string, args ...any)) (
 
 // profiles are the two directions of the emulated link.
 func (c Config) profiles() (up, down emulator.Profile) {
-	up = emulator.Profile{Delay: c.Delay, Loss: c.Loss, Rate: c.Rate}
+	up = emulator.Profile{Delay: c.Delay, Loss: c.Loss, Burst: c.Burst, Rate: c.Rate, Overhead: headers}
 	down = up
 	if c.Return > 0 {
 		down.Rate = c.Return
 	}
 	return up, down
 }
+
+// headers are those of IP and UDP, which the rate counts.
+const headers = 28
 
 // measure moves the bytes over a session that is up.
 func (c Config) measure(ctx context.Context, s *link.Session, far *node, l *emulator.Link) (r Report, err error) {
@@ -93,11 +96,11 @@ func (c Config) measure(ctx context.Context, s *link.Session, far *node, l *emul
 		Layer: s.Layer(), Delay: millis(c.Delay), Loss: c.Loss, Burst: c.Burst,
 		Rate: float64(c.Rate) / mega, Return: float64(max(c.Return, 0)) / mega, Bytes: c.Bytes,
 		Seconds: took.Seconds(), Goodput: float64(c.Bytes) * 8 / took.Seconds() / mega,
-		Reverse: after.Down.Bytes - before.Down.Bytes, SHA256: bytes.Equal(end.sum, sent.Sum(nil)),
+		Reverse: after.Down.Bytes - before.Down.Bytes + headers*(after.Down.Packets-before.Down.Packets), SHA256: bytes.Equal(end.sum, sent.Sum(nil)),
 		CPU: (proc.OwnCPU() - busy).Seconds() / float64(c.Bytes) * (1 << 30),
 		RTT: millis(s.RTT()), Packets: after.Up.Offered - before.Up.Offered,
 		Lost: after.Up.Dropped.Loss - before.Up.Dropped.Loss, Queue: after.Up.Dropped.Queue - before.Up.Dropped.Queue,
-		Unreal: after.Up.Dropped.Memory + after.Up.Dropped.Undelivered,
+		Unreal: after.Up.Dropped.Memory + after.Up.Dropped.Undelivered + after.Up.Overrun,
 	}
 	if c.Return == 0 {
 		r.Return = r.Rate

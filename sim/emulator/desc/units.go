@@ -1,4 +1,4 @@
-package emulator
+package desc
 
 import (
 	"fmt"
@@ -125,4 +125,49 @@ func scaleDecimal(num string, unit int64) (int64, error) {
 		out += int64(digit-'0') * unit
 	}
 	return out, nil
+}
+
+type sizeUnit struct {
+	name  string
+	bytes int64
+}
+
+func sizeUnits() []sizeUnit {
+	return []sizeUnit{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"GB", 1e9}, {"MB", 1e6}, {"KB", 1e3}, {"kB", 1e3}, {"B", 1}}
+}
+
+// ParseSize reads a number of bytes with its unit: 64KiB, 1.5MB, 512B, 0.
+func ParseSize(text string) (int, error) {
+	if text == "0" {
+		return 0, nil
+	}
+	for _, u := range sizeUnits() {
+		num, ok := strings.CutSuffix(text, u.name)
+		if !ok {
+			continue
+		}
+		v, err := strconv.ParseFloat(strings.TrimSpace(num), 64)
+		if err != nil || strings.Trim(strings.TrimSpace(num), "0123456789.") != "" {
+			break
+		}
+		bytes := v * float64(u.bytes)
+		switch {
+		case bytes > MaxQueue:
+			return 0, fmt.Errorf("size %q is above the limit of %s", clip(text), FormatSize(MaxQueue))
+		case bytes != math.Trunc(bytes):
+			return 0, fmt.Errorf("size %q is not a whole number of bytes", clip(text))
+		}
+		return int(bytes), nil
+	}
+	return 0, fmt.Errorf("size %q is not a number with a unit; write for example 64KiB or 4MB", clip(text))
+}
+
+// FormatSize returns the form that ParseSize reads back to the same value.
+func FormatSize(n int) string {
+	for _, u := range sizeUnits() {
+		if n != 0 && int64(n)%u.bytes == 0 {
+			return strconv.FormatInt(int64(n)/u.bytes, 10) + u.name
+		}
+	}
+	return "0"
 }
