@@ -105,6 +105,10 @@ func (b backend) gone(seen map[addr.Node]bool) (out []admin.Peer) {
 func fill(p *admin.Peer, s *link.Session, v core.View) {
 	st := s.Stats()
 	p.Node, p.Region, p.State, p.Kex, p.Since = s.Node(), s.Region(), admin.PeerUp, s.Kex(), s.Since().UTC()
+	p.Layer = string(s.Layer())
+	if sv, ok := s.Salvo(); ok {
+		p.Loss = sv.Out.Loss
+	}
 	p.RTTms = float64(s.RTT()) / float64(time.Millisecond)
 	p.SentBytes, p.ReceivedBytes, p.PacketsLost, p.LastError = st.BytesSent, st.BytesReceived, st.PacketsLost, ""
 	for _, l := range v.Links {

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/farhop/farhop/node/admin"
+	"github.com/farhop/farhop/node/link"
 )
 
 const aboutStates = `States: up, a session stands; down, there is none, and the note says why; silent,
@@ -21,7 +22,7 @@ those that dial it; and the peers of its doors (dtn in farhop.yaml).
 
 func (a *app) linksCmd() *cobra.Command {
 	return a.peersOrLinks("links", "Show the links with their figures", `Show the same neighbours as farhop peers, with the figures of the links: round
-trip, what is in flight, bytes and losses of the session, and the key exchange it
+trip, what carries the bundles, what is in flight, bytes and losses of the session, and the key exchange it
 is protected by.
 
 `+aboutStates, true)
@@ -46,7 +47,7 @@ func (a *app) peersOrLinks(use, short, long string, figures bool) *cobra.Command
 func (a *app) printPeers(s admin.Status, figures bool) error {
 	t := newTable("PEER", "REGION", "ADDRESS", "STATE", "FOR", "RTT", "NOTE")
 	if figures {
-		t = newTable("PEER", "STATE", "FOR", "RTT", "IN FLIGHT", "SENT", "RECEIVED", "LOST", "KEY EXCHANGE", "NEXT CONTACT", "NOTE")
+		t = newTable("PEER", "STATE", "FOR", "RTT", "LAYER", "IN FLIGHT", "SENT", "RECEIVED", "LOST", "KEY EXCHANGE", "NEXT CONTACT", "NOTE")
 	}
 	for _, p := range s.Peers {
 		name, region := p.Node.String(), p.Region.String()
@@ -66,7 +67,7 @@ func (a *app) printPeers(s admin.Status, figures bool) error {
 		}
 		if figures {
 			flight := fmt.Sprintf("%d (%s)", p.InFlight, sizeText(p.InFlightBytes))
-			t.row(name, string(p.State), since, rtt, flight, sizeText(int64(p.SentBytes)), sizeText(int64(p.ReceivedBytes)), fmt.Sprint(p.PacketsLost), p.Kex, next, note)
+			t.row(name, string(p.State), since, rtt, p.Layer, flight, sizeText(int64(p.SentBytes)), sizeText(int64(p.ReceivedBytes)), packetsText(p), p.Kex, next, note)
 			continue
 		}
 		if next != "" && p.State != admin.PeerUp {
@@ -79,6 +80,14 @@ func (a *app) printPeers(s admin.Status, figures bool) error {
 		return err
 	}
 	return t.print(a.out)
+}
+
+// packetsText writes what got lost: packets of QUIC, and the share of salvo's.
+func packetsText(p admin.Peer) string {
+	if p.Layer != string(link.LayerSalvo) {
+		return fmt.Sprint(p.PacketsLost)
+	}
+	return fmt.Sprintf("%.2g %%", 100*p.Loss)
 }
 
 // rttText writes a round trip of ms milliseconds, "" when it is not known.

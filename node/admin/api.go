@@ -161,9 +161,11 @@ type Peer struct {
 	Region        addr.Region `json:"region,omitzero"`
 	Address       string      `json:"address"`
 	State         PeerState   `json:"state"`
-	Kex           string      `json:"kex,omitempty"` // key exchange in use, such as X25519MLKEM768
-	RTTms         float64     `json:"rtt_ms"`        // round trip, ms; 0 not measured
-	InFlight      int         `json:"in_flight"`     // bundles offered, custody not yet taken
+	Kex           string      `json:"kex,omitempty"`   // key exchange in use, such as X25519MLKEM768
+	Layer         string      `json:"layer,omitempty"` // what carries the bundles that go there: quic or salvo
+	Loss          float64     `json:"loss,omitempty"`  // share of salvo's packets that got lost lately
+	RTTms         float64     `json:"rtt_ms"`          // round trip, ms; 0 not measured
+	InFlight      int         `json:"in_flight"`       // bundles offered, custody not yet taken
 	InFlightBytes int64       `json:"in_flight_bytes"`
 	SentBytes     uint64      `json:"sent_bytes"` // of this session, on the wire
 	ReceivedBytes uint64      `json:"received_bytes"`

@@ -16,7 +16,7 @@ const exporterLabel = "EXPORTER-farhop-salvo"
 
 // Bounds of what waits between the socket and an engine.
 const (
-	queuedPackets = 2048 // of one association and direction
+	queuedPackets = 8192 // of one association and direction
 	packetBytes   = 1452 // of UDP payload, the most that quic-go reads from the socket we share
 )
 

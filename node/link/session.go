@@ -96,11 +96,11 @@ func (s *Session) RTT() time.Duration {
 func (s *Session) Since() time.Time { return s.upAt }
 
 // Stats are counts since the session came up, packets and bytes as on the
-// wire with QUIC's own overhead.
+// wire with QUIC's own overhead and salvo's.
 type Stats struct {
 	BytesSent, BytesReceived     uint64
 	PacketsSent, PacketsReceived uint64
-	PacketsLost                  uint64 // declared lost; may shrink
+	PacketsLost                  uint64 // declared lost by QUIC; may shrink
 	Queued                       int    // bytes that wait to be sent
 	FramesSent                   uint64
 	VolatileShed                 uint64 // dropped because half of the budget was in use
@@ -112,6 +112,12 @@ func (s *Session) Stats() Stats {
 	st := Stats{
 		BytesSent: c.BytesSent, BytesReceived: c.BytesReceived,
 		PacketsSent: c.PacketsSent, PacketsReceived: c.PacketsReceived, PacketsLost: c.PacketsLost,
+	}
+	if sv, ok := s.Salvo(); ok {
+		st.BytesSent += uint64(sv.Out.Bytes + sv.In.ReportBytes)
+		st.BytesReceived += uint64(sv.In.Bytes + sv.Out.ReportBytes)
+		st.PacketsSent += uint64(sv.Out.Packets + sv.In.Reports)
+		st.PacketsReceived += uint64(sv.In.Packets + sv.Out.Reports)
 	}
 	st.Queued, st.FramesSent, st.VolatileShed = s.out.stats()
 	return st
