@@ -108,7 +108,7 @@ arch: ## who may import whom, and what is pure
 
 .PHONY: tidy
 tidy: ## sizes, comments, state, text
-	go test ./node/arch_test.go ./node/tidy_test.go
+	go test ./node/arch_test.go ./node/tidy_test.go ./node/timers_test.go
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for T=30s (PKG=./node/wire)

@@ -294,7 +294,11 @@ func (n *Node) identify(state tls.ConnectionState) (link.Identity, error) {
 }
 
 func properties(p config.LinkProps) link.Properties {
-	out := link.Properties{OWLT: time.Duration(p.OWLT), Rate: int64(p.Rate)}
+	out := link.Properties{
+		Profile: link.Profile(p.Profile), Layer: link.Layer(p.Layer), OWLT: time.Duration(p.OWLT),
+		Rate: int64(p.Rate), ReturnRate: int64(p.ReturnRate),
+		Loss: p.Loss.Float(), Burst: float64(p.Burst), MTU: p.MTU,
+	}
 	if c := p.Contacts; c != nil {
 		out.Contacts = []link.Window{{Start: c.Start.Time, Every: time.Duration(c.Every), For: time.Duration(c.For)}}
 	}

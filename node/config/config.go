@@ -81,10 +81,24 @@ type Link struct {
 
 // LinkProps is what cannot be measured, or not soon enough.
 type LinkProps struct {
-	OWLT     Duration  `json:"owlt,omitzero"` // one-way light time, 0 to measure it
-	Rate     Rate      `json:"rate,omitzero"` // 0 to find it out
-	Contacts *Contacts `json:"contacts,omitempty"`
+	Profile    string    `json:"profile,omitempty"`    // one of LinkProfiles, "" for what follows from the rest
+	Layer      string    `json:"layer,omitempty"`      // one of LinkLayers, "" for the first
+	OWLT       Duration  `json:"owlt,omitzero"`        // one-way light time, 0 to measure it
+	Rate       Rate      `json:"rate,omitzero"`        // from here to there, 0 to find it out
+	ReturnRate Rate      `json:"return_rate,omitzero"` // from there to here, 0 for Rate
+	Loss       Share     `json:"loss,omitzero"`        // of packets, as far as it is known
+	Burst      int       `json:"burst,omitzero"`       // packets lost in a row, on average; 0 for 1
+	MTU        int       `json:"mtu,omitzero"`         // bytes of the largest IP packet, 0 for 1280
+	Contacts   *Contacts `json:"contacts,omitempty"`
 }
+
+// LinkProfiles returns the kinds of links, from the nearest.
+func LinkProfiles() []string {
+	return []string{"lan", "wan", "cellular", "geo", "moon", "scheduled", "narrow"}
+}
+
+// LinkLayers returns what can carry the bundles of a link, the default first.
+func LinkLayers() []string { return []string{"auto", "quic", "salvo"} }
 
 // Contacts are the times at which a link can carry: from Start on, every Every
 // for For. A nil Contacts is always.

@@ -83,8 +83,9 @@ peers:
   rate: 50Mbit
   contacts: {start: 2026-01-01T01:00:00+01:00, every: 2h, for: 40m}
 - {address: 127.0.0.1:9002}
+- {address: 127.0.0.1:9003, profile: moon, layer: salvo, rate: 50Mbit, return_rate: 256kbit, loss: 0.05%, burst: 10, mtu: 1480}
 links:
-- {node: truck, rate: 9600bit}
+- {node: truck, profile: narrow, layer: auto, rate: 9600bit, loss: 50%, burst: 1, mtu: 256}
 store: {engine: bbolt, max_bytes: 4GiB, max_messages: 5000, max_retained: 70, max_retained_bytes: 1MiB}
 delivery:
   ttl: 90d
@@ -158,10 +159,15 @@ func TestParseEveryKey(t *testing.T) {
 		Mesh:  Mesh{"0.0.0.0:7330", []HostPort{"luna.example.net:7330", "[2001:db8::1]:7330"}},
 		Admin: Admin{"0.0.0.0:7331", true},
 		Peers: []Peer{
-			{"127.0.0.1:9001", addr.MustNode("relay"), LinkProps{Duration(1280 * time.Millisecond), 50e6, &Contacts{start, Duration(2 * time.Hour), Duration(40 * time.Minute)}}},
+			{"127.0.0.1:9001", addr.MustNode("relay"), LinkProps{
+				OWLT: Duration(1280 * time.Millisecond), Rate: 50e6, Contacts: &Contacts{start, Duration(2 * time.Hour), Duration(40 * time.Minute)},
+			}},
 			{Address: "127.0.0.1:9002"},
+			{Address: "127.0.0.1:9003", LinkProps: LinkProps{
+				Profile: "moon", Layer: "salvo", Rate: 50e6, ReturnRate: 256e3, Loss: percent / 20, Burst: 10, MTU: 1480,
+			}},
 		},
-		Links: []Link{{addr.MustNode("truck"), LinkProps{Rate: 9600}}},
+		Links: []Link{{addr.MustNode("truck"), LinkProps{Profile: "narrow", Layer: "auto", Rate: 9600, Loss: 50 * percent, Burst: 1, MTU: 256}}},
 		Store: Store{"bbolt", 4 << 30, 5000, 70, 1 << 20},
 		Delivery: Delivery{Duration(90 * day), 0, 64000, Duration(20 * day), Batch{8 << 10, BatchWait{
 			Duration(time.Millisecond), Duration(2 * time.Millisecond), Duration(20 * time.Millisecond), Duration(10 * time.Second),

@@ -124,11 +124,16 @@ func (w *writer) entry(key, value string) {
 
 func (w *writer) peers(peers []Peer) {
 	w.list("peers", `Nodes to dial; no others are, whatever addresses are heard of. node: who must
-answer there. owlt: one-way light time. contacts: when the link can carry.`,
+answer there. The rest says what the link is like (docs/links.md): profile: lan,
+wan, cellular, geo, moon, scheduled or narrow; layer: auto, quic or salvo; owlt:
+one-way light time; rate and return_rate: from here and to here; loss of packets,
+burst: how many in a row; mtu; contacts: when the link can carry.`,
 		`- address: 192.0.2.7:7330
   node: relay
   owlt: 1.28s
   rate: 50Mbit
+  return_rate: 256kbit
+  loss: 1%
   contacts: {start: 2026-01-01T00:00:00Z, every: 2h, for: 40m}`, len(peers))
 	for _, p := range peers {
 		w.entry("address", string(p.Address))
@@ -149,11 +154,29 @@ func (w *writer) links(links []Link) {
 }
 
 func (w *writer) props(p LinkProps) {
+	if p.Profile != "" {
+		w.text("profile", p.Profile)
+	}
+	if p.Layer != "" {
+		w.text("layer", p.Layer)
+	}
 	if p.OWLT != 0 {
 		w.line("owlt: %s", p.OWLT)
 	}
 	if p.Rate != 0 {
 		w.line("rate: %s", p.Rate)
+	}
+	if p.ReturnRate != 0 {
+		w.line("return_rate: %s", p.ReturnRate)
+	}
+	if p.Loss != 0 {
+		w.line("loss: %s", p.Loss)
+	}
+	if p.Burst != 0 {
+		w.line("burst: %d", p.Burst)
+	}
+	if p.MTU != 0 {
+		w.line("mtu: %d", p.MTU)
 	}
 	if c := p.Contacts; c != nil {
 		w.line("contacts: {start: %s, every: %s, for: %s}", scalar(c.Start.String()), c.Every, c.For)

@@ -136,6 +136,40 @@ func (r *Rate) UnmarshalText(b []byte) error {
 	return nil
 }
 
+// Share is a part of a whole, in billionths, that is written in percent: 1%,
+// 0.05%.
+type Share int64
+
+const (
+	percent Share = 1e7
+	whole         = 100 * percent
+)
+
+// Float returns the share, 1 for the whole.
+func (s Share) Float() float64 { return float64(s) / float64(whole) }
+
+// String returns percent with as many digits as it takes.
+func (s Share) String() string {
+	text := strconv.FormatInt(int64(s/percent), 10)
+	if rest := s % percent; rest > 0 {
+		text += strings.TrimRight(fmt.Sprintf(".%07d", int64(rest)), "0")
+	}
+	return text + "%"
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (s Share) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *Share) UnmarshalText(b []byte) error {
+	v, err := parseUnit(string(b), []unit{{"%", int64(percent)}})
+	if err != nil {
+		return fmt.Errorf("%w; write percent such as 1%% or 0.05%%", err)
+	}
+	*s = Share(v)
+	return nil
+}
+
 func formatUnit(v int64, units []unit) string {
 	for _, u := range units {
 		if v != 0 && v%u.factor == 0 {

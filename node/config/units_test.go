@@ -61,6 +61,30 @@ func TestSizeAndRate(t *testing.T) {
 	}
 }
 
+func TestShare(t *testing.T) {
+	for s, want := range map[string]Share{
+		"1%": percent, "0.05%": percent / 20, "100%": whole, "0%": 0, "12.5 %": percent * 25 / 2, "0.0000001%": 1, "50.00%": 50 * percent,
+	} {
+		var got Share
+		if err := got.UnmarshalText([]byte(s)); err != nil || got != want {
+			t.Errorf("%s: %d, %v", s, got, err)
+		}
+		var again Share
+		if err := again.UnmarshalText([]byte(got.String())); err != nil || again != got {
+			t.Errorf("%s prints as %s, which is read as %d, %v", s, got, again, err)
+		}
+	}
+	for _, s := range []string{"", "1", "0.01", "%", "-1%", "1e-3%", "01%", "0.00000001%", "1‰", "1%%", "999999999999%"} {
+		var got Share
+		if err := got.UnmarshalText([]byte(s)); err == nil {
+			t.Errorf("%q is read as %d", s, got)
+		}
+	}
+	if f := (percent / 2).Float(); f != 0.005 {
+		t.Errorf("half a percent is %v", f)
+	}
+}
+
 func TestHostPort(t *testing.T) {
 	for _, c := range []struct {
 		s        string

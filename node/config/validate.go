@@ -16,6 +16,10 @@ const (
 	maxAdvertise = 16
 	maxPacket    = 255 << 20 // bytes; MQTT packets end just below 256 MiB (MQTT 5, 2.1.4)
 	maxOWLT      = 24 * time.Hour
+	maxLoss      = 50 * percent
+	maxBurst     = 1000             // packets
+	minMTU       = 256              // bytes of an IP packet
+	maxMTU       = 1480             // the socket is QUIC's too, which reads 1452 bytes behind IP and UDP
 	maxBatch     = 1 << 20          // bytes of one batch; a link must not be taken for long by one bundle
 	maxBatchWait = 10 * time.Second // its publisher may wait as long for the acknowledgement
 )
@@ -125,15 +129,42 @@ func notSelf(f *faults, field string, n, self addr.Node) {
 }
 
 func (p LinkProps) validate(f *faults, field string) {
+	wordOr(f, field+".profile", p.Profile, LinkProfiles())
+	if p.Profile == "scheduled" && p.Contacts == nil {
+		f.add(field+".profile", "scheduled needs contacts: without them nobody knows when the link carries; write them, or leave profile out")
+	}
+	wordOr(f, field+".layer", p.Layer, LinkLayers())
+	if p.Layer == "salvo" && p.Rate == 0 {
+		f.add(field+".layer", "salvo needs rate: it sends as fast as it is told and finds out nothing; write the rate of the link, such as rate: 50Mbit")
+	}
 	inRange(f, field+".owlt", p.OWLT, 0, Duration(maxOWLT))
 	if p.Rate < 0 {
 		f.add(field+".rate", "is negative; leave it out to find it by measurement")
 	}
-	c := p.Contacts
-	if c == nil {
-		return
+	if p.ReturnRate < 0 {
+		f.add(field+".return_rate", "is negative; leave it out where both ways are alike")
 	}
-	field += ".contacts"
+	inRange(f, field+".loss", p.Loss, 0, maxLoss)
+	rangeIfSet(f, field+".burst", p.Burst, 1, maxBurst)
+	if p.MTU > maxMTU {
+		f.add(field+".mtu", "%d is more than %d: salvo shares the socket of QUIC, which reads no longer packets; write at most that", p.MTU, maxMTU)
+	} else {
+		rangeIfSet(f, field+".mtu", p.MTU, minMTU, maxMTU)
+	}
+	if c := p.Contacts; c != nil {
+		c.validate(f, field+".contacts")
+	}
+}
+
+// rangeIfSet is inRange for what has a default: 0 is no value where the file
+// says it.
+func rangeIfSet(f *faults, field string, v, low, high int) {
+	if _, said := f.lines[field]; said || v != 0 {
+		inRange(f, field, v, low, high)
+	}
+}
+
+func (c Contacts) validate(f *faults, field string) {
 	if c.Start.IsZero() {
 		f.add(field+".start", "is missing; write the start of one contact, such as 2026-01-01T00:00:00Z, the same at both ends")
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -152,6 +153,7 @@ func (c Config) withDefaults() Config {
 // Properties are what is known about a link before it is up. All may be zero:
 // then timers adapt to what is found.
 type Properties struct {
+	Profile  Profile       // "": follows from the rest, and from what is measured
 	OWLT     time.Duration // one-way light time
 	Rate     int64         // bits per second
 	Contacts []Window      // when the link can carry; none means always
@@ -167,6 +169,9 @@ type Properties struct {
 // Validate reports what cannot be meant.
 func (p Properties) Validate() error {
 	var errs []error
+	if p.Profile != "" && !slices.Contains(Profiles(), p.Profile) {
+		errs = append(errs, fmt.Errorf("profile %q: want one of %v", p.Profile, Profiles()))
+	}
 	if p.OWLT < 0 || p.MaxGap < 0 || p.Rate < 0 {
 		errs = append(errs, errors.New("owlt, rate and gap must not be negative"))
 	}

@@ -118,7 +118,7 @@ func (d *dialer) watch(ctx context.Context, s *Session) {
 	d.mark(func() { d.since, d.rtt = time.Now(), s.RTT() })
 	if why := s.cause.Load(); why != nil && why.Cause != Restarted {
 		// Both ends may dial now; a little chance spares them the crossing.
-		wait(ctx, time.Duration(d.rnd.Int64N(int64(100*time.Millisecond))))
+		wait(ctx, time.Duration(d.rnd.Int64N(int64(d.peer.Link.timing(s.firstRTT).cross))))
 	}
 }
 
@@ -158,7 +158,7 @@ func (d *dialer) attempt(ctx context.Context) (pause time.Duration, again bool) 
 		d.mark(func() { d.attempts, d.lastErr, d.cause = 0, "", "" })
 		why := d.m.serve(ctx, s, release)
 		d.mark(func() { d.since, d.rtt = time.Now(), s.RTT() })
-		if time.Since(s.upAt) < time.Second || why.Remote && why.Cause != Restarted {
+		if time.Since(s.upAt) < d.peer.Link.timing(s.firstRTT).settle || why.Remote && why.Cause != Restarted {
 			// Ended as soon as it began, or on purpose: do not hammer.
 			return d.peer.Link.backoff(0, rtt, d.rnd), true
 		}
@@ -200,6 +200,7 @@ func (d *dialer) establish(ctx context.Context, attempt int, rtt time.Duration) 
 		return nil, nil, err
 	}
 	m, props := d.m, d.peer.Link
+	began := time.Now()
 	conn, err := m.tr.Dial(ctx, to, m.cfg.TLSClient(d.peer.Node), props.dialConfig(attempt, rtt))
 	if err != nil {
 		return nil, nil, err
@@ -221,7 +222,8 @@ func (d *dialer) establish(ctx context.Context, attempt int, rtt time.Duration) 
 		return nil, nil, Down{Cause: Redundant, Err: err}
 	}
 	release = claimed
-	hctx, cancel := context.WithTimeout(conn.Context(), helloWait(conn))
+	// quic-go may have no sample yet; the handshake took a round trip or more.
+	hctx, cancel := context.WithTimeout(conn.Context(), props.helloWait(max(conn.ConnectionStats().SmoothedRTT, time.Since(began))))
 	defer cancel()
 	defer context.AfterFunc(ctx, cancel)()
 	st, err := conn.OpenStreamSync(hctx)

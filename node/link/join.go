@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"time"
 
 	"github.com/quic-go/quic-go"
 )
@@ -26,7 +25,7 @@ func (m *Manager) serveJoin(ctx context.Context, conn *quic.Conn) {
 		return
 	}
 	m.met.joins.Inc()
-	jctx, cancel := context.WithTimeout(ctx, max(2*time.Minute, 20*conn.ConnectionStats().SmoothedRTT))
+	jctx, cancel := context.WithTimeout(ctx, max(joinTime, joinTrips*conn.ConnectionStats().SmoothedRTT))
 	defer cancel()
 	defer context.AfterFunc(conn.Context(), cancel)() // who hangs up frees the place at once
 	defer context.AfterFunc(jctx, func() { hangUp(conn, down(Shutdown, "out of time")) })()
@@ -60,11 +59,11 @@ func DialJoin(ctx context.Context, address string, conf *tls.Config, use func(st
 	}
 	tr := &quic.Transport{Conn: udp}
 	defer func() { err = errors.Join(err, tr.Close(), udp.Close()) }()
-	qc := Properties{}.quicConfig()
-	qc.HandshakeIdleTimeout = lastHandshake
+	qc, patience := Properties{}.quicConfig(), profiles[0].handshakeMax
+	qc.HandshakeIdleTimeout = patience
 	conn, err := tr.Dial(ctx, to, conf, qc)
 	if err != nil {
-		_, text := explain(err, Peer{Address: address}, lastHandshake)
+		_, text := explain(err, Peer{Address: address}, patience)
 		return fmt.Errorf("join: %s", text)
 	}
 	defer func() { hangUp(conn, down(Closed, "done")) }()

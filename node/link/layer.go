@@ -33,6 +33,10 @@ const (
 	salvoRTT   = 200 * time.Millisecond // of links where that loss counts
 	salvoThin  = 20                     // times slower the way back is
 	salvoFlows = 24 << 20               // most bytes of blocks under way, in memory
+
+	// maxMTU is what IP and UDP make of the largest packet that is read from
+	// the socket salvo shares with QUIC.
+	maxMTU = packetBytes + salvo.DefaultIPHeader
 )
 
 // layer returns what carries bundles from this node: LayerQUIC or LayerSalvo.
@@ -40,7 +44,7 @@ func (p Properties) layer() Layer {
 	switch {
 	case p.Layer == LayerSalvo:
 		return LayerSalvo
-	case p.Layer == LayerQUIC || p.Rate == 0 || p.OWLT == 0:
+	case p.Layer == LayerQUIC || p.Rate == 0 || p.rtt() == 0:
 		return LayerQUIC
 	}
 	pipe := float64(p.Rate) / 8 * p.rtt().Seconds()
@@ -65,7 +69,7 @@ func (p Properties) pipe() int64 {
 func (p Properties) offer() wire.Salvo {
 	o := wire.Salvo{Version: wire.SalvoVersion}
 	if p.layer() == LayerSalvo {
-		o.Rate, o.ReturnRate, o.OWLT = uint64(p.Rate), uint64(p.ReturnRate), p.OWLT
+		o.Rate, o.ReturnRate, o.OWLT = uint64(p.Rate), uint64(p.ReturnRate), p.light()
 		o.Loss, o.Burst, o.MTU = p.Loss, p.Burst, uint16(min(p.MTU, math.MaxUint16))
 	}
 	return o.Rounded()
@@ -90,6 +94,9 @@ func (p Properties) validateLayer() error {
 		}
 	default:
 		errs = append(errs, fmt.Errorf("layer %q: want one of %v", p.Layer, Layers()))
+	}
+	if p.MTU > maxMTU {
+		errs = append(errs, fmt.Errorf("mtu %d: at most %d bytes are read from the socket that salvo shares with QUIC", p.MTU, maxMTU))
 	}
 	c := salvoConfig(p.offer(), 0)
 	if c.Rate == 0 { // not in use, but what is said must still make sense

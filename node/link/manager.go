@@ -192,7 +192,7 @@ func (m *Manager) inbound(ctx context.Context, conn *quic.Conn) (err error) {
 	if err != nil {
 		return err
 	}
-	hctx, cancel := context.WithTimeout(conn.Context(), helloWait(conn))
+	hctx, cancel := context.WithTimeout(conn.Context(), m.linkTo(peer.Node).helloWait(conn.ConnectionStats().SmoothedRTT))
 	defer cancel()
 	defer context.AfterFunc(ctx, cancel)()
 	st, err := conn.AcceptStream(hctx)
@@ -244,7 +244,7 @@ func (m *Manager) serve(ctx context.Context, s *Session, release func()) Down {
 	defer m.useSalvo(s)()
 	m.met.ups.Inc()
 	log := m.cfg.Log.With("peer", s.peer.Node, "session", s.id)
-	log.Info("link up", "region", s.peer.Region, "remote", s.RemoteAddr(), "dialed", s.Dialed(), "kex", s.peer.Kex, "rtt", s.RTT(), "layer", s.Layer())
+	log.Info("link up", "region", s.peer.Region, "remote", s.RemoteAddr(), "dialed", s.Dialed(), "kex", s.peer.Kex, "rtt", s.RTT(), "profile", s.Profile(), "layer", s.Layer())
 	m.cfg.Events.LinkUp(s)
 	d := s.run(m.demux.release)
 	m.cfg.Events.LinkDown(s, d)
@@ -314,10 +314,4 @@ func (m *Manager) hear(ctx context.Context, st *quic.Stream, peer Identity) (*bu
 		return nil, h, down(Refused, "hello of %s takes frames of %d bytes, at least %d are needed", h.Node, h.MaxFrame, maxHello)
 	}
 	return in, h, st.SetReadDeadline(time.Time{})
-}
-
-// helloWait bounds the exchange of Hellos on a connection whose round-trip
-// time is known from the handshake.
-func helloWait(conn *quic.Conn) time.Duration {
-	return max(10*conn.ConnectionStats().SmoothedRTT, 15*time.Second)
 }

@@ -122,7 +122,7 @@ func (r *registry) claimInbound(ctx context.Context, node addr.Node, boot uint64
 // fresh reports whether a Hello that crossed the session's own on the way
 // could still arrive.
 func (s *Session) fresh() bool {
-	return s.cause.Load() == nil && time.Since(s.upAt) < time.Second+3*s.firstRTT
+	return s.cause.Load() == nil && time.Since(s.upAt) < s.props.timing(s.firstRTT).settle+freshTrips*s.firstRTT
 }
 
 // install makes s the session of its node, after the older one is down.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/farhop/farhop/node/salvo"
 	"github.com/farhop/farhop/node/salvo/packet"
@@ -47,13 +48,13 @@ func newSalvo(s *Session, socket packetWriter) (*salvoEnds, error) {
 	}
 	line := salvoLine{s: s, socket: socket, done: s.ctx.Done()}
 	if mine.Rate > 0 {
-		keys.Direction = forward
+		keys.Direction, line.seeks = forward, mine.OWLT == 0
 		if e.out, err = newSalvoOut(line, salvoConfig(mine, int64(s.MaxFrame())+maxEnvelope), keys); err != nil {
 			return nil, err
 		}
 	}
 	if theirs.Rate > 0 {
-		keys.Direction = backward
+		keys.Direction, line.seeks = backward, theirs.OWLT == 0
 		if e.in, err = newSalvoIn(line, salvoConfig(theirs, int64(s.cfg.Hello.MaxFrame)+maxEnvelope), keys); err != nil {
 			return nil, err
 		}
@@ -81,6 +82,16 @@ type salvoLine struct {
 	s      *Session
 	socket packetWriter
 	done   <-chan struct{}
+	seeks  bool // the offer says no distance: it is as measured
+}
+
+// measured returns how far the peer is, where nobody said it.
+func (l *salvoLine) measured() (owlt time.Duration, ok bool) {
+	if !l.seeks {
+		return 0, false
+	}
+	owlt = l.s.RTT() / 2
+	return owlt, owlt > 0
 }
 
 // send writes one packet to where the peer is now. What the socket does not

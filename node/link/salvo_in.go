@@ -47,6 +47,9 @@ func (in *salvoIn) run(free func(*[]byte)) {
 	buf := make([]byte, packetBytes)
 	for {
 		now := time.Now()
+		if owlt, ok := in.measured(); ok {
+			in.eng.SetOWLT(owlt)
+		}
 		for p := in.eng.Next(now, buf); p != nil; p = in.eng.Next(now, buf) {
 			in.send(p)
 		}

@@ -211,6 +211,9 @@ func (o *salvoOut) pump(now time.Time, buf []byte) time.Time {
 			o.eng.Charge(now, int(sent-o.charged))
 			o.charged = sent
 		}
+		if owlt, ok := o.measured(); ok {
+			o.eng.SetOWLT(owlt)
+		}
 	}
 	for p := o.eng.Next(now, buf); p != nil; p = o.eng.Next(now, buf) {
 		o.send(p)

@@ -86,8 +86,9 @@ func (s *Session) MaxFrame() int { return s.out.maxFrame }
 // RTT is the smoothed round-trip time; before the first sample, twice the
 // configured light time.
 func (s *Session) RTT() time.Duration {
-	if rtt := s.conn.ConnectionStats().SmoothedRTT; rtt > 0 {
-		return rtt
+	// Without a sample quic-go says 100 ms.
+	if st := s.conn.ConnectionStats(); st.MinRTT > 0 {
+		return st.SmoothedRTT
 	}
 	return s.props.rtt()
 }

@@ -1,95 +1,90 @@
 package link
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"time"
 
 	"github.com/quic-go/quic-go"
 )
 
-// How timers follow from the link. Numbers come from measurements with stock
-// quic-go v0.65: it completes a handshake over any distance in one round trip
-// if its idle timer allows, and it dies when more than 1000 gaps open in a
-// receive window.
-const (
-	firstHandshake = 5 * time.Second // distance unknown, first attempt
-	knownHandshake = 1 * time.Second // distance seen before, first attempt
-	lastHandshake  = 5 * time.Minute // the adaptive ceiling: 2.5 min of light
-	minHandshake   = 2 * time.Second // distance known
-	minIdle        = 10 * time.Minute
-	keepGap        = 10 * time.Minute // a connection is kept over shorter gaps
-	keepAlive      = 20 * time.Second // below the UDP timeouts of common NATs
-
-	minWindow     = 512 << 10 // bytes
-	defaultWindow = 6 << 20
-	maxWindow     = 12 << 20
-
-	narrowRate = 64_000 // bit/s; below it no keepalive is spent
-)
-
-// rtt is the configured round-trip time, 0 when unknown.
-func (p Properties) rtt() time.Duration { return 2 * p.OWLT }
+// How timers follow from the link: multiples of its round trip, the time its
+// bytes take, and the least that the table of profiles has.
 
 // handshakeTimeout is how long attempt (0, 1, ...) may stay without an answer.
 // quic-go gives up in any case after twice this. seen is the round-trip time
 // of an earlier session, 0 when there was none.
 func (p Properties) handshakeTimeout(attempt int, seen time.Duration) time.Duration {
-	if p.OWLT > 0 {
-		return max(5*p.rtt(), minHandshake)
+	t, air := p.timing(seen), p.airtime(handshakeBytes)
+	if rtt := p.rtt(); rtt > 0 {
+		return max(handshakeTrips*rtt, t.handshake) + air
 	}
-	first, ceiling := firstHandshake, lastHandshake
-	if seen > 0 { // a peer at a known distance that returns is found soon
-		first = min(max(10*seen, knownHandshake), firstHandshake)
-		ceiling = min(max(20*seen, 4*firstHandshake), lastHandshake)
+	if seen > 0 && attempt%wideEvery == wideEvery-1 {
+		return profiles[0].handshakeMax + air
 	}
-	return min(first<<min(attempt, 10), ceiling)
+	first, last := max(handshakeTrips*seen, t.handshake), max(lastTrips*seen, t.handshakeMax)
+	return min(first<<min(attempt, 10), last) + air
+}
+
+// helloWait bounds the exchange of Hellos on a connection whose round-trip
+// time is known from the handshake.
+func (p Properties) helloWait(rtt time.Duration) time.Duration {
+	rtt = max(rtt, p.rtt())
+	return max(helloTrips*rtt, p.timing(rtt).hello) + p.airtime(handshakeBytes+helloBytes)
 }
 
 // idleTimeout is offered to the peer; the smaller of both offers counts (RFC
-// 9000, section 10.1). It is long on purpose: noticing that a link is dead is
-// the business of the node's probes, and a cut of minutes must not cost the
-// connection.
+// 9000, section 10.1).
 func (p Properties) idleTimeout() time.Duration {
-	return max(p.longestGap()+6*p.rtt(), 12*p.rtt(), minIdle)
+	return max(p.longestGap()+gapTrips*p.rtt(), idleTrips*p.rtt(), p.timing(0).idle)
 }
 
-// window is the receive window in bytes: rate times round trip and a quarter
-// more, within limits.
+// window is the receive window in bytes: the rate towards us times round trip
+// and a quarter more, within limits.
 func (p Properties) window() uint64 {
-	if p.Rate == 0 || p.OWLT == 0 {
-		return defaultWindow
+	t := p.timing(0)
+	rate := cmp.Or(p.ReturnRate, p.Rate, t.rate)
+	if rate == 0 || p.rtt() == 0 {
+		return uint64(t.window)
 	}
-	bdp := float64(p.Rate) / 8 * p.rtt().Seconds()
-	return uint64(min(max(bdp*1.25, minWindow), maxWindow))
+	bdp := float64(rate) / 8 * p.rtt().Seconds()
+	return uint64(min(max(bdp*1.25, float64(t.minWindow)), float64(t.maxWindow)))
 }
 
-// backoff is the pause before attempt+1: doubling from a tenth of the first
-// handshake timeout to a whole minute or two round trips, ± 25 %.
+// backoff is the pause before attempt+1: doubling from half a round trip to
+// two, within what the profile has, ± 25 %.
 func (p Properties) backoff(attempt int, seen time.Duration, rnd *rand.Rand) time.Duration {
-	base := p.handshakeTimeout(0, seen) / 10
-	ceiling := max(time.Minute, 4*p.OWLT)
-	d := min(base<<min(attempt, 12), ceiling)
+	t, rtt := p.timing(seen), cmp.Or(p.rtt(), seen)
+	first, last := max(rtt/2, t.redial), max(2*rtt, t.redialMax)
+	d := min(first<<min(attempt, 12), last)
 	return time.Duration(float64(d) * (0.75 + 0.5*rnd.Float64()))
+}
+
+// keepAlive is the pause between packets that hold a NAT's mapping, 0 for
+// links on which none are sent: the plan says when a scheduled link is alive.
+func (p Properties) keepAlive() time.Duration {
+	if p.scheduled() {
+		return 0
+	}
+	return p.timing(0).keepAlive
 }
 
 // dialConfig is QUIC's configuration for one attempt to dial.
 func (p Properties) dialConfig(attempt int, seen time.Duration) *quic.Config {
 	c := p.quicConfig()
 	c.HandshakeIdleTimeout = p.handshakeTimeout(attempt, seen)
-	if !p.scheduled() && (p.Rate == 0 || p.Rate > narrowRate) {
-		c.KeepAlivePeriod = keepAlive // by the dialer alone: it holds the NAT's mapping
-	}
+	c.KeepAlivePeriod = p.keepAlive() // by the dialer alone: it is who may sit behind a NAT
 	return c
 }
 
 func (p Properties) quicConfig() *quic.Config {
-	w := p.window()
+	w, most := p.window(), uint64(p.timing(0).maxWindow)
 	return &quic.Config{
 		MaxIdleTimeout:                 p.idleTimeout(),
-		InitialStreamReceiveWindow:     min(w, minWindow),
+		InitialStreamReceiveWindow:     min(w, firstWindow),
 		MaxStreamReceiveWindow:         w,
-		InitialConnectionReceiveWindow: min(w, minWindow) * 3 / 2,
-		MaxConnectionReceiveWindow:     max(w, min(w*2, maxWindow)),
+		InitialConnectionReceiveWindow: min(w, firstWindow) * 3 / 2,
+		MaxConnectionReceiveWindow:     max(w, min(w*2, most)),
 		MaxIncomingStreams:             maxTCP,
 		MaxIncomingUniStreams:          maxLanes,
 		// InitialPacketSize stays 0: another value makes the pacer spin.
@@ -97,25 +92,26 @@ func (p Properties) quicConfig() *quic.Config {
 }
 
 // listenConfig serves peers whose link is not known before they have shown
-// who they are, so it allows what the widest configured link needs; the
-// dialer's own idle timeout bounds the connection.
+// who they are, so it allows what the widest link needs, configured or of any
+// profile; the dialer's own idle timeout bounds the connection.
 func (c Config) listenConfig() *quic.Config {
-	wide := Properties{}
-	merge := func(p Properties) {
-		wide.OWLT = max(wide.OWLT, p.OWLT)
-		wide.Rate = max(wide.Rate, p.Rate)
-		wide.MaxGap = max(wide.MaxGap, p.longestGap())
+	q := Properties{}.quicConfig()
+	q.MaxConnectionReceiveWindow = uint64(profiles[0].maxWindow)
+	q.HandshakeIdleTimeout = profiles[0].handshakeMax
+	widen := func(p Properties) {
+		o := p.quicConfig()
+		q.MaxIdleTimeout = max(q.MaxIdleTimeout, o.MaxIdleTimeout)
+		q.MaxStreamReceiveWindow = max(q.MaxStreamReceiveWindow, o.MaxStreamReceiveWindow)
+		q.HandshakeIdleTimeout = max(q.HandshakeIdleTimeout, p.handshakeTimeout(0, 0))
+	}
+	for _, r := range profiles {
+		widen(Properties{Profile: r.profile})
 	}
 	for _, p := range c.Peers {
-		merge(p.Link)
+		widen(p.Link)
 	}
 	for _, p := range c.Links {
-		merge(p)
+		widen(p)
 	}
-	q := wide.quicConfig()
-	q.MaxStreamReceiveWindow = max(q.MaxStreamReceiveWindow, defaultWindow)
-	q.MaxConnectionReceiveWindow = maxWindow
-	q.MaxIdleTimeout = max(q.MaxIdleTimeout, time.Hour)
-	q.HandshakeIdleTimeout = max(5*wide.rtt(), lastHandshake)
 	return q
 }
