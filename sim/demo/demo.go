@@ -151,10 +151,11 @@ const (
 	earthRegion = "earth"
 )
 
-// Light times and losses of the links, one way.
+// Light times, losses and rates of the links, one way.
 const (
 	moonLight   = 1280 * time.Millisecond
 	moonLoss    = 0.01
+	moonRate    = 10_000_000 // bit/s
 	groundLight = 15 * time.Millisecond
 )
 

@@ -121,7 +121,7 @@ func TestPayloadsDiffer(t *testing.T) {
 func kept() Report {
 	return Report{
 		Acknowledged: 300, Delivered: 300, Latency: Latency{P50: 1300, P99: 9000, Min: 1281, Max: 9999}, Outages: 2, Restarts: 1,
-		Links: []Link{{luna, relay, 1280, 0.01, "X25519MLKEM768"}, {relay, earth, 15, 0, "X25519MLKEM768"}},
+		Links: []Link{{luna, relay, 1280, 0.01, "X25519MLKEM768", "salvo", 80}, {relay, earth, 15, 0, "X25519MLKEM768", "quic", 20}},
 		TCP:   TCP{Bytes: 1000, Exchanges: 4, Sha256OK: true, Failovers: 1}, Fleet: Fleet{Revision: 1, Applied: 3},
 	}
 }
@@ -147,6 +147,7 @@ func TestJudge(t *testing.T) {
 		{"no revision", func(r *Report) { r.Fleet.Revision = 0 }, "revision 0"},
 		{"no outage", func(r *Report) { r.Outages = 0 }, "proves nothing"},
 		{"no restart", func(r *Report) { r.Restarts = 0 }, "proves nothing"},
+		{"another layer", func(r *Report) { r.Links[0].Layer = "quic" }, `used "quic", not salvo`},
 		{"classical key exchange", func(r *Report) { r.Links[0].Kex = "X25519" }, `luna-relay negotiated "X25519"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -48,6 +48,8 @@ type Link struct {
 	DelayMS float64 `json:"delay_ms"` // one way
 	Loss    float64 `json:"loss"`     // of datagrams, 0 to 1
 	Kex     string  `json:"kex"`      // key exchange that TLS negotiated
+	Layer   string  `json:"layer"`    // what carries the bundles: quic or salvo
+	Goodput float64 `json:"kbit_s"`   // the most that From sent in a moment
 }
 
 // TCP is what the TCP client saw.
@@ -85,8 +87,8 @@ func (s *stage) report() Report {
 		Latency: Latency{ms(t.p(0.5)), ms(t.p(0.99)), ms(t.p(0)), ms(t.p(1))},
 		Outages: s.outages, Restarts: s.restarts,
 		Links: []Link{
-			{luna, relay, ms(moonLight), moonLoss, s.seen[luna].kex},
-			{relay, earth, ms(groundLight), 0, s.seen[earth].kex},
+			{luna, relay, ms(moonLight), moonLoss, s.seen[luna].kex, s.seen[luna].layer, s.seen[luna].most},
+			{relay, earth, ms(groundLight), 0, s.seen[earth].kex, s.seen[earth].layer, s.seen[earth].most},
 		},
 		TCP: TCP{
 			Bytes: tcp.bytes, Sha256OK: tcp.unequal == 0 && len(tcp.done) > 0, Failovers: tcp.failovers, Retries: tcp.broken,
@@ -138,6 +140,7 @@ func (r *Report) judge() {
 	for _, l := range r.Links {
 		law(strings.Contains(l.Kex, "MLKEM"), "the link %s-%s negotiated %q, not a post-quantum key exchange", l.From, l.To, l.Kex)
 	}
+	law(r.Links[0].Layer == "salvo", "the link %s-%s, which loses packets and is far, used %q, not salvo", luna, relay, r.Links[0].Layer)
 	r.OK = len(r.Broken) == 0
 }
 
@@ -155,7 +158,7 @@ func (r Report) Text(w io.Writer) error {
 	line("TCP", "%d exchanges, %d bytes, %s; %d failed over, %d tried again", r.TCP.Exchanges, r.TCP.Bytes, equal, r.TCP.Failovers, r.TCP.Retries)
 	line("fleet", "revision %d: applied on %d nodes, pending %d, refused %d", r.Fleet.Revision, r.Fleet.Applied, r.Fleet.Pending, r.Fleet.Refused)
 	for _, l := range r.Links {
-		line("link", "%s-%s: %.0f ms, loss %g %%, %s", l.From, l.To, l.DelayMS, 100*l.Loss, l.Kex)
+		line("link", "%s-%s: %.0f ms, loss %g %%, %s, %s with %.0f kbit/s at most", l.From, l.To, l.DelayMS, 100*l.Loss, l.Kex, l.Layer, l.Goodput)
 	}
 	line("carried", "%d bytes on links; a node kept %d bytes at most (%s)", r.BytesOnLinks, r.Store.PeakBytes, r.Store.Engine)
 	if r.OK {

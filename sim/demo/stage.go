@@ -41,11 +41,14 @@ type event struct {
 
 // observed is what is known of one node.
 type observed struct {
-	admin.Status        // the last answer
-	down         bool   // it does not run now
-	expired      uint64 // of earlier processes of the node
-	peak         int64  // bytes, of all of them
-	kex          string // of its link to the relay, or of the relay to earth
+	admin.Status         // the last answer
+	down         bool    // it does not run now
+	expired      uint64  // of earlier processes of the node
+	peak         int64   // bytes, of all of them
+	kex          string  // of its link to the relay, or of the relay to earth
+	layer        string  // what carries bundles on that link
+	rate         float64 // kbit/s that it sent there lately, with headers
+	most         float64 // the most it was
 }
 
 func newStage(cfg Config, dir string) *stage {
@@ -332,12 +335,26 @@ func (s *stage) look(ctx context.Context, w *world) {
 
 // with adds an answer of the node.
 func (o observed) with(st admin.Status) observed {
+	before := o.Status
 	o.Status, o.down = st, false
 	o.peak = max(o.peak, st.Store.PeakBytes)
 	for _, p := range st.Peers {
 		if p.Kex != "" && (p.Node.String() == relay || p.Node.String() == earth) {
-			o.kex = p.Kex
+			o.kex, o.layer = p.Kex, p.Layer
+			o.rate = kbits(before, st.Now, p)
+			o.most = max(o.most, o.rate)
 		}
 	}
 	return o
+}
+
+// kbits is how fast a session sent since an earlier answer of the node.
+func kbits(before admin.Status, now time.Time, p admin.Peer) float64 {
+	for _, b := range before.Peers {
+		took := now.Sub(before.Now).Seconds()
+		if b.Node == p.Node && b.Since.Equal(p.Since) && p.SentBytes > b.SentBytes && took > 0 {
+			return float64(p.SentBytes-b.SentBytes) * 8 / 1000 / took
+		}
+	}
+	return 0
 }

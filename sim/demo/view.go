@@ -188,7 +188,7 @@ func (p picture) moon(now time.Duration) string {
 	case !p.moonOpen:
 		return fmt.Sprintf("no contact for %.0f s", max(p.plan.back-now, 0).Seconds())
 	case st == admin.PeerUp:
-		return "contact, up"
+		return fmt.Sprintf("contact, up, %s %.0f kbit/s", p.seen[luna].layer, p.seen[luna].rate)
 	default:
 		return "contact, light is on its way"
 	}

@@ -104,7 +104,7 @@ func (w *world) provision(ctx context.Context) (relayAddr string, err error) {
 // them. start is the moment from which the plan counts.
 func (w *world) connect(relayAddr string, p plan, start time.Time, seed uint64) (err error) {
 	contacts := emulator.Schedule{Start: start.Add(p.gap - p.lead), Every: p.lead + p.back - p.gap, For: p.lead}
-	far := emulator.Profile{Delay: moonLight, Loss: moonLoss, Contacts: contacts}
+	far := emulator.Profile{Delay: moonLight, Loss: moonLoss, Rate: moonRate, Overhead: 28, Contacts: contacts}
 	near := emulator.Profile{Delay: groundLight}
 	const any = "127.0.0.1:0"
 	if w.moon, err = emulator.Open(emulator.Config{Listen: any, To: relayAddr, Up: far, Down: far, Seed: 2*seed + 1}); err != nil {
@@ -124,7 +124,7 @@ func (w *world) connect(relayAddr string, p plan, start time.Time, seed uint64) 
 	plan := &config.Contacts{
 		Start: config.Instant{Time: contacts.Start}, Every: config.Duration(contacts.Every), For: config.Duration(contacts.For),
 	}
-	moon := config.LinkProps{OWLT: config.Duration(moonLight), Contacts: plan}
+	moon := config.LinkProps{OWLT: config.Duration(moonLight), Rate: moonRate, Loss: moonLoss * 1e9, Contacts: plan}
 	peer := config.Peer{Node: addr.MustNode(relay)}
 	return errors.Join(
 		w.configure(luna, func(c *config.Config) {
