@@ -25,7 +25,7 @@ func (a *app) benchLinkCmd() *cobra.Command {
 	var o benchLinkFlags
 	c := &cobra.Command{
 		Use:   "link",
-		Short: "How much of a far, thin or lossy link the nodes fill",
+		Short: "What gets through a far, thin or lossy link",
 		Long: `Move bytes between two nodes over an emulated link and measure how long it takes:
 real sessions over real sockets of this machine, handshake and keys as always, but
 no stores and no queues, so that it is the link that is measured.
