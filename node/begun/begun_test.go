@@ -157,3 +157,18 @@ func TestForeignFiles(t *testing.T) {
 		t.Error("a file is no folder")
 	}
 }
+
+// TestDiskFails: what cannot be written is not kept, and costs nothing else.
+func TestDiskFails(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "begun")
+	s := open(t, dir, nil)
+	s.Append(luna, key(1), 0, []byte("kept"))
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	s.Append(luna, key(1), 4, []byte("lost"))
+	s.Append(luna, key(2), 0, []byte("lost"))
+	if s.Read(luna, key(1)) != nil || len(s.Begun(luna)) != 0 || s.Stats() != (Stats{}) {
+		t.Errorf("%+v of %v", s.Stats(), s.Begun(luna))
+	}
+}

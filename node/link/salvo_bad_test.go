@@ -130,6 +130,19 @@ func TestSalvoStalledReader(t *testing.T) {
 	}
 }
 
+// TestControlDoesNotWait: with as much data under way as may be, what the mesh
+// itself says is taken all the same.
+func TestControlDoesNotWait(t *testing.T) {
+	o := &salvoOut{most: 1000, sizes: map[uint64]int64{}}
+	class := func(c bundle.Class) uint8 { return laneClassOf(laneClass + int(c)) }
+	if !o.add(class(bundle.Bulk), 900, nil) || o.add(class(bundle.Alarm), 200, nil) {
+		t.Error("the window does not hold")
+	}
+	if !o.add(class(bundle.Control), 200, nil) {
+		t.Error("control waits behind data")
+	}
+}
+
 // TestSalvoWaitsForContacts: in a gap of the schedule nothing is sent, and what
 // was under way arrives in the next contact, in the same session.
 func TestSalvoWaitsForContacts(t *testing.T) {

@@ -126,11 +126,12 @@ func (o *salvoOut) offer(ctx context.Context, class uint8, data []byte) error {
 	return nil
 }
 
-// add notes an offer, when there is room for it.
+// add notes an offer, when there is room for it. What the mesh itself says
+// never waits behind data; the core bounds it.
 func (o *salvoOut) add(class uint8, n int64, data []byte) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.size > 0 && (o.size+n > o.most || len(o.sizes)+len(o.offers) >= salvo.DefaultMaxBlocks) {
+	if o.size > 0 && (class > uint8(bundle.Control) && o.size+n > o.most || len(o.sizes)+len(o.offers) >= salvo.DefaultMaxBlocks) {
 		return false
 	}
 	o.size += n

@@ -49,6 +49,23 @@ func TestValidate(t *testing.T) {
 	}
 }
 
+// TestAnyRate: a packet takes no time that can be counted, or a year.
+func TestAnyRate(t *testing.T) {
+	for _, rate := range []int64{1, 1e13, math.MaxInt64} {
+		keys := Keys{Secret: make([]byte, 32), Association: 1}
+		s, err := NewSender(begin, Config{Rate: rate}, keys, SenderState{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Offer(begin, Block{ID: 1, Length: 1 << 20, Data: bytes.NewReader(make([]byte, 1<<20))}); err != nil {
+			t.Fatal(err)
+		}
+		if p := s.Next(begin, make([]byte, DefaultMTU)); p == nil {
+			t.Errorf("at %d bit/s nothing is sent", rate)
+		}
+	}
+}
+
 func TestOffer(t *testing.T) {
 	s, err := NewSender(begin, Config{Rate: 1e6, MaxBlocks: 3, MaxBlock: 100}, Keys{Secret: make([]byte, 32)}, SenderState{})
 	if err != nil {

@@ -265,7 +265,7 @@ func (p *plans) group(c Config) int64 {
 	if p.channel.Burst > 1 {
 		turns = p.turn
 	}
-	return max(int64(max(c.OWLT, groupTime)/airtime(c.MTU, 0, float64(c.Rate))), int64(turns*groupSymbols))
+	return max(int64(max(c.OWLT, groupTime)/max(airtime(c.MTU, 0, float64(c.Rate)), 1)), int64(turns*groupSymbols))
 }
 
 // gap is how far parity symbols of one train are apart when there are too few
