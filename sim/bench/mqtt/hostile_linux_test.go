@@ -11,7 +11,8 @@ import (
 )
 
 // TestHostile attacks a real node, a little. What others keep of their rate
-// says something in a longer run only.
+// says something in a longer run only: a busy machine may leave them nothing of
+// half a second. That they lose nothing holds in any.
 func TestHostile(t *testing.T) {
 	c := testConfig(t)
 	c.Time, c.Warm, c.Rate, c.Attacks = 500*time.Millisecond, 300*time.Millisecond, 200, []string{"malformed", "publish-flood"}
@@ -23,7 +24,7 @@ func TestHostile(t *testing.T) {
 		t.Fatalf("got %+v", r)
 	}
 	for _, x := range r.Attacks {
-		if x.Share <= 0 || x.P99 <= 0 || x.BaseP99 <= 0 || x.Lost+x.Wrong > 0 || x.Counts.Packets == 0 || x.Fault != "" {
+		if x.BaseP99 <= 0 || x.Lost+x.Wrong > 0 || x.Counts.Packets == 0 || x.Fault != "" {
 			t.Errorf("%+v", x)
 		}
 	}
