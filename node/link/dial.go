@@ -13,8 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/quic-go/quic-go"
-
 	"github.com/farhop/farhop/routing/addr"
 )
 
@@ -201,10 +199,11 @@ func (d *dialer) establish(ctx context.Context, attempt int, rtt time.Duration) 
 	}
 	m, props := d.m, d.peer.Link
 	began := time.Now()
-	conn, err := m.tr.Dial(ctx, to, m.cfg.TLSClient(d.peer.Node), props.dialConfig(attempt, rtt))
+	qc, err := m.tr.Dial(ctx, to, m.cfg.TLSClient(d.peer.Node), props.dialConfig(attempt, rtt))
 	if err != nil {
 		return nil, nil, err
 	}
+	conn := quicCarrier{qc}
 	release := func() {}
 	defer func() {
 		if err != nil {
@@ -222,11 +221,11 @@ func (d *dialer) establish(ctx context.Context, attempt int, rtt time.Duration) 
 		return nil, nil, Down{Cause: Redundant, Err: err}
 	}
 	release = claimed
-	// quic-go may have no sample yet; the handshake took a round trip or more.
-	hctx, cancel := context.WithTimeout(conn.Context(), props.helloWait(max(conn.ConnectionStats().SmoothedRTT, time.Since(began))))
+	// There may be no sample yet; the handshake took a round trip or more.
+	hctx, cancel := context.WithTimeout(conn.Context(), props.helloWait(max(conn.Stats().RTT, time.Since(began))))
 	defer cancel()
 	defer context.AfterFunc(ctx, cancel)()
-	st, err := conn.OpenStreamSync(hctx)
+	st, err := conn.OpenStream(hctx)
 	if err != nil {
 		return nil, nil, fmt.Errorf("open the control stream: %w", err)
 	}
@@ -244,7 +243,7 @@ func (d *dialer) establish(ctx context.Context, attempt int, rtt time.Duration) 
 }
 
 // betterCause prefers why the connection ended to what a stream says of it.
-func betterCause(conn *quic.Conn, err error) error {
+func betterCause(conn carrier, err error) error {
 	if cause := context.Cause(conn.Context()); cause != nil {
 		return downOf(cause)
 	}

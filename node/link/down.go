@@ -34,10 +34,10 @@ func wireCauses() []Cause {
 	return []Cause{Closed, Redundant, Replaced, Refused, Protocol, Overflow, ContactEnd, Shutdown, Busy}
 }
 
-func (c Cause) code() quic.ApplicationErrorCode {
+func (c Cause) code() uint64 {
 	for i, w := range wireCauses() {
 		if c == w {
-			return quic.ApplicationErrorCode(i)
+			return uint64(i)
 		}
 	}
 	return 0
@@ -98,7 +98,7 @@ func downOf(err error) Down {
 }
 
 // hangUp closes a connection for a reason the far end is told.
-func hangUp(conn *quic.Conn, d Down) {
+func hangUp(conn carrier, d Down) {
 	text := d.Err.Error()
 	// A CONNECTION_CLOSE must fit one packet.
 	_ = conn.CloseWithError(d.Cause.code(), text[:min(len(text), 256)])

@@ -12,7 +12,7 @@ import (
 
 // serveJoin hands the one stream of a newcomer to Config.Join. Newcomers have
 // no certificate, so there are few at a time, each with a bounded life.
-func (m *Manager) serveJoin(ctx context.Context, conn *quic.Conn) {
+func (m *Manager) serveJoin(ctx context.Context, conn carrier) {
 	if m.cfg.Join == nil {
 		hangUp(conn, down(Refused, "this node does not take newcomers"))
 		return
@@ -25,7 +25,7 @@ func (m *Manager) serveJoin(ctx context.Context, conn *quic.Conn) {
 		return
 	}
 	m.met.joins.Inc()
-	jctx, cancel := context.WithTimeout(ctx, max(joinTime, joinTrips*conn.ConnectionStats().SmoothedRTT))
+	jctx, cancel := context.WithTimeout(ctx, max(joinTime, joinTrips*conn.Stats().RTT))
 	defer cancel()
 	defer context.AfterFunc(conn.Context(), cancel)() // who hangs up frees the place at once
 	defer context.AfterFunc(jctx, func() { hangUp(conn, down(Shutdown, "out of time")) })()
@@ -35,7 +35,7 @@ func (m *Manager) serveJoin(ctx context.Context, conn *quic.Conn) {
 		return
 	}
 	s := newStream(st, nil)
-	m.cfg.Join(jctx, s, conn.RemoteAddr(), conn.ConnectionState().TLS)
+	m.cfg.Join(jctx, s, conn.RemoteAddr(), conn.TLS())
 	_ = s.CloseWrite()
 	// The newcomer hangs up when it has read the answer.
 	select {
@@ -59,20 +59,21 @@ func DialJoin(ctx context.Context, address string, conf *tls.Config, use func(st
 	}
 	tr := &quic.Transport{Conn: udp}
 	defer func() { err = errors.Join(err, tr.Close(), udp.Close()) }()
-	qc, patience := Properties{}.quicConfig(), profiles[0].handshakeMax
-	qc.HandshakeIdleTimeout = patience
-	conn, err := tr.Dial(ctx, to, conf, qc)
+	config, patience := Properties{}.quicConfig(), profiles[0].handshakeMax
+	config.HandshakeIdleTimeout = patience
+	qc, err := tr.Dial(ctx, to, conf, config)
 	if err != nil {
 		_, text := explain(err, Peer{Address: address}, patience)
 		return fmt.Errorf("join: %s", text)
 	}
+	conn := quicCarrier{qc}
 	defer func() { hangUp(conn, down(Closed, "done")) }()
-	st, err := conn.OpenStreamSync(ctx)
+	st, err := conn.OpenStream(ctx)
 	if err != nil {
 		return fmt.Errorf("join through %s: %w", address, err)
 	}
 	defer context.AfterFunc(ctx, func() { hangUp(conn, down(Closed, "given up")) })()
-	if err := use(newStream(st, nil), conn.ConnectionState().TLS); err != nil {
+	if err := use(newStream(st, nil), conn.TLS()); err != nil {
 		return betterCause(conn, err)
 	}
 	return nil

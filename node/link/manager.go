@@ -156,12 +156,13 @@ func (m *Manager) admit(ctx context.Context, _ *quic.ClientInfo) (context.Contex
 
 func (m *Manager) accept(ctx context.Context, ln *quic.Listener) {
 	for {
-		conn, err := ln.Accept(ctx)
+		qc, err := ln.Accept(ctx)
 		if err != nil {
 			return // ctx ended, or Run closed the listener
 		}
+		conn := quicCarrier{qc}
 		m.wg.Go(func() {
-			if conn.ConnectionState().TLS.NegotiatedProtocol == ALPNJoin {
+			if conn.TLS().NegotiatedProtocol == ALPNJoin {
 				m.serveJoin(ctx, conn)
 				return
 			}
@@ -173,7 +174,7 @@ func (m *Manager) accept(ctx context.Context, ln *quic.Listener) {
 	}
 }
 
-func (m *Manager) logRefused(conn *quic.Conn, err error) {
+func (m *Manager) logRefused(conn carrier, err error) {
 	if errors.Is(err, errRedundant) {
 		m.cfg.Log.Debug("connection not needed", "from", conn.RemoteAddr())
 		return
@@ -182,7 +183,7 @@ func (m *Manager) logRefused(conn *quic.Conn, err error) {
 }
 
 // inbound turns an accepted connection into a session and serves it.
-func (m *Manager) inbound(ctx context.Context, conn *quic.Conn) (err error) {
+func (m *Manager) inbound(ctx context.Context, conn carrier) (err error) {
 	defer func() {
 		if err != nil {
 			hangUp(conn, downOf(err))
@@ -192,7 +193,7 @@ func (m *Manager) inbound(ctx context.Context, conn *quic.Conn) (err error) {
 	if err != nil {
 		return err
 	}
-	hctx, cancel := context.WithTimeout(conn.Context(), m.linkTo(peer.Node).helloWait(conn.ConnectionStats().SmoothedRTT))
+	hctx, cancel := context.WithTimeout(conn.Context(), m.linkTo(peer.Node).helloWait(conn.Stats().RTT))
 	defer cancel()
 	defer context.AfterFunc(ctx, cancel)()
 	st, err := conn.AcceptStream(hctx)
@@ -257,8 +258,8 @@ func (m *Manager) serve(ctx context.Context, s *Session, release func()) Down {
 }
 
 // identify judges who is at the far end. pin is the node wanted, if any.
-func (m *Manager) identify(conn *quic.Conn, pin addr.Node) (Identity, error) {
-	state := conn.ConnectionState().TLS
+func (m *Manager) identify(conn carrier, pin addr.Node) (Identity, error) {
+	state := conn.TLS()
 	if state.CurveID != tls.X25519MLKEM768 {
 		return Identity{}, down(Refused, "key exchange %v, want %v: the peer must run with post-quantum TLS", state.CurveID, tls.X25519MLKEM768)
 	}
@@ -275,7 +276,7 @@ func (m *Manager) identify(conn *quic.Conn, pin addr.Node) (Identity, error) {
 }
 
 // greet sends our Hello, with what we offer on this link.
-func (m *Manager) greet(st *quic.Stream, offer wire.Salvo, begun []wire.Begun) error {
+func (m *Manager) greet(st stream, offer wire.Salvo, begun []wire.Begun) error {
 	st.SetPriority(urgency(laneControl), false)
 	h := m.cfg.Hello
 	h.Salvo, h.Parts, h.Begun = offer, m.cfg.Parts != nil, begun
@@ -294,7 +295,7 @@ func (m *Manager) begun(peer addr.Node) []wire.Begun {
 
 // hear reads the far end's Hello and compares it with its certificate. The
 // reader keeps what came after it.
-func (m *Manager) hear(ctx context.Context, st *quic.Stream, peer Identity) (*bufio.Reader, wire.Hello, error) {
+func (m *Manager) hear(ctx context.Context, st stream, peer Identity) (*bufio.Reader, wire.Hello, error) {
 	if t, ok := ctx.Deadline(); ok {
 		_ = st.SetReadDeadline(t)
 	}

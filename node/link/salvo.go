@@ -35,7 +35,7 @@ func newSalvo(s *Session, socket packetWriter) (*salvoEnds, error) {
 	if theirs.Version == 0 || mine.Rate == 0 && theirs.Rate == 0 {
 		return nil, nil //nolint:nilnil // a session without salvo is common
 	}
-	state := s.conn.ConnectionState().TLS
+	state := s.conn.TLS()
 	secret, err := state.ExportKeyingMaterial(exporterLabel, nil, packet.SecretLen+4)
 	if err != nil {
 		return nil, fmt.Errorf("export the secret of salvo: %w", err)

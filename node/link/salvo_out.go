@@ -208,7 +208,7 @@ func (o *salvoOut) take(now time.Time) {
 func (o *salvoOut) pump(now time.Time, buf []byte) time.Time {
 	if !now.Before(o.charge) {
 		o.charge = now.Add(chargeEvery)
-		if sent := o.s.conn.ConnectionStats().BytesSent; sent > o.charged {
+		if sent := o.s.conn.Stats().BytesSent; sent > o.charged {
 			o.eng.Charge(now, int(sent-o.charged))
 			o.charged = sent
 		}

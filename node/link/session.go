@@ -2,6 +2,7 @@ package link
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,8 +10,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/quic-go/quic-go"
 
 	"github.com/farhop/farhop/node/wire"
 	"github.com/farhop/farhop/routing/addr"
@@ -23,8 +22,8 @@ type Session struct {
 	peer  Identity
 	hello wire.Hello
 	dial  string // the address we dialled, "" when the peer did
-	conn  *quic.Conn
-	ctrl  *quic.Stream
+	conn  carrier
+	ctrl  stream
 	in    *bufio.Reader // of ctrl
 	props Properties
 	cfg   *Config
@@ -47,7 +46,7 @@ type Session struct {
 	cause    atomic.Pointer[Down]
 }
 
-func newSession(id uint64, c *Config, conn *quic.Conn, ctrl *quic.Stream, in *bufio.Reader, peer Identity, h wire.Hello, props Properties, begun []wire.Begun) *Session {
+func newSession(id uint64, c *Config, conn carrier, ctrl stream, in *bufio.Reader, peer Identity, h wire.Hello, props Properties, begun []wire.Begun) *Session {
 	s := &Session{id: id, cfg: c, conn: conn, ctrl: ctrl, in: in, peer: peer, hello: h, props: props, offered: props.offer(), down: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancelCause(context.WithoutCancel(conn.Context()))
 	s.out = outbox{budget: c.SendBudget, maxFrame: int(min(h.MaxFrame, math.MaxInt32)), parts: newSplitter(props, h), start: s.startLane}
@@ -86,11 +85,7 @@ func (s *Session) MaxFrame() int { return s.out.maxFrame }
 // RTT is the smoothed round-trip time; before the first sample, twice the
 // configured light time.
 func (s *Session) RTT() time.Duration {
-	// Without a sample quic-go says 100 ms.
-	if st := s.conn.ConnectionStats(); st.MinRTT > 0 {
-		return st.SmoothedRTT
-	}
-	return s.props.rtt()
+	return cmp.Or(s.conn.Stats().RTT, s.props.rtt())
 }
 
 // Since is when the session came up.
@@ -109,7 +104,7 @@ type Stats struct {
 
 // Stats returns the counts.
 func (s *Session) Stats() Stats {
-	c := s.conn.ConnectionStats()
+	c := s.conn.Stats()
 	st := Stats{
 		BytesSent: c.BytesSent, BytesReceived: c.BytesReceived,
 		PacketsSent: c.PacketsSent, PacketsReceived: c.PacketsReceived, PacketsLost: c.PacketsLost,
@@ -164,7 +159,7 @@ func (s *Session) Done() <-chan struct{} { return s.down }
 
 // OpenStream opens a TCP service stream. The caller writes StreamOpen first.
 func (s *Session) OpenStream(ctx context.Context) (*Stream, error) {
-	st, err := s.conn.OpenStreamSync(ctx)
+	st, err := s.conn.OpenStream(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("open stream to %s: %w", s.peer.Node, err)
 	}
@@ -222,7 +217,7 @@ func (s *Session) deliver(batch []wire.Frame) {
 
 func (s *Session) acceptUni() {
 	for {
-		st, err := s.conn.AcceptUniStream(s.ctx)
+		st, err := s.conn.AcceptUni(s.ctx)
 		if err != nil {
 			return // the connection is gone, run knows why
 		}
@@ -240,7 +235,7 @@ func (s *Session) acceptTCP() {
 	}
 }
 
-func (s *Session) serveTCP(qs *quic.Stream) {
+func (s *Session) serveTCP(qs stream) {
 	qs.SetPriority(tcpUrgency, true)
 	r := bufio.NewReaderSize(qs, maxOpenFrame)
 	st := newStream(qs, r)
@@ -266,7 +261,7 @@ func (s *Session) startLane(i int) {
 			s.endWrite(s.out.write(s.ctx, i, s.salvo.out.lane(s.ctx, i)))
 			return
 		}
-		st, err := s.conn.OpenUniStreamSync(s.ctx)
+		st, err := s.conn.OpenUni(s.ctx)
 		if err == nil {
 			st.SetPriority(urgency(i), false)
 			err = s.out.write(s.ctx, i, st)

@@ -3,8 +3,6 @@ package link
 import (
 	"bufio"
 	"io"
-
-	"github.com/quic-go/quic-go"
 )
 
 const (
@@ -15,11 +13,11 @@ const (
 
 // Stream is a byte stream to a neighbour with half-close and reset.
 type Stream struct {
-	qs *quic.Stream
+	qs stream
 	r  io.Reader // qs, or the buffer that its first frame was read with
 }
 
-func newStream(qs *quic.Stream, r *bufio.Reader) *Stream {
+func newStream(qs stream, r *bufio.Reader) *Stream {
 	if r == nil {
 		return &Stream{qs: qs, r: qs}
 	}
@@ -38,7 +36,4 @@ func (s *Stream) CloseWrite() error { return s.qs.Close() }
 
 // Reset ends both directions at once; the far end sees an error with code.
 // After both directions ended orderly it does nothing.
-func (s *Stream) Reset(code uint64) {
-	s.qs.CancelRead(quic.StreamErrorCode(code))
-	s.qs.CancelWrite(quic.StreamErrorCode(code))
-}
+func (s *Stream) Reset(code uint64) { s.qs.Reset(code) }
