@@ -77,6 +77,7 @@ var table = []row{
 	{"node/salvo/packet", "", "bytes and keys, not when they are sent"},
 	{"node/salvo", "node/salvo/fec node/salvo/packet", "blocks of bytes over a link; what is in them, and who the peer is, it does not know"},
 	{"node/begun", "node/wire routing/addr", "bytes that came, whatever they will be"},
+	{"node/resume", "crypto/identity", "secrets of peers, whatever they open"},
 	{"node/link", "node/salvo node/salvo/packet node/wire routing/addr routing/contact storeforward/bundle", "a link moves frames and decides nothing"},
 	{"node/dtn", "routing/addr routing/interest storeforward/bundle storeforward/bundle/bpa storeforward/cbor", "a door moves bundles of other stacks; what waits and where it goes is the node's"},
 	{"node/stream", "node/wire routing/addr storeforward/bundle", "TCP services must stay readable and replaceable alone"},

@@ -24,6 +24,7 @@ const (
 	storeDir     = "store"
 	quicFile     = "quic.key" // stateless reset and token keys
 	begunDir     = "begun"    // beginnings of large bundles
+	ticketsDir   = "tickets"  // of peers, for the first flight to them
 )
 
 // InitOptions are what farhop init takes. Empty addresses mean the defaults.

@@ -30,6 +30,7 @@ type links struct {
 	ctx    context.Context // of the sender goroutines
 	wg     sync.WaitGroup
 
+	early    asked
 	mu       sync.Mutex // guards sessions
 	sessions map[uint64]*session
 }
@@ -108,14 +109,14 @@ func (ls *links) close(id uint64, reason string) {
 func (ls *links) decode(n *session, f wire.Frame) core.Frame {
 	switch f := f.(type) {
 	case wire.Transfer:
-		in := ls.parse(n, f.Bundle)
+		in := ls.parse(&n.view, n.Node(), f.Bundle)
 		in.Class, in.XID = f.Class, f.XID
 		if in.Bad == bundle.OK && in.Bundle.Class() != f.Class {
 			in.Bad = bundle.Malformed
 		}
 		return in
 	case wire.Volatile:
-		in := ls.parse(n, f.Bundle)
+		in := ls.parse(&n.view, n.Node(), f.Bundle)
 		in.Volatile, in.Class = true, in.Bundle.Class()
 		return in
 	case wire.Gap:
@@ -136,11 +137,10 @@ func (ls *links) decode(n *session, f wire.Frame) core.Frame {
 
 // parse reads a bundle. What is wrong with it is in Bad: the bundle is
 // refused, the link stays.
-func (ls *links) parse(n *session, b []byte) *core.Incoming {
+func (ls *links) parse(v *bundle.View, peer addr.Node, b []byte) *core.Incoming {
 	in := &core.Incoming{}
-	v := &n.view
 	if err := v.Parse(b); err != nil || !v.HasMesh || v.Primary.Flags&bundle.FlagFragment != 0 {
-		ls.log.Warn("a bundle is refused", "peer", n.Node(), "reason", bundle.Malformed, "error", errors.Join(err, v.MeshErr))
+		ls.log.Warn("a bundle is refused", "peer", peer, "reason", bundle.Malformed, "error", errors.Join(err, v.MeshErr))
 		in.Bad = bundle.Malformed
 		return in
 	}
@@ -172,7 +172,7 @@ func (ls *links) parse(n *session, b []byte) *core.Incoming {
 		m, err = wire.ParseMessage(v.Payload.Data)
 	}
 	if err != nil {
-		ls.log.Warn("a bundle is refused", "peer", n.Node(), "message", in.Message, "reason", bundle.Malformed, "error", err)
+		ls.log.Warn("a bundle is refused", "peer", peer, "message", in.Message, "reason", bundle.Malformed, "error", err)
 		in.Bad = bundle.Malformed
 		return in
 	}

@@ -35,6 +35,7 @@ type loop struct {
 	changed func(*core.Snapshot)
 	wanted  func(s *core.Snapshot, came, gone []string) // s is nil when it is as before
 	sights  func([]core.Sight)
+	early   func(core.EarlyOffer)
 
 	tokens map[uint64]func(core.Reply) // loop goroutine only
 	token  uint64
@@ -142,6 +143,9 @@ func (l *loop) perform(e *core.Effects) {
 	}
 	for _, f := range e.Fetches {
 		l.fetches.put(f)
+	}
+	for _, o := range e.Early {
+		l.early(o)
 	}
 	for _, ld := range e.Loads {
 		l.loads.put(ld)

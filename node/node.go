@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ import (
 	"github.com/farhop/farhop/node/config"
 	"github.com/farhop/farhop/node/core"
 	"github.com/farhop/farhop/node/link"
+	"github.com/farhop/farhop/node/resume"
 	"github.com/farhop/farhop/node/stream"
 	"github.com/farhop/farhop/node/wire"
 	"github.com/farhop/farhop/routing/addr"
@@ -214,6 +216,7 @@ func (n *Node) build() error {
 	n.loop.send, n.loop.closeBy = n.links.send, n.links.close
 	n.loop.keep, n.loop.word, n.loop.region = n.mqtt.keep, n.mqtt.word, n.mqtt.region
 	n.taps = newTaps(n.loop, n.broker)
+	n.loop.early = n.links.early.answer
 	n.loop.sights = n.taps.sights
 	n.loop.wanted = n.mqtt.learn
 	n.loop.changed = func(s *core.Snapshot) {
@@ -258,16 +261,20 @@ func (n *Node) buildLink() error {
 	if err != nil {
 		return err
 	}
-	now := n.loop.clock.forCertificates
+	tickets, err := resume.Open(filepath.Join(n.cfg.Dir, ticketsDir))
+	if err != nil {
+		return err
+	}
+	now, back := n.loop.clock.forCertificates, sha256.Sum256(append([]byte("farhop resume"), keys...))
 	c := link.Config{
 		Listen: string(n.cfg.Mesh.Listen), Node: self.Node, Region: self.Region,
 		Hello: wire.Hello{
 			Version: wire.Version, Node: self.Node, Region: self.Region, Incarnation: n.store.Incarnation(),
 			Boot: n.loop.core.Boot(), MaxFrame: wire.MaxFrame, Software: clip("farhop "+n.opt.Version, 64),
 		},
-		TLSServer: pki.ListenerConfig(pki.Serving{Material: func() *pki.Material { return n.material }, Joins: true, Now: now, Log: n.log}),
+		TLSServer: pki.ListenerConfig(pki.Serving{Material: func() *pki.Material { return n.material }, Joins: true, Resume: back, Now: now, Log: n.log}),
 		TLSClient: func(pin addr.Node) *tls.Config { return pki.ClientConfig(n.material, now, pin) },
-		Identify:  n.identify, Events: n.links, Parts: parts, Streams: serveStreams(n.streams), Join: n.admission.serve,
+		Identify:  n.identify, Events: n.links, Parts: parts, Early: n.links, Tickets: tickets, Streams: serveStreams(n.streams), Join: n.admission.serve,
 		Links: map[addr.Node]link.Properties{}, Log: n.log, Registerer: n.registry,
 	}
 	copy(c.StatelessResetKey[:], keys)

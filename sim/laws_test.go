@@ -51,7 +51,7 @@ func TestLaws(t *testing.T) {
 		}
 	}
 	t.Logf("%d purges; messages%s; %d deliveries due ended so", s.Purges, counts.String()[1:], s.EndedElse)
-	if s.Delivered < 1000 || s.LostBatches == 0 || s.TornBatches == 0 || s.FailedCommits == 0 || s.WireDuplicates == 0 || s.HeldBack == 0 {
+	if s.Delivered < 1000 || s.LostBatches == 0 || s.TornBatches == 0 || s.FailedCommits == 0 || s.WireDuplicates == 0 || s.Early == 0 || s.HeldBack == 0 {
 		t.Errorf("the worlds are too kind: %+v", *s)
 	}
 }
@@ -113,6 +113,7 @@ func (l *laws) add(r *Report) {
 	s.TornBatches += r.TornBatches
 	s.FailedCommits += r.FailedCommits
 	s.WireDuplicates += r.WireDuplicates
+	s.Early += r.Early
 	s.HeldBack += r.HeldBack
 	s.GapsGivenUp += r.GapsGivenUp
 	s.Purges += r.Purges

@@ -92,6 +92,10 @@ func (l *link) tryConnect() {
 	}
 	l.trying = true
 	a, b := l.ends[0].life, l.ends[1].life
+	if l.flyEarly(l.rng[0].IntN(2)); l.ends[0].life != a || l.ends[1].life != b {
+		l.trying = false
+		return // crashed; it tries again when it is up
+	}
 	l.w.after(3*l.delay(), func() {
 		l.trying = false
 		if l.ends[0].life != a || l.ends[1].life != b || !l.wanted() || !l.open() {

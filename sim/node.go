@@ -42,6 +42,7 @@ type node struct {
 	judge    *oracle.Node
 	up       bool
 	life     int // counts boots; what was scheduled in an earlier life is void
+	flights  map[uint64]flight
 	wakeAt   time.Duration
 	links    []*link
 	sessions map[uint64]*session
@@ -365,6 +366,9 @@ func (n *node) run(e *core.Effects) {
 			return
 		}
 		n.reply(r)
+	}
+	for _, o := range e.Early {
+		n.offered(o)
 	}
 	n.load(e.Loads)
 }

@@ -41,6 +41,7 @@ type Report struct {
 	FailedCommits  uint64  `json:"failed_commits"`
 	Transfers      uint64  `json:"transfers"`
 	WireDuplicates uint64  `json:"wire_duplicates"` // copies that nodes dropped
+	Early          uint64  `json:"early"`           // bundles that came before a session, and once more
 	WireCopies     uint64  `json:"wire_copies"`     // bundles that reached a node which had them before
 	HeldBack       uint64  `json:"held_back"`
 	GapsGivenUp    uint64  `json:"gaps_given_up"`

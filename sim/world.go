@@ -39,6 +39,7 @@ type world struct {
 	started bool
 	tamper  tamper
 
+	lastFlight  uint64
 	lastSession uint64
 	handled     uint64
 	report      Report

@@ -1,8 +1,11 @@
 package pki
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -122,12 +125,31 @@ type Serving struct {
 	Material func() *Material
 	// Joins accepts farhop-join/1 too: on nodes that can redeem tickets.
 	Joins bool
-	Now   func() time.Time // the node's clock, see FloorClock
-	Log   *slog.Logger
+	// Resume is the secret of the tickets by which known peers come back
+	// without certificates and with data in their first flight. It is kept over
+	// restarts; with zero, tickets are good until this configuration is gone.
+	Resume [32]byte
+	Now    func() time.Time // the node's clock, see FloorClock
+	Log    *slog.Logger
 }
 
-// ListenerConfig serves both protocols by what the client asks for. Session
-// tickets stay valid over all handshakes of the one configuration returned.
+// ticketDays is how long a ticket is taken, in days, as crypto/tls has it.
+const ticketDays = 7
+
+// ticketKeys makes the keys of tickets, one for each day: the first is of
+// today. A clock that was a day ahead does not cost the tickets of then.
+func ticketKeys(secret [32]byte, now time.Time) [][32]byte {
+	today := now.Unix() / int64((24 * time.Hour).Seconds())
+	var keys [][32]byte
+	for _, back := range [...]int64{0, -1, 1, 2, 3, 4, 5, 6, ticketDays} {
+		h := hmac.New(sha256.New, secret[:])
+		h.Write(binary.BigEndian.AppendUint64([]byte("farhop session ticket"), uint64(today-back)))
+		keys = append(keys, [32]byte(h.Sum(nil)))
+	}
+	return keys
+}
+
+// ListenerConfig serves both protocols by what the client asks for.
 func ListenerConfig(s Serving) *tls.Config {
 	base := baseConfig(ALPN, s.Now)
 	if s.Joins {
@@ -139,7 +161,11 @@ func ListenerConfig(s Serving) *tls.Config {
 		if s.Joins && slices.Contains(hello.SupportedProtos, JoinALPN) && !slices.Contains(hello.SupportedProtos, ALPN) {
 			return JoinServerConfig(m, s.Now), nil
 		}
-		return m.serverConfig(s.Now), nil
+		c := m.serverConfig(s.Now)
+		if s.Resume != [32]byte{} {
+			c.SetSessionTicketKeys(ticketKeys(s.Resume, s.Now()))
+		}
+		return c, nil
 	}
 	return base
 }

@@ -222,6 +222,48 @@ func TestResumptionKeepsAllChecks(t *testing.T) {
 	}
 }
 
+// TestTicketsOutliveTheProcess: what another process gave is taken with the
+// same secret, for days, and with no other.
+func TestTicketsOutliveTheProcess(t *testing.T) {
+	m := newMesh(t)
+	gw, luna := m.node(t, "gw-1", "earth"), m.node(t, "luna-1", "luna")
+	for _, c := range []struct {
+		name   string
+		after  time.Duration
+		secret [32]byte
+		want   bool
+	}{
+		{"at once", time.Minute, [32]byte{1}, true},
+		{"in six days", 6*24*time.Hour + time.Hour, [32]byte{1}, true},
+		{"clock was ahead", -20 * time.Hour, [32]byte{1}, true},
+		{"in nine days", 9 * 24 * time.Hour, [32]byte{1}, false},
+		{"another secret", time.Minute, [32]byte{2}, false},
+		{"no secret", time.Minute, [32]byte{}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			now, cache := start(), tls.NewLRUClientSessionCache(4)
+			clock := func() time.Time { return now }
+			resumed := func(secret [32]byte) bool {
+				server := ListenerConfig(Serving{Material: func() *Material { return gw }, Resume: secret, Now: clock, Log: discard()})
+				conf := ClientConfig(luna, clock, addr.MustNode("gw-1"))
+				conf.ClientSessionCache, conf.ServerName = cache, "mesh"
+				o := connect(t, server, conf)
+				if o.clientErr != nil || o.serverErr != nil {
+					t.Fatal(o.clientErr, o.serverErr)
+				}
+				return o.client.DidResume
+			}
+			if resumed([32]byte{1}) {
+				t.Fatal("resumed without a ticket")
+			}
+			now = now.Add(c.after)
+			if got := resumed(c.secret); got != c.want {
+				t.Errorf("resumed %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
 func TestDowngradeIsLogged(t *testing.T) {
 	m := newMesh(t)
 	gw, luna := m.node(t, "gw-1", "earth"), m.node(t, "luna-1", "luna")

@@ -83,6 +83,7 @@ type Core struct {
 	sentOld     map[string]uint64     // of sessions that ended and left messages, by client: see session
 	pace        pace
 
+	early     []earlyAsk
 	links     map[uint64]*link
 	linkOrder []*link // by ID
 	byNode    map[addr.Node]*link
@@ -292,6 +293,7 @@ func (c *Core) Take() *Effects {
 		c.tellRegions()
 		c.moveGroups()
 		c.dispatch()
+		c.offerEarly()
 		c.flushReports()
 		c.settleDockets()
 		c.encodeDirty()
@@ -377,7 +379,7 @@ func (c *Core) reroute() {
 }
 
 func (e *Effects) empty() bool {
-	return e.Write == nil && len(e.Loads)+len(e.Sends)+len(e.Deliver)+len(e.Live)+len(e.Replies)+len(e.Close)+len(e.Keeps)+len(e.Fetches)+len(e.Words)+len(e.Regions)+len(e.Sights)+len(e.TakenOver)+len(e.Came)+len(e.Gone) == 0 && !e.Changed
+	return e.Write == nil && len(e.Loads)+len(e.Sends)+len(e.Deliver)+len(e.Live)+len(e.Replies)+len(e.Close)+len(e.Keeps)+len(e.Fetches)+len(e.Words)+len(e.Regions)+len(e.Sights)+len(e.TakenOver)+len(e.Came)+len(e.Gone)+len(e.Early) == 0 && !e.Changed
 }
 
 func (e *Effects) reset() {
@@ -388,10 +390,11 @@ func (e *Effects) reset() {
 	clear(e.Fetches)
 	clear(e.Words)
 	clear(e.Sights)
+	clear(e.Early)
 	*e = Effects{
 		Loads: e.Loads[:0], Sends: e.Sends[:0], Deliver: e.Deliver[:0], Live: e.Live[:0],
 		Replies: e.Replies[:0], Close: e.Close[:0], Keeps: e.Keeps[:0], Fetches: e.Fetches[:0], Words: e.Words[:0],
-		Regions: e.Regions[:0], Sights: e.Sights[:0], TakenOver: e.TakenOver[:0],
+		Regions: e.Regions[:0], Sights: e.Sights[:0], TakenOver: e.TakenOver[:0], Early: e.Early[:0],
 		Came: emptied(e.Came), Gone: emptied(e.Gone),
 	}
 }

@@ -91,9 +91,10 @@ type Effects struct {
 	Words     []Word        // answer with a Submission
 	Sights    []Sight       // while somebody watches
 	TakenOver []TakenOver   // end these connections
-	Changed   bool          // what a Snapshot shows of routing changed
-	Came      []string      // filters that sessions have from now on that messages wait for: for Sought, before the Replies
-	Gone      []string      // and that they have no more
+	Early     []EarlyOffer
+	Changed   bool     // what a Snapshot shows of routing changed
+	Came      []string // filters that sessions have from now on that messages wait for: for Sought, before the Replies
+	Gone      []string // and that they have no more
 }
 
 // Send is one frame for a link. Frames of one link keep their order.

@@ -76,6 +76,7 @@ func (c *Core) LinkUp(now time.Time, l Link) {
 		c.drop(old)
 		c.cur.Close = append(c.cur.Close, CloseLink{old.ID, "replaced by a newer session"})
 	}
+	c.endEarly(l.Node)
 	l.Window = cmp.Or(l.Window, DefaultWindow)
 	n := &link{Link: l, rtt: max(2*l.Delay.Milliseconds(), 1), heard: c.now, open: l.Schedule.Open(now)}
 	for i := range n.out {

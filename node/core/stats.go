@@ -15,6 +15,7 @@ type Stats struct {
 	Delivered   uint64                    // deliveries settled by devices and services
 	Volatile    uint64                    // QoS 0 bundles sent on
 	Duplicates  uint64                    // copies dropped
+	Early       uint64                    // copies that came before their session
 	OutOfOrder  uint64                    // messages that came after their gap was given up
 	HeldBack    uint64                    // messages that waited for what came before
 	GapsGivenUp uint64                    // messages no longer waited for

@@ -90,6 +90,11 @@ type Config struct {
 	// Parts keeps the beginnings of large bundles over the ends of sessions. Nil
 	// takes all of them whole.
 	Parts PartStore
+	// Early is what a node gives and takes in the first flight to a peer that it
+	// knows, and Tickets is by what peers know each other. Nil: nothing is sent
+	// before the handshake is done.
+	Early   Early
+	Tickets Tickets
 	// Streams serves one TCP service stream of a peer and owns it. Nil
 	// refuses all of them.
 	Streams func(ctx context.Context, s *Session, open wire.StreamOpen, st *Stream)

@@ -46,6 +46,8 @@ type dialer struct {
 	peer Peer
 	rnd  *rand.Rand // of run alone
 
+	tickets chan []byte // the newest that is to be kept
+
 	mu       sync.Mutex
 	node     addr.Node // found at the address, or the pin
 	rtt      time.Duration
@@ -199,14 +201,15 @@ func (d *dialer) establish(ctx context.Context, attempt int, rtt time.Duration) 
 	}
 	m, props := d.m, d.peer.Link
 	began := time.Now()
-	qc, err := m.tr.Dial(ctx, to, m.cfg.TLSClient(d.peer.Node), props.dialConfig(attempt, rtt))
+	o, err := d.open(ctx, to, attempt, rtt)
 	if err != nil {
 		return nil, nil, err
 	}
-	conn := quicCarrier{qc}
+	conn := o.conn
 	release := func() {}
 	defer func() {
 		if err != nil {
+			o.pass.failed(err)
 			hangUp(conn, downOf(err))
 			release()
 		}
@@ -225,19 +228,15 @@ func (d *dialer) establish(ctx context.Context, attempt int, rtt time.Duration) 
 	hctx, cancel := context.WithTimeout(conn.Context(), props.helloWait(max(conn.Stats().RTT, time.Since(began))))
 	defer cancel()
 	defer context.AfterFunc(ctx, cancel)()
-	st, err := conn.OpenStream(hctx)
-	if err != nil {
-		return nil, nil, fmt.Errorf("open the control stream: %w", err)
+	if err := o.settle(hctx, m, props, peer.Node); err != nil {
+		return nil, nil, err
 	}
-	begun := m.begun(peer.Node)
-	if err := m.greet(st, props.offer(), begun); err != nil {
-		return nil, nil, fmt.Errorf("send hello: %w", err)
-	}
-	in, hello, err := m.hear(hctx, st, peer)
+	in, hello, err := m.hear(hctx, o.ctrl, peer)
 	if err != nil {
 		return nil, nil, betterCause(conn, err)
 	}
-	s := newSession(m.nextID.Add(1), &m.cfg, conn, st, in, peer, hello, props, begun)
+	o.pass.met(conn.TLS(), hello.Epoch)
+	s := newSession(m.nextID.Add(1), &m.cfg, conn, o.ctrl, in, peer, hello, props, o.begun)
 	s.dial = d.peer.Address
 	return s, release, nil
 }

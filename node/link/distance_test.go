@@ -73,6 +73,34 @@ type air struct {
 	rate  int64
 	mu    sync.Mutex
 	conns map[string]*airConn
+	tape  map[string][][]byte // of sockets that are recorded, all they sent
+}
+
+// record keeps what a socket sends from now on.
+func (a *air) record(at string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.tape = map[string][][]byte{at: nil}
+}
+
+// recorded ends a record and returns it.
+func (a *air) recorded() (out [][]byte) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, t := range a.tape {
+		out = t
+	}
+	a.tape = nil
+	return out
+}
+
+// play sends packets from an address that nobody answers at.
+func (a *air) play(packets [][]byte, from, to string) {
+	c := a.conn(from)
+	udp, _ := net.ResolveUDPAddr("udp", to)
+	for _, p := range packets {
+		_, _ = c.WriteTo(p, udp)
+	}
 }
 
 func (a *air) conn(at string) *airConn {
@@ -125,6 +153,9 @@ func (c *airConn) Close() error {
 func (c *airConn) WriteTo(b []byte, to net.Addr) (int, error) {
 	c.air.mu.Lock()
 	far := c.air.conns[to.String()]
+	if tape, ok := c.air.tape[c.at.String()]; ok {
+		c.air.tape[c.at.String()] = append(tape, append([]byte(nil), b...))
+	}
 	c.air.mu.Unlock()
 	if far == nil {
 		return len(b), nil

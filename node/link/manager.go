@@ -31,9 +31,11 @@ type Manager struct {
 	local   net.Addr
 	demux   *demux
 
-	endedMu sync.Mutex        // guards ended and carried
-	ended   salvoTotals       // of sessions that are over
-	carried map[*Session]bool // sessions with salvo that are not
+	epochMu sync.Mutex           // guards epochs
+	epochs  map[addr.Node]uint64 // of the newest session that a node dialled
+	endedMu sync.Mutex           // guards ended and carried
+	ended   salvoTotals          // of sessions that are over
+	carried map[*Session]bool    // sessions with salvo that are not
 
 	nextID  atomic.Uint64
 	pending atomic.Int64 // inbound connections before their Hello is done
@@ -49,7 +51,7 @@ func New(cfg Config) (*Manager, error) {
 		return nil, fmt.Errorf("link: %w", err)
 	}
 	cfg = cfg.withDefaults()
-	m := &Manager{cfg: cfg, reg: newRegistry(cfg.Node), bound: make(chan struct{}), demux: newDemux(), carried: map[*Session]bool{}, joins: make(chan struct{}, maxJoins)}
+	m := &Manager{cfg: cfg, reg: newRegistry(cfg.Node), bound: make(chan struct{}), demux: newDemux(), carried: map[*Session]bool{}, epochs: map[addr.Node]uint64{}, joins: make(chan struct{}, maxJoins)}
 	met, err := newMetrics(cfg.Registerer, m)
 	if err != nil {
 		return nil, fmt.Errorf("link: register metrics: %w", err)
@@ -57,7 +59,7 @@ func New(cfg Config) (*Manager, error) {
 	m.met = met
 	src := rand.NewChaCha8(cfg.Seed)
 	for _, p := range cfg.Peers {
-		m.dialers = append(m.dialers, &dialer{m: m, peer: p, rnd: rand.New(rand.NewPCG(src.Uint64(), src.Uint64()))})
+		m.dialers = append(m.dialers, &dialer{m: m, peer: p, tickets: make(chan []byte, 1), rnd: rand.New(rand.NewPCG(src.Uint64(), src.Uint64()))})
 	}
 	return m, nil
 }
@@ -98,7 +100,7 @@ func (m *Manager) Run(ctx context.Context) error {
 		ConnContext:         m.admit,
 		VerifySourceAddress: func(net.Addr) bool { return m.pending.Load() > retryPending },
 	}
-	ln, err := m.tr.Listen(m.cfg.TLSServer, m.cfg.listenConfig())
+	ln, err := m.tr.ListenEarly(m.cfg.TLSServer, m.cfg.listenConfig())
 	if err != nil {
 		return errors.Join(fmt.Errorf("listen for peers on %s: %w", conn.LocalAddr(), err), conn.Close())
 	}
@@ -109,6 +111,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	m.wg.Go(func() { m.readSalvo(ctx) })
 	for _, d := range m.dialers {
 		m.wg.Go(func() { d.run(ctx) })
+		m.wg.Go(func() { d.writeTickets(ctx) })
 	}
 	<-ctx.Done()
 	err = ln.Close()
@@ -154,7 +157,7 @@ func (m *Manager) admit(ctx context.Context, _ *quic.ClientInfo) (context.Contex
 	return context.WithValue(ctx, pendingKey{}, done), nil
 }
 
-func (m *Manager) accept(ctx context.Context, ln *quic.Listener) {
+func (m *Manager) accept(ctx context.Context, ln *quic.EarlyListener) {
 	for {
 		qc, err := ln.Accept(ctx)
 		if err != nil {
@@ -162,6 +165,14 @@ func (m *Manager) accept(ctx context.Context, ln *quic.Listener) {
 		}
 		conn := quicCarrier{qc}
 		m.wg.Go(func() {
+			// Who came without a ticket has shown who it is when the handshake is done.
+			if !qc.ConnectionState().Used0RTT {
+				select {
+				case <-qc.HandshakeComplete():
+				case <-qc.Context().Done():
+					return
+				}
+			}
 			if conn.TLS().NegotiatedProtocol == ALPNJoin {
 				m.serveJoin(ctx, conn)
 				return
@@ -183,7 +194,7 @@ func (m *Manager) logRefused(conn carrier, err error) {
 }
 
 // inbound turns an accepted connection into a session and serves it.
-func (m *Manager) inbound(ctx context.Context, conn carrier) (err error) {
+func (m *Manager) inbound(ctx context.Context, conn quicCarrier) (err error) {
 	defer func() {
 		if err != nil {
 			hangUp(conn, downOf(err))
@@ -193,9 +204,8 @@ func (m *Manager) inbound(ctx context.Context, conn carrier) (err error) {
 	if err != nil {
 		return err
 	}
-	hctx, cancel := context.WithTimeout(conn.Context(), m.linkTo(peer.Node).helloWait(conn.Stats().RTT))
+	hctx, cancel := m.awaitHello(ctx, conn.conn, func() time.Duration { return m.linkTo(peer.Node).helloWait(conn.Stats().RTT) })
 	defer cancel()
-	defer context.AfterFunc(ctx, cancel)()
 	st, err := conn.AcceptStream(hctx)
 	if err != nil {
 		return fmt.Errorf("wait for the control stream of %s: %w", peer.Node, err)
@@ -203,6 +213,12 @@ func (m *Manager) inbound(ctx context.Context, conn carrier) (err error) {
 	in, hello, err := m.hear(hctx, st, peer)
 	if err != nil {
 		return err
+	}
+	answered, epoch := false, m.newEpoch()
+	if hello.Early {
+		if answered, err = m.hearEarly(hctx, conn, st, in, hello, epoch); err != nil {
+			return err
+		}
 	}
 	release, err := m.reg.claimInbound(hctx, peer.Node, hello.Boot)
 	if err != nil {
@@ -213,6 +229,7 @@ func (m *Manager) inbound(ctx context.Context, conn carrier) (err error) {
 	}
 	cancel()
 	s := newSession(m.nextID.Add(1), &m.cfg, conn, st, in, peer, hello, m.linkTo(peer.Node), m.begun(peer.Node))
+	s.answered, s.epoch = answered, epoch
 	m.serve(ctx, s, release)
 	return nil
 }
@@ -236,8 +253,9 @@ func (m *Manager) serve(ctx context.Context, s *Session, release func()) Down {
 	defer context.AfterFunc(ctx, func() { s.end(down(Shutdown, "the node stops")) })()
 	s.upAt, s.firstRTT = time.Now(), s.RTT()
 	m.reg.install(s)
-	if !s.Dialed() {
-		if err := m.greet(s.ctrl, s.offered, s.parts.said); err != nil {
+	m.setEpoch(s)
+	if !s.Dialed() && !s.answered {
+		if err := m.greet(s.ctrl, greeting{offer: s.offered, begun: s.parts.said, epoch: s.epoch}); err != nil {
 			s.end(downOf(err))
 		}
 	}
@@ -275,11 +293,19 @@ func (m *Manager) identify(conn carrier, pin addr.Node) (Identity, error) {
 	return id, nil
 }
 
-// greet sends our Hello, with what we offer on this link.
-func (m *Manager) greet(st stream, offer wire.Salvo, begun []wire.Begun) error {
+// greeting is what of our Hello differs between connections.
+type greeting struct {
+	offer wire.Salvo
+	begun []wire.Begun
+	early bool
+	epoch uint64
+}
+
+// greet sends our Hello.
+func (m *Manager) greet(st stream, g greeting) error {
 	st.SetPriority(urgency(laneControl), false)
 	h := m.cfg.Hello
-	h.Salvo, h.Parts, h.Begun = offer, m.cfg.Parts != nil, begun
+	h.Salvo, h.Parts, h.Begun, h.Early, h.Epoch = g.offer, m.cfg.Parts != nil, g.begun, g.early, g.epoch
 	_, err := st.Write(wire.Append(nil, h))
 	return err
 }

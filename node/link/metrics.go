@@ -13,6 +13,7 @@ type metrics struct {
 	dials   *prometheus.CounterVec
 	refused *prometheus.CounterVec
 	joins   prometheus.Counter
+	early   *prometheus.CounterVec
 	strays  *prometheus.CounterVec
 }
 
@@ -28,6 +29,7 @@ func newMetrics(reg prometheus.Registerer, m *Manager) (*metrics, error) {
 		downs:   vec("downs_total", "Sessions that ended, by cause.", "cause"),
 		dials:   vec("dials_total", "Attempts to dial a peer, by result.", "result"),
 		refused: vec("refused_total", "Inbound connections that got no session, by cause.", "cause"),
+		early:   vec("early_total", "Connections with data in their first flight: sent and refused of those dialled, received, and of these stale: heard and not taken.", "result"),
 		joins:   one("joins_total", "Newcomers served."),
 		strays:  vec("strays_total", "Packets that are no QUIC and found no salvo association, by cause.", "cause"),
 	}
@@ -38,7 +40,7 @@ func newMetrics(reg prometheus.Registerer, m *Manager) (*metrics, error) {
 		Namespace: "farhop", Subsystem: "link", Name: "sessions", Help: "Sessions that are up.",
 	}, func() float64 { return float64(len(m.reg.sessions())) })
 	var errs []error
-	for _, c := range []prometheus.Collector{&salvoCollector{m}, met.ups, met.downs, met.dials, met.refused, met.joins, met.strays, up} {
+	for _, c := range []prometheus.Collector{&salvoCollector{m}, met.ups, met.downs, met.dials, met.refused, met.joins, met.early, met.strays, up} {
 		errs = append(errs, reg.Register(c))
 	}
 	return met, errors.Join(errs...)

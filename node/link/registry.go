@@ -119,6 +119,20 @@ func (r *registry) claimInbound(ctx context.Context, node addr.Node, boot uint64
 	}
 }
 
+// mayAnswer reports whether a Hello that came with a first flight is answered
+// before the handshake is done. Where we decide, an answer says that there is no
+// session and no attempt of ours; nothing is claimed by it, for the flight may
+// be one that somebody plays again.
+func (r *registry) mayAnswer(node addr.Node) bool {
+	if !r.judge(node) {
+		return true
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.slots[node]
+	return s == nil || s.cur == nil && s.claim == nil
+}
+
 // fresh reports whether a Hello that crossed the session's own on the way
 // could still arrive.
 func (s *Session) fresh() bool {

@@ -28,6 +28,8 @@ type Session struct {
 	props Properties
 	cfg   *Config
 
+	answered    bool       // our Hello went before it was a session
+	epoch       uint64     // what our Hello called the session, of those that the peer dialled
 	offered     wire.Salvo // what our Hello said
 	salvo       *salvoEnds // nil: QUIC's streams carry the lanes
 	salvoUnsent atomic.Uint64

@@ -96,6 +96,7 @@ func (p Properties) quicConfig() *quic.Config {
 // profile; the dialer's own idle timeout bounds the connection.
 func (c Config) listenConfig() *quic.Config {
 	q := Properties{}.quicConfig()
+	q.Allow0RTT = true // see early.go
 	q.MaxConnectionReceiveWindow = uint64(profiles[0].maxWindow)
 	q.HandshakeIdleTimeout = profiles[0].handshakeMax
 	widen := func(p Properties) {

@@ -64,11 +64,13 @@ const (
 	TypeStreamOpen  Type = 11
 	TypeStreamReply Type = 12
 	TypePart        Type = 13
+	TypeEarly       Type = 14
+	TypeBegin       Type = 15
 )
 
 var typeNames = [...]string{
 	"", "hello", "advert", "transfer", "gap", "ack", "refuse", "volatile", "ping", "pong", "bye",
-	"stream-open", "stream-reply", "part",
+	"stream-open", "stream-reply", "part", "early", "begin",
 }
 
 // String returns the name used in logs and metrics.
@@ -112,6 +114,8 @@ func sizeHint(f Frame) int {
 		return 1 + cbor.BytesLen(len(f.Bundle))
 	case Part:
 		return len(f.Data) + 64
+	case Early:
+		return len(f.Bundle) + 8
 	}
 	return 0
 }
@@ -168,6 +172,11 @@ func parse(typ Type, r *cbor.Reader) Frame {
 		return parseStreamReply(r)
 	case TypePart:
 		return parsePart(r)
+	case TypeEarly:
+		return parseEarly(r)
+	case TypeBegin:
+		rest(r, fields(r, 0))
+		return Begin{}
 	}
 	return nil
 }

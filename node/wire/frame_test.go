@@ -41,7 +41,7 @@ func samples() map[string]Frame {
 			Version: Version, Node: luna, Region: addr.MustRegion("luna"), Incarnation: 0x9f3a2, Boot: 4,
 			MaxFrame: MaxFrame, Software: "farhop 0.1.0",
 			Salvo: Salvo{Version: SalvoVersion, Rate: 50e6, ReturnRate: 256e3, OWLT: 1280 * time.Millisecond, Loss: 0.01, Burst: 1, MTU: 1280},
-			Parts: true,
+			Parts: true, Epoch: 7,
 		},
 		"hello, largest": Hello{
 			Version: math.MaxUint16, Node: luna, Incarnation: math.MaxUint32, Boot: math.MaxUint64,
@@ -51,6 +51,10 @@ func samples() map[string]Frame {
 		"hello, with parts": Hello{
 			Version: Version, Node: luna, Parts: true, Begun: []Begun{{PartKey{1, 2, 15: 3}, 1 << 20}, {PartKey{4}, 0}},
 		},
+		"hello, early":                Hello{Version: Version, Node: luna, Early: true, Epoch: math.MaxUint64},
+		"early":                       Early{Class: bundle.Alarm, Bundle: sampleBundle()},
+		"early, large":                Early{Class: bundle.Bulk, Bundle: make([]byte, 70<<10)},
+		"begin":                       Begin{},
 		"hello, parts and none begun": Hello{Version: Version, Node: luna, Parts: true},
 		"part":                        Part{Class: bundle.Bulk, XID: 9, Key: PartKey{7}, Total: 1 << 20, Frozen: 100, Offset: 64 << 10, Data: make([]byte, 32<<10)},
 		"part, the last":              Part{Class: bundle.Alarm, XID: 9, Key: PartKey{7}, Total: 300, Frozen: 100, Offset: 299, Data: []byte{1}, Hops: []byte{2, 3}},

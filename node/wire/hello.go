@@ -23,20 +23,23 @@ type Hello struct {
 	Salvo       Salvo
 	Parts       bool    // it takes large bundles in parts
 	Begun       []Begun // bundles it has parts of, at most MaxBegun; with Parts
+	Early       bool    // said in the first flight of a connection: Early frames and a Begin follow
+	Epoch       uint64  // a listener's name for the session; in the next first flight the dialler says it back
 }
 
 // Type implements Frame.
 func (Hello) Type() Type { return TypeHello }
 
 func (f Hello) append(dst []byte) []byte {
-	dst = cbor.AppendArray(dst, 9)
+	dst = cbor.AppendArray(dst, 11)
 	dst = cbor.AppendUint(dst, uint64(f.Version))
 	dst = cbor.AppendText(dst, f.Node.String())
 	dst = cbor.AppendText(dst, f.Region.String())
 	dst = cbor.AppendUint(dst, uint64(f.Incarnation))
 	dst = cbor.AppendUint(dst, f.Boot)
 	dst = cbor.AppendUint(dst, uint64(f.MaxFrame))
-	return appendBegun(f.Salvo.append(appendClipped(dst, f.Software, MaxSoftware)), f.Parts, f.Begun)
+	dst = appendBegun(f.Salvo.append(appendClipped(dst, f.Software, MaxSoftware)), f.Parts, f.Begun)
+	return cbor.AppendUint(cbor.AppendBool(dst, f.Early), f.Epoch)
 }
 
 func parseHello(r *cbor.Reader) (f Hello) {
@@ -54,6 +57,14 @@ func parseHello(r *cbor.Reader) (f Hello) {
 	}
 	if more > 0 {
 		f.Parts, f.Begun = parseBegun(r)
+		more--
+	}
+	if more > 0 {
+		f.Early = r.Bool()
+		more--
+	}
+	if more > 0 {
+		f.Epoch = r.Uint()
 		more--
 	}
 	rest(r, more)

@@ -96,8 +96,15 @@ func (n *Node) sentTransfer(e *end, f *core.Transfer) {
 		n.o.broken(Wire, n, f.Header.Message.String(), "transfer %d where %d is due", f.XID, out.next)
 		out.next = f.XID
 	}
+	out.flights = append(out.flights, flight{f.XID, n.offers(f)})
+}
+
+// SentEarly tells that a node gave a copy of a bundle to a first flight.
+func (n *Node) SentEarly(f *core.Transfer) { n.offers(f) }
+
+// offers judges a bundle that is given to a neighbour.
+func (n *Node) offers(f *core.Transfer) spot {
 	at := spot{f.Entry.Queue, f.Header.Seq}
-	out.flights = append(out.flights, flight{f.XID, at})
 	p := n.find(at.queue, at.seq)
 	if f.Entry.State != store.Ended {
 		n.unpurged(at)
@@ -111,6 +118,7 @@ func (n *Node) sentTransfer(e *end, f *core.Transfer) {
 	case f.Life > p.expires-n.cfg.Clock()+1:
 		n.o.blame(Age, n, p.m, "sent with %d ms to live, it has %d", f.Life, p.expires-n.cfg.Clock())
 	}
+	return at
 }
 
 // sentAck judges an acknowledgement of custody as it leaves.
@@ -186,7 +194,15 @@ func (n *Node) Received(id uint64, f core.Frame) {
 	}
 }
 
+// ReceivedEarly tells that a bundle reached a node before a session did.
+func (n *Node) ReceivedEarly(f *core.Incoming) { n.arrives(f) }
+
 func (n *Node) receivedTransfer(e *end, f *core.Incoming) {
+	e.in[f.Class] = append(e.in[f.Class], n.arrives(f))
+}
+
+// arrives notes a bundle that was received.
+func (n *Node) arrives(f *core.Incoming) pending {
 	now := n.cfg.Clock()
 	p := pending{xid: f.XID, at: now, trivial: f.Ended || f.Bad != bundle.OK}
 	if m := n.o.message(f.Message); m != nil && !p.trivial {
@@ -206,5 +222,5 @@ func (n *Node) receivedTransfer(e *end, f *core.Incoming) {
 		a := n.arriving[p.c]
 		n.arriving[p.c] = arrivalInfo{at: now, expires: max(a.expires, now+f.Life), n: a.n + 1}
 	}
-	e.in[f.Class] = append(e.in[f.Class], p)
+	return p
 }

@@ -1,0 +1,99 @@
+package core
+
+import (
+	"slices"
+	"time"
+
+	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/storeforward/bundle"
+)
+
+// Early asks, while a known peer is dialled, for copies of what waits for it,
+// at most max bytes of payload. The answer comes as an EarlyOffer: at once, or
+// when the store has read it; with nothing when the link is up before. Nothing is under way by it: the items are offered
+// again as Transfers when the link is up, and the peer knows them then.
+func (c *Core) Early(now time.Time, token uint64, peer addr.Node, delay time.Duration, most int64) {
+	c.at(now)
+	if c.m.Stats().Messages == 0 {
+		c.cur.Early = append(c.cur.Early, EarlyOffer{Token: token})
+		return
+	}
+	if c.byNode[peer] == nil {
+		// Who is dialled is a neighbour, and after a start it is not known yet.
+		c.adjacent(peer, uint32(delay.Milliseconds()), false)
+	}
+	c.endEarly(peer)
+	c.early = append(c.early, earlyAsk{token, peer, most})
+}
+
+// endEarly answers what was asked for a peer before, with nothing.
+func (c *Core) endEarly(peer addr.Node) {
+	c.early = slices.DeleteFunc(c.early, func(a earlyAsk) bool {
+		if a.peer == peer {
+			c.cur.Early = append(c.cur.Early, EarlyOffer{Token: a.token})
+		}
+		return a.peer == peer
+	})
+}
+
+// earlyAsk is a call of Early that has no answer yet.
+type earlyAsk struct {
+	token uint64
+	peer  addr.Node
+	most  int64
+}
+
+// EarlyOffer answers Early. The Transfers have no XID.
+type EarlyOffer struct {
+	Token     uint64
+	Transfers []*Transfer
+}
+
+// maxEarly bounds what is offered by number.
+const maxEarly = 64
+
+// offerEarly answers what was asked, but for what the store has still to read.
+func (c *Core) offerEarly() {
+	var later []earlyAsk
+	for _, a := range c.early {
+		o := c.outlet(a.peer)
+		items, loading := c.m.Preview(o, a.most)
+		if loading {
+			later = append(later, a)
+			continue
+		}
+		offer := EarlyOffer{Token: a.token}
+		for _, i := range items[:min(len(items), maxEarly)] {
+			if i.Header.Expires <= c.now || i.Header.Hops > freeHops {
+				continue
+			}
+			offer.Transfers = append(offer.Transfers, &Transfer{
+				Class: i.Header.Class, Header: i.Header, Entry: i.Entry, Blob: i.Blob, Life: i.Header.Expires - c.now,
+			})
+		}
+		c.cur.Early = append(c.cur.Early, offer)
+	}
+	c.early = later
+}
+
+// ReceiveEarly takes in bundles that came before a session with their sender
+// stands. Custody stays with the sender, and nothing is answered: what is taken
+// here is a duplicate when it is offered again. So what is refused here, is
+// refused then; and a flight that somebody recorded and plays again has no
+// effect. rtt is of the link, as far as it is known.
+func (c *Core) ReceiveEarly(now time.Time, from addr.Node, rtt time.Duration, in []*Incoming) {
+	c.at(now)
+	if c.halted {
+		return
+	}
+	l := &link{Link: Link{Node: from}, rtt: rtt.Milliseconds()}
+	for _, b := range in {
+		if b.Bad != bundle.OK || b.Volatile || b.Ended {
+			continue
+		}
+		c.stats.Early++
+		if c.takeCustody(l, b) == bundle.Duplicate {
+			c.stats.Duplicates++
+		}
+	}
+}
