@@ -78,7 +78,8 @@ var table = []row{
 	{"node/salvo", "node/salvo/fec node/salvo/packet", "blocks of bytes over a link; what is in them, and who the peer is, it does not know"},
 	{"node/begun", "node/wire routing/addr", "bytes that came, whatever they will be"},
 	{"node/resume", "crypto/identity", "secrets of peers, whatever they open"},
-	{"node/link", "node/salvo node/salvo/packet node/wire routing/addr routing/contact storeforward/bundle", "a link moves frames and decides nothing"},
+	{"node/mux", "", "streams over one connection; what is in them, and who the peer is, it does not know"},
+	{"node/link", "node/mux node/salvo node/salvo/packet node/wire routing/addr routing/contact storeforward/bundle", "a link moves frames and decides nothing"},
 	{"node/dtn", "routing/addr routing/interest storeforward/bundle storeforward/bundle/bpa storeforward/cbor", "a door moves bundles of other stacks; what waits and where it goes is the node's"},
 	{"node/stream", "node/wire routing/addr storeforward/bundle", "TCP services must stay readable and replaceable alone"},
 	{"node/config", "routing/addr routing/interest routing/policy storeforward/bundle", "reading a file must not need what the file configures"},
@@ -185,7 +186,7 @@ var modules = []struct{ prefix, users, why string }{
 	{"github.com/eclipse/paho.golang", "cmd/farhop sim/crash sim/demo", "the node serves MQTT; clients are the command, the demo and the campaign"},
 	{"golang.org/x/net", "node/admin node/link sim/emulator", "limits connections; many datagrams with one system call"},
 	{"golang.org/x/sync", "node node/admin node/dtn node/link node/stream broker sim/bench/links sim/demo sim/emulator cmd/farhop", "goroutines are the I/O side's"},
-	{"golang.org/x/sys", "broker node node/link node/stream sim/bench/proc sim/emulator storeforward/boltstore storeforward/vfs cmd/farhop", "system calls are the I/O side's"},
+	{"golang.org/x/sys", "broker node node/link node/mux node/stream sim/bench/proc sim/emulator storeforward/boltstore storeforward/vfs cmd/farhop", "system calls are the I/O side's"},
 	{"pgregory.net/rapid", "storeforward/storetest", "a test library"},
 }
 

@@ -107,7 +107,7 @@ func TestNoFixedTimes(t *testing.T) {
 }
 
 func servesLinks(path string) bool {
-	return slices.ContainsFunc([]string{"node/link/", "node/core/", "node/stream/", "node/salvo/"}, func(dir string) bool { return strings.HasPrefix(path, dir) })
+	return slices.ContainsFunc([]string{"node/link/", "node/core/", "node/stream/", "node/salvo/", "node/mux/"}, func(dir string) bool { return strings.HasPrefix(path, dir) })
 }
 
 // fixedTime is one place where a time is written as a number.

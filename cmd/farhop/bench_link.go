@@ -36,7 +36,8 @@ packets with their headers. Both nodes are told delay, rate and loss, as a link'
 configuration would.`,
 		Example: "  farhop bench link --delay 1.28s --loss 1% --rate 50mbit --bytes 64MiB\n" +
 			"  farhop bench link --delay 1.28s --loss 1% --rate 50mbit --return 256kbit --bytes 64MiB --json\n" +
-			"  farhop bench link --layer quic --bytes 1GiB",
+			"  farhop bench link --layer quic --bytes 1GiB\n" +
+			"  farhop bench link --layer tls --bytes 1GiB",
 		Args: args(0, 0, ""),
 	}
 	f := c.Flags()

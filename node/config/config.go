@@ -98,7 +98,7 @@ func LinkProfiles() []string {
 }
 
 // LinkLayers returns what can carry the bundles of a link, the default first.
-func LinkLayers() []string { return []string{"auto", "quic", "salvo"} }
+func LinkLayers() []string { return []string{"auto", "quic", "salvo", "tls"} }
 
 // Contacts are the times at which a link can carry: from Start on, every Every
 // for For. A nil Contacts is always.

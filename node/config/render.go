@@ -125,7 +125,8 @@ func (w *writer) entry(key, value string) {
 func (w *writer) peers(peers []Peer) {
 	w.list("peers", `Nodes to dial; no others are, whatever addresses are heard of. node: who must
 answer there. The rest says what the link is like (docs/links.md): profile: lan,
-wan, cellular, geo, moon, scheduled or narrow; layer: auto, quic or salvo; owlt:
+wan, cellular, geo, moon, scheduled or narrow; layer: auto, quic,
+salvo or tls; owlt:
 one-way light time; rate and return_rate: from here and to here; loss of packets,
 burst: how many in a row; mtu; contacts: when the link can carry.`,
 		`- address: 192.0.2.7:7330

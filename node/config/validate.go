@@ -137,6 +137,16 @@ func (p LinkProps) validate(f *faults, field string) {
 	if p.Layer == "salvo" && p.Rate == 0 {
 		f.add(field+".layer", "salvo needs rate: it sends as fast as it is told and finds out nothing; write the rate of the link, such as rate: 50Mbit")
 	}
+	if p.Layer == "tls" {
+		for _, k := range []struct {
+			key string
+			set bool
+		}{{".loss", p.Loss != 0}, {".burst", p.Burst != 0}, {".mtu", p.MTU != 0}} {
+			if k.set {
+				f.add(field+k.key, "is for salvo, and layer tls runs over TCP; leave it out, or take layer auto")
+			}
+		}
+	}
 	inRange(f, field+".owlt", p.OWLT, 0, Duration(maxOWLT))
 	if p.Rate < 0 {
 		f.add(field+".rate", "is negative; leave it out to find it by measurement")

@@ -61,8 +61,8 @@ type Identity struct {
 
 // Config is what a Manager needs. Zero fields with a default say so.
 type Config struct {
-	Listen string         // HOST:PORT of the UDP socket
-	Socket net.PacketConn // used instead of Listen when set (simulated networks)
+	Listen string         // HOST:PORT of the UDP socket, and of TCP
+	Socket net.PacketConn // used instead of Listen when set (simulated networks); there is no TCP then
 
 	// Node and Region are our own names; Hello is sent on every session.
 	Node   addr.Node
@@ -139,6 +139,9 @@ func (c Config) Validate() error {
 		if err := p.Link.Validate(); err != nil {
 			errs = append(errs, fmt.Errorf("peers[%d].link: %w", i, err))
 		}
+	}
+	for i, p := range c.Peers {
+		bad(c.Socket != nil && p.Link.Layer == LayerTLS, "peers[%d].link: layer tls needs TCP, and the node has one given socket", i)
 	}
 	for n, p := range c.Links {
 		if err := p.Validate(); err != nil {

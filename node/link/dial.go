@@ -52,6 +52,8 @@ type dialer struct {
 	node     addr.Node // found at the address, or the pin
 	rtt      time.Duration
 	attempts int
+	deaf     int  // attempts over UDP in a row that got no answer
+	overTCP  bool // where the layer leaves the choice
 	lastErr  string
 	cause    string // of lastErr, what is compared before logging
 	since    time.Time
@@ -148,15 +150,16 @@ func (d *dialer) pause(ctx context.Context, p time.Duration, end time.Time) bool
 // again says that the next attempt must wait.
 func (d *dialer) attempt(ctx context.Context) (pause time.Duration, again bool) {
 	d.mu.Lock()
-	n, rtt := d.attempts, d.rtt
+	w, n, rtt := d.way(), d.attempts, d.rtt
 	d.next = time.Time{}
 	d.mu.Unlock()
-	s, release, err := d.establish(ctx, n, rtt)
+	s, release, err := d.establish(ctx, w, rtt)
+	d.learn(w, err)
 	switch {
 	case err == nil:
 		d.m.met.dials.WithLabelValues("ok").Inc()
 		d.mark(func() { d.attempts, d.lastErr, d.cause = 0, "", "" })
-		why := d.m.serve(ctx, s, release)
+		why := d.serve(ctx, s, w, release)
 		d.mark(func() { d.since, d.rtt = time.Now(), s.RTT() })
 		if time.Since(s.upAt) < d.peer.Link.timing(s.firstRTT).settle || why.Remote && why.Cause != Restarted {
 			// Ended as soon as it began, or on purpose: do not hammer.
@@ -194,14 +197,14 @@ func (d *dialer) failed(err error, waited time.Duration) {
 
 // establish dials and exchanges Hellos. On success release must be called
 // once the session is installed.
-func (d *dialer) establish(ctx context.Context, attempt int, rtt time.Duration) (_ *Session, _ func(), err error) {
-	to, err := d.resolve(ctx, attempt)
+func (d *dialer) establish(ctx context.Context, w way, rtt time.Duration) (_ *Session, _ func(), err error) {
+	to, err := d.resolve(ctx, w.attempts)
 	if err != nil {
 		return nil, nil, err
 	}
 	m, props := d.m, d.peer.Link
 	began := time.Now()
-	o, err := d.open(ctx, to, attempt, rtt)
+	o, err := d.open(ctx, to, w, rtt)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -219,7 +222,7 @@ func (d *dialer) establish(ctx context.Context, attempt int, rtt time.Duration) 
 		return nil, nil, err
 	}
 	d.mark(func() { d.node = peer.Node })
-	claimed, err := m.reg.claimDial(peer.Node)
+	claimed, err := m.reg.claimDial(peer.Node, w.instead)
 	if err != nil {
 		return nil, nil, Down{Cause: Redundant, Err: err}
 	}

@@ -7,6 +7,8 @@ import (
 	"io"
 
 	"github.com/quic-go/quic-go"
+
+	"github.com/farhop/farhop/node/mux"
 )
 
 // Cause says why a session ended. It is a metric label.
@@ -72,20 +74,20 @@ func downOf(err error) Down {
 		app   *quic.ApplicationError
 		idle  *quic.IdleTimeoutError
 		reset *quic.StatelessResetError
+		ended *mux.CloseError
 	)
 	switch {
 	case errors.As(err, &d):
 		return d
 	case errors.As(err, &app):
-		d = Down{Cause: Failed, Remote: app.Remote, Err: errors.New("no reason given")}
-		if app.ErrorMessage != "" {
-			d.Err = fmt.Errorf("%.256q", app.ErrorMessage)
-		}
-		if all := wireCauses(); app.ErrorCode < quic.ApplicationErrorCode(len(all)) {
-			d.Cause = all[app.ErrorCode]
-		}
-		return d
-	case errors.As(err, &idle):
+		return downCode(uint64(app.ErrorCode), app.ErrorMessage, app.Remote)
+	case errors.As(err, &ended):
+		return downCode(ended.Code, ended.Text, ended.Remote)
+	case errors.Is(err, mux.ErrProtocol):
+		return Down{Cause: Protocol, Err: err}
+	case errors.Is(err, mux.ErrCut):
+		return Down{Cause: Restarted, Remote: true, Err: fmt.Errorf("the peer's process ended, or something on the way: %w", err)}
+	case errors.As(err, &idle), errors.Is(err, mux.ErrIdle):
 		return Down{Cause: Silent, Err: err}
 	case errors.As(err, &reset):
 		return Down{Cause: Restarted, Remote: true, Err: errors.New("the peer's process does not know this session: it restarted")}
@@ -95,6 +97,18 @@ func downOf(err error) Down {
 		return Down{Cause: Closed, Remote: true, Err: errors.New("the peer ended its stream")}
 	}
 	return Down{Cause: Failed, Err: err}
+}
+
+// downCode is what a code and a text on the wire say.
+func downCode(code uint64, text string, remote bool) Down {
+	d := Down{Cause: Failed, Remote: remote, Err: errors.New("no reason given")}
+	if text != "" {
+		d.Err = fmt.Errorf("%.256q", text)
+	}
+	if all := wireCauses(); code < uint64(len(all)) {
+		d.Cause = all[code]
+	}
+	return d
 }
 
 // hangUp closes a connection for a reason the far end is told.

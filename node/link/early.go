@@ -9,8 +9,6 @@ import (
 	"net"
 	"time"
 
-	"github.com/quic-go/quic-go"
-
 	"github.com/farhop/farhop/node/wire"
 	"github.com/farhop/farhop/routing/addr"
 )
@@ -63,9 +61,13 @@ type opening struct {
 }
 
 // open dials, and sends what goes with the first flight.
-func (d *dialer) open(ctx context.Context, to net.Addr, attempt int, rtt time.Duration) (o opening, err error) {
+func (d *dialer) open(ctx context.Context, to net.Addr, w way, rtt time.Duration) (o opening, err error) {
 	m, props := d.m, d.peer.Link
-	conf, p := m.cfg.TLSClient(d.peer.Node), d.pass(attempt)
+	conf, p := m.cfg.TLSClient(d.peer.Node), d.pass(w)
+	if w.tcp {
+		o.conn, err = m.dialTLS(ctx, to, conf, props, props.handshakeTimeout(w.attempts, rtt))
+		return o, err
+	}
 	o.pass = p
 	var peer addr.Node
 	var offer []wire.Early
@@ -78,7 +80,7 @@ func (d *dialer) open(ctx context.Context, to net.Addr, attempt int, rtt time.Du
 		offer = m.cfg.Early.Offer(octx, peer, props.light(), props.earlyMost())
 		cancel()
 	}
-	qc, err := m.tr.DialEarly(ctx, to, conf, props.dialConfig(attempt, rtt))
+	qc, err := m.tr.DialEarly(ctx, to, conf, props.dialConfig(w.attempts, rtt))
 	if err != nil {
 		p.failed(err)
 		return o, err
@@ -158,19 +160,19 @@ func (o *opening) settle(ctx context.Context, m *Manager, props Properties, peer
 		return fmt.Errorf("open the control stream: %w", err)
 	}
 	o.begun = m.begun(peer)
-	if err = m.greet(o.ctrl, greeting{offer: props.offer(), begun: o.begun}); err != nil {
+	if err = m.greet(o.ctrl, greeting{offer: offerOn(o.conn, props), begun: o.begun}); err != nil {
 		return fmt.Errorf("send hello: %w", err)
 	}
 	return nil
 }
 
 // pass returns the ticket for an attempt, nil where none are kept.
-func (d *dialer) pass(attempt int) *pass {
-	if d.m.cfg.Tickets == nil {
+func (d *dialer) pass(w way) *pass {
+	if d.m.cfg.Tickets == nil || w.tcp {
 		return nil
 	}
 	var ticket []byte
-	if attempt%plainEvery != plainEvery-1 {
+	if w.instead == nil && w.attempts%plainEvery != plainEvery-1 {
 		var err error
 		if ticket, err = d.m.cfg.Tickets.Ticket(d.peer.Address); err != nil {
 			d.m.cfg.Log.Warn("the ticket of a peer cannot be read: the first flight carries no data", "peer", d.peer.Address, "error", err)
@@ -208,7 +210,10 @@ func (d *dialer) writeTickets(ctx context.Context) {
 
 // hearEarly serves a connection whose Hello came with its first flight until
 // the dialler keeps it. answered says that our Hello is on it already.
-func (m *Manager) hearEarly(ctx context.Context, conn quicCarrier, st stream, in *bufio.Reader, hello wire.Hello, epoch uint64) (answered bool, err error) {
+func (m *Manager) hearEarly(ctx context.Context, conn carrier, st stream, in *bufio.Reader, hello wire.Hello, epoch uint64) (answered bool, err error) {
+	if _, ok := conn.(quicCarrier); !ok {
+		return false, down(Protocol, "a hello of %s over TCP says that it came early", hello.Node)
+	}
 	peer, props := hello.Node, m.linkTo(hello.Node)
 	m.met.early.WithLabelValues("received").Inc()
 	if m.reg.mayAnswer(peer) {
@@ -227,7 +232,7 @@ func (m *Manager) hearEarly(ctx context.Context, conn quicCarrier, st stream, in
 		return answered, betterCause(conn, fmt.Errorf("node %s, early: %w", peer, err))
 	}
 	select {
-	case <-conn.conn.HandshakeComplete(): // Begin came with data that nobody can play again
+	case <-handshakeDone(conn): // Begin came with data that nobody can play again
 		return answered, st.SetReadDeadline(time.Time{})
 	case <-ctx.Done():
 		return answered, context.Cause(ctx)
@@ -269,19 +274,30 @@ func takeEarly(in *bufio.Reader, take func([]wire.Early)) error {
 
 // awaitHello bounds the exchange of Hellos with a dialler. Before the handshake
 // is done its own limit counts, for the round trip is not known.
-func (m *Manager) awaitHello(ctx context.Context, conn *quic.Conn, patience func() time.Duration) (context.Context, context.CancelFunc) {
+func (m *Manager) awaitHello(ctx context.Context, conn carrier, patience func() time.Duration) (context.Context, context.CancelFunc) {
 	hctx, cancel := context.WithCancel(conn.Context())
 	stop := context.AfterFunc(ctx, cancel)
 	m.wg.Go(func() {
 		defer stop()
 		select {
-		case <-conn.HandshakeComplete():
+		case <-handshakeDone(conn):
 			wait(hctx, patience())
 			cancel()
 		case <-hctx.Done():
 		}
 	})
 	return hctx, cancel
+}
+
+// handshakeDone is closed when the far end has shown that it is there, and not
+// somebody who plays its packets again.
+func handshakeDone(conn carrier) <-chan struct{} {
+	if q, ok := conn.(quicCarrier); ok {
+		return q.conn.HandshakeComplete()
+	}
+	done := make(chan struct{}) // over TCP there is no connection before
+	close(done)
+	return done
 }
 
 // newEpoch names a session that a peer dials: no flight knows it before.

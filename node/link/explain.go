@@ -44,6 +44,9 @@ func explain(err error, p Peer, waited time.Duration) (cause, text string) {
 		unknown   x509.UnknownAuthorityError
 		d         Down
 	)
+	if cause, text := explainTCP(err, p, waited); cause != "" {
+		return cause, text
+	}
 	switch {
 	case errors.Is(err, errResolve), errors.As(err, &dns):
 		return "name", fmt.Sprintf("%v; check the address %s", err, p.Address)

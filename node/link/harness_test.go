@@ -196,6 +196,24 @@ func dials(addresses ...string) func(*Config) {
 	}
 }
 
+// dialing is dials for the layer of a test.
+type dialing func(addresses ...string) func(*Config)
+
+// overBoth runs a test over QUIC and over TLS.
+func overBoth(t *testing.T, test func(t *testing.T, dials dialing)) {
+	t.Run("quic", func(t *testing.T) { test(t, dials) })
+	t.Run("tls", func(t *testing.T) { test(t, dialsTLS) })
+}
+
+// dialsTLS is dials over TCP.
+func dialsTLS(addresses ...string) func(*Config) {
+	return func(c *Config) {
+		for _, a := range addresses {
+			c.Peers = append(c.Peers, Peer{Address: a, Link: Properties{Layer: LayerTLS}})
+		}
+	}
+}
+
 // until polls; a condition that never comes is the test binary's timeout.
 func until(cond func() bool) {
 	for !cond() {

@@ -5,7 +5,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"sync"
+	"time"
 
 	"github.com/quic-go/quic-go"
 )
@@ -45,9 +48,10 @@ func (m *Manager) serveJoin(ctx context.Context, conn carrier) {
 }
 
 // DialJoin opens a connection to join a mesh, from a UDP port of its own, and
-// calls use with its one stream. The connection ends when use returns. conf
-// pins the server by what the ticket says and names ALPNJoin. The distance is
-// unknown, so only ctx limits the time.
+// calls use with its one stream. Where no answer comes by UDP it tries TCP as
+// well. The connection ends when use returns. conf pins the server by what the
+// ticket says and names ALPNJoin. The distance is unknown, so only ctx limits
+// the time.
 func DialJoin(ctx context.Context, address string, conf *tls.Config, use func(st *Stream, state tls.ConnectionState) error) (err error) {
 	to, err := net.ResolveUDPAddr("udp", address)
 	if err != nil {
@@ -59,14 +63,13 @@ func DialJoin(ctx context.Context, address string, conf *tls.Config, use func(st
 	}
 	tr := &quic.Transport{Conn: udp}
 	defer func() { err = errors.Join(err, tr.Close(), udp.Close()) }()
-	config, patience := Properties{}.quicConfig(), profiles[0].handshakeMax
-	config.HandshakeIdleTimeout = patience
-	qc, err := tr.Dial(ctx, to, conf, config)
+	var running sync.WaitGroup
+	defer running.Wait()
+	conn, err := dialEither(ctx, tr, to, conf, &running)
 	if err != nil {
-		_, text := explain(err, Peer{Address: address}, patience)
+		_, text := explain(err, Peer{Address: address}, profiles[0].handshakeMax)
 		return fmt.Errorf("join: %s", text)
 	}
-	conn := quicCarrier{qc}
 	defer func() { hangUp(conn, down(Closed, "done")) }()
 	st, err := conn.OpenStream(ctx)
 	if err != nil {
@@ -77,4 +80,94 @@ func DialJoin(ctx context.Context, address string, conf *tls.Config, use func(st
 		return betterCause(conn, err)
 	}
 	return nil
+}
+
+// dialEither opens a connection over UDP, or over TCP when UDP failed or has
+// not answered for some time: the first that answers. What it leaves running
+// ends with the connection or with ctx.
+func dialEither(ctx context.Context, tr *quic.Transport, to *net.UDPAddr, conf *tls.Config, running *sync.WaitGroup) (carrier, error) {
+	type result struct {
+		conn carrier
+		err  error
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	over := [2]chan result{make(chan result, 1), make(chan result, 1)}
+	attempts, patience := 1, profiles[0].handshakeMax
+	running.Go(func() {
+		config := Properties{}.quicConfig()
+		config.HandshakeIdleTimeout = patience
+		conn, err := tr.Dial(ctx, to, conf, config)
+		over[0] <- result{quicCarrier{conn}, err}
+	})
+	tryTCP := sync.OnceFunc(func() {
+		attempts++
+		running.Go(func() {
+			tctx, stop := context.WithTimeoutCause(ctx, 2*patience, errNoAnswer)
+			defer stop()
+			conn, err := dialTLS(tctx, net.Dialer{KeepAlive: -1}, to, conf, Properties{}, running.Go)
+			over[1] <- result{conn, err}
+		})
+	})
+	defer func() {
+		cancel()
+		for range attempts { // of two that answered, one goes
+			running.Go(func() {
+				select {
+				case r := <-over[0]:
+					giveBack(r.conn, r.err)
+				case r := <-over[1]:
+					giveBack(r.conn, r.err)
+				}
+			})
+		}
+	}()
+	late := time.NewTimer(profiles[0].handshake)
+	defer late.Stop()
+	var first error
+	for {
+		var r result
+		select {
+		case r = <-over[0]:
+		case r = <-over[1]:
+		case <-late.C:
+			tryTCP()
+			continue
+		}
+		attempts--
+		if r.err == nil {
+			return r.conn, nil
+		}
+		if first == nil {
+			first = r.err
+		}
+		if decides(r.err) {
+			return nil, r.err
+		}
+		tryTCP()
+		if attempts == 0 {
+			return nil, first
+		}
+	}
+}
+
+// decides reports whether an attempt failed for what the far end is, which the
+// other transport would not change.
+func decides(err error) bool {
+	var (
+		quicErr *quic.TransportError
+		op      *net.OpError
+	)
+	switch {
+	case errors.As(err, &quicErr):
+		return quicErr.ErrorCode.IsCryptoError()
+	case errors.As(err, &op):
+		return op.Op == remoteError
+	}
+	return !isTimeout(err) && !errors.Is(err, errNoAnswer) && !errors.Is(err, io.EOF) && !errors.Is(err, context.Canceled)
+}
+
+func giveBack(conn carrier, err error) {
+	if err == nil {
+		hangUp(conn, down(Redundant, "the other transport was faster"))
+	}
 }

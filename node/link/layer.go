@@ -19,10 +19,11 @@ const (
 	LayerAuto  Layer = "auto" // chosen by the other properties
 	LayerQUIC  Layer = "quic"
 	LayerSalvo Layer = "salvo" // needs a Rate
+	LayerTLS   Layer = "tls"   // over TCP; auto takes it where no UDP passes
 )
 
 // Layers returns all of them.
-func Layers() []Layer { return []Layer{LayerAuto, LayerQUIC, LayerSalvo} }
+func Layers() []Layer { return []Layer{LayerAuto, LayerQUIC, LayerSalvo, LayerTLS} }
 
 // When auto takes salvo: where QUIC's window would have to be larger than it
 // holds, or its congestion control would take loss of the link for too much
@@ -39,11 +40,14 @@ const (
 	maxMTU = packetBytes + salvo.DefaultIPHeader
 )
 
-// layer returns what carries bundles from this node: LayerQUIC or LayerSalvo.
+// layer returns what carries bundles from this node where UDP passes:
+// LayerQUIC, LayerSalvo, or LayerTLS when that is configured.
 func (p Properties) layer() Layer {
 	switch {
 	case p.Layer == LayerSalvo:
 		return LayerSalvo
+	case p.Layer == LayerTLS:
+		return LayerTLS
 	case p.Layer == LayerQUIC || p.Rate == 0 || p.rtt() == 0:
 		return LayerQUIC
 	}
@@ -75,6 +79,15 @@ func (p Properties) offer() wire.Salvo {
 	return o.Rounded()
 }
 
+// offerOn is the offer for a session on a connection: salvo shares a socket with
+// QUIC, and there is none under TCP.
+func offerOn(conn carrier, p Properties) wire.Salvo {
+	if _, ok := conn.(tlsCarrier); ok {
+		return wire.Salvo{}
+	}
+	return p.offer()
+}
+
 // salvoConfig is what both ends make of an offer.
 func salvoConfig(o wire.Salvo, maxBlock int64) salvo.Config {
 	return salvo.Config{
@@ -88,6 +101,10 @@ func (p Properties) validateLayer() error {
 	var errs []error
 	switch p.Layer {
 	case "", LayerAuto, LayerQUIC:
+	case LayerTLS:
+		if p.Loss != 0 || p.Burst != 0 || p.MTU != 0 {
+			errs = append(errs, errors.New("layer tls runs over TCP: loss, burst and mtu are for salvo, leave them out or take layer auto"))
+		}
 	case LayerSalvo:
 		if p.Rate == 0 {
 			errs = append(errs, errors.New("layer salvo needs the rate of the link: it sends as fast as it is told"))

@@ -19,7 +19,9 @@ import (
 	"github.com/farhop/farhop/storeforward/bundle"
 )
 
-func TestSessionCarriesFrames(t *testing.T) {
+func TestSessionCarriesFrames(t *testing.T) { overBoth(t, testSessionCarriesFrames) }
+
+func testSessionCarriesFrames(t *testing.T, dials dialing) {
 	m := newMesh(t)
 	b := m.start("b", nil)
 	a := m.start("a", dials(b.addr))
@@ -92,7 +94,9 @@ func TestSplicedTransferArrivesWhole(t *testing.T) {
 	}
 }
 
-func TestBothDial(t *testing.T) {
+func TestBothDial(t *testing.T) { overBoth(t, testBothDial) }
+
+func testBothDial(t *testing.T, dials dialing) {
 	for round := range 4 {
 		t.Run(fmt.Sprint(round), func(t *testing.T) {
 			m := newMesh(t)
@@ -125,11 +129,11 @@ func TestBothDial(t *testing.T) {
 func TestCrossingKeepsTheLowerNamesConnection(t *testing.T) {
 	r := newRegistry(addr.MustNode("a"))
 	b := addr.MustNode("b")
-	release, err := r.claimDial(b)
+	release, err := r.claimDial(b, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.claimDial(b); !errors.Is(err, errRedundant) {
+	if _, err := r.claimDial(b, nil); !errors.Is(err, errRedundant) {
 		t.Errorf("a second attempt of our own: %v, want redundant", err)
 	}
 	var wg sync.WaitGroup
@@ -159,7 +163,7 @@ func TestCrossingKeepsTheLowerNamesConnection(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	r.slot(b).cur = nil
-	if _, err := r.claimDial(b); err != nil {
+	if _, err := r.claimDial(b, nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := r.claimInbound(ctx, b, 1); !errors.Is(err, errRedundant) {
@@ -167,7 +171,9 @@ func TestCrossingKeepsTheLowerNamesConnection(t *testing.T) {
 	}
 }
 
-func TestNewerConnectionReplaces(t *testing.T) {
+func TestNewerConnectionReplaces(t *testing.T) { overBoth(t, testNewerConnectionReplaces) }
+
+func testNewerConnectionReplaces(t *testing.T, dials dialing) {
 	for _, name := range []string{"b", "0"} { // the old and the new are judged by a, and by themselves
 		t.Run(name, func(t *testing.T) {
 			m := newMesh(t)
@@ -266,7 +272,9 @@ func TestRestartIsNoticed(t *testing.T) {
 	}
 }
 
-func TestStreams(t *testing.T) {
+func TestStreams(t *testing.T) { overBoth(t, testStreams) }
+
+func testStreams(t *testing.T, dials dialing) {
 	m := newMesh(t)
 	gone := make(chan error, 1)
 	b := m.start("b", func(c *Config) {

@@ -39,6 +39,7 @@ type Manager struct {
 
 	nextID  atomic.Uint64
 	pending atomic.Int64 // inbound connections before their Hello is done
+	waiting waiting      // the same over TCP
 	joins   chan struct{}
 	// lastWarn is when warn last wrote at its level, Unix nanoseconds.
 	lastWarn atomic.Int64
@@ -87,7 +88,7 @@ func (m *Manager) Session(node addr.Node) *Session { return m.reg.current(node) 
 // Run binds, dials and serves until ctx ends, then closes every session and
 // returns when all of its goroutines have. It may be called once.
 func (m *Manager) Run(ctx context.Context) error {
-	conn, err := m.cfg.bind(ctx)
+	conn, tcp, err := m.bind(ctx)
 	if err != nil {
 		return err
 	}
@@ -102,6 +103,9 @@ func (m *Manager) Run(ctx context.Context) error {
 	}
 	ln, err := m.tr.ListenEarly(m.cfg.TLSServer, m.cfg.listenConfig())
 	if err != nil {
+		if tcp != nil {
+			err = errors.Join(err, tcp.Close())
+		}
 		return errors.Join(fmt.Errorf("listen for peers on %s: %w", conn.LocalAddr(), err), conn.Close())
 	}
 	m.local = conn.LocalAddr()
@@ -109,6 +113,10 @@ func (m *Manager) Run(ctx context.Context) error {
 	m.cfg.Log.Info("listening for peers", "addr", m.local)
 	m.wg.Go(func() { m.accept(ctx, ln) })
 	m.wg.Go(func() { m.readSalvo(ctx) })
+	if tcp != nil {
+		m.wg.Go(func() { m.acceptTCP(ctx, tcp) })
+		defer context.AfterFunc(ctx, func() { _ = tcp.Close() })()
+	}
 	for _, d := range m.dialers {
 		m.wg.Go(func() { d.run(ctx) })
 		m.wg.Go(func() { d.writeTickets(ctx) })
@@ -173,15 +181,20 @@ func (m *Manager) accept(ctx context.Context, ln *quic.EarlyListener) {
 					return
 				}
 			}
-			if conn.TLS().NegotiatedProtocol == ALPNJoin {
-				m.serveJoin(ctx, conn)
-				return
-			}
-			if err := m.inbound(ctx, conn); err != nil {
-				m.met.refused.WithLabelValues(string(downOf(err).Cause)).Inc()
-				m.logRefused(conn, err)
-			}
+			m.take(ctx, conn)
 		})
+	}
+}
+
+// take serves an inbound connection to its end.
+func (m *Manager) take(ctx context.Context, conn carrier) {
+	if conn.TLS().NegotiatedProtocol == ALPNJoin {
+		m.serveJoin(ctx, conn)
+		return
+	}
+	if err := m.inbound(ctx, conn); err != nil {
+		m.met.refused.WithLabelValues(string(downOf(err).Cause)).Inc()
+		m.logRefused(conn, err)
 	}
 }
 
@@ -194,7 +207,7 @@ func (m *Manager) logRefused(conn carrier, err error) {
 }
 
 // inbound turns an accepted connection into a session and serves it.
-func (m *Manager) inbound(ctx context.Context, conn quicCarrier) (err error) {
+func (m *Manager) inbound(ctx context.Context, conn carrier) (err error) {
 	defer func() {
 		if err != nil {
 			hangUp(conn, downOf(err))
@@ -204,7 +217,7 @@ func (m *Manager) inbound(ctx context.Context, conn quicCarrier) (err error) {
 	if err != nil {
 		return err
 	}
-	hctx, cancel := m.awaitHello(ctx, conn.conn, func() time.Duration { return m.linkTo(peer.Node).helloWait(conn.Stats().RTT) })
+	hctx, cancel := m.awaitHello(ctx, conn, func() time.Duration { return m.linkTo(peer.Node).helloWait(conn.Stats().RTT) })
 	defer cancel()
 	st, err := conn.AcceptStream(hctx)
 	if err != nil {

@@ -15,6 +15,7 @@ type metrics struct {
 	joins   prometheus.Counter
 	early   *prometheus.CounterVec
 	strays  *prometheus.CounterVec
+	moves   *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer, m *Manager) (*metrics, error) {
@@ -32,6 +33,7 @@ func newMetrics(reg prometheus.Registerer, m *Manager) (*metrics, error) {
 		early:   vec("early_total", "Connections with data in their first flight: sent and refused of those dialled, received, and of these stale: heard and not taken.", "result"),
 		joins:   one("joins_total", "Newcomers served."),
 		strays:  vec("strays_total", "Packets that are no QUIC and found no salvo association, by cause.", "cause"),
+		moves:   vec("moves_total", "Links that went over TCP because no UDP passed, and those that came back, by the layer they went to.", "layer"),
 	}
 	if reg == nil {
 		return met, nil
@@ -40,8 +42,14 @@ func newMetrics(reg prometheus.Registerer, m *Manager) (*metrics, error) {
 		Namespace: "farhop", Subsystem: "link", Name: "sessions", Help: "Sessions that are up.",
 	}, func() float64 { return float64(len(m.reg.sessions())) })
 	var errs []error
-	for _, c := range []prometheus.Collector{&salvoCollector{m}, met.ups, met.downs, met.dials, met.refused, met.joins, met.early, met.strays, up} {
+	for _, c := range []prometheus.Collector{&salvoCollector{m}, met.ups, met.downs, met.dials, met.refused, met.joins, met.early, met.strays, met.moves, up} {
 		errs = append(errs, reg.Register(c))
+	}
+	for _, l := range Layers()[1:] {
+		errs = append(errs, reg.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Namespace: "farhop", Subsystem: "link", Name: "layers", Help: "Sessions that are up, by what carries the bundles we send.",
+			ConstLabels: prometheus.Labels{"layer": string(l)},
+		}, func() float64 { return float64(m.reg.over(l)) })))
 	}
 	return met, errors.Join(errs...)
 }

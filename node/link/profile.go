@@ -37,6 +37,7 @@ type timing struct {
 	cross        time.Duration // longest pause before dialling after a session ended
 	settle       time.Duration // age of a session that has shown to last
 	idle         time.Duration // silence that ends a connection
+	lookUDP      time.Duration // pause before a link that went over TCP tries UDP again; doubles
 	keepAlive    time.Duration // pause between packets that keep NATs from forgetting; 0: none
 
 	minWindow, window, maxWindow int64 // bytes to receive; window where rate or distance is unknown
@@ -55,56 +56,56 @@ type timing struct {
 var profiles = [...]timing{
 	{
 		handshake: 5 * time.Second, handshakeMax: 5 * time.Minute, hello: 15 * time.Second,
-		redial: 500 * time.Millisecond, redialMax: time.Minute, cross: 100 * time.Millisecond, settle: time.Second,
+		redial: 500 * time.Millisecond, redialMax: time.Minute, cross: 100 * time.Millisecond, settle: time.Second, lookUDP: time.Minute,
 		idle: 10 * time.Minute, keepAlive: 20 * time.Second,
 		minWindow: 512 << 10, window: 6 << 20, maxWindow: 12 << 20,
 	},
 	{
 		profile:   ProfileLAN,
 		handshake: 2 * time.Second, handshakeMax: 20 * time.Second, hello: 10 * time.Second,
-		redial: 100 * time.Millisecond, redialMax: 10 * time.Second, cross: 50 * time.Millisecond, settle: time.Second,
+		redial: 100 * time.Millisecond, redialMax: 10 * time.Second, cross: 50 * time.Millisecond, settle: time.Second, lookUDP: 30 * time.Second,
 		idle: 10 * time.Minute, keepAlive: 20 * time.Second,
 		minWindow: 2 << 20, window: 6 << 20, maxWindow: 12 << 20,
 	},
 	{
 		profile:   ProfileWAN,
 		handshake: 3 * time.Second, handshakeMax: 30 * time.Second, hello: 15 * time.Second,
-		redial: 300 * time.Millisecond, redialMax: time.Minute, cross: 100 * time.Millisecond, settle: time.Second,
+		redial: 300 * time.Millisecond, redialMax: time.Minute, cross: 100 * time.Millisecond, settle: time.Second, lookUDP: time.Minute,
 		idle: 10 * time.Minute, keepAlive: 20 * time.Second, // below the UDP timeouts of common NATs
 		minWindow: 1 << 20, window: 6 << 20, maxWindow: 12 << 20,
 	},
 	{
 		profile:   ProfileCellular,
 		handshake: 5 * time.Second, handshakeMax: time.Minute, hello: 15 * time.Second,
-		redial: 500 * time.Millisecond, redialMax: time.Minute, cross: 100 * time.Millisecond, settle: 2 * time.Second,
+		redial: 500 * time.Millisecond, redialMax: time.Minute, cross: 100 * time.Millisecond, settle: 2 * time.Second, lookUDP: 5 * time.Minute,
 		idle: 30 * time.Minute, keepAlive: 15 * time.Second,
 		minWindow: 512 << 10, window: 3 << 20, maxWindow: 12 << 20,
 	},
 	{
 		profile: ProfileGEO, light: 320 * time.Millisecond,
 		handshake: 5 * time.Second, handshakeMax: time.Minute, hello: 15 * time.Second,
-		redial: 500 * time.Millisecond, redialMax: time.Minute, cross: 100 * time.Millisecond, settle: 2 * time.Second,
+		redial: 500 * time.Millisecond, redialMax: time.Minute, cross: 100 * time.Millisecond, settle: 2 * time.Second, lookUDP: 2 * time.Minute,
 		idle: 10 * time.Minute, keepAlive: 20 * time.Second,
 		minWindow: 512 << 10, window: 6 << 20, maxWindow: 12 << 20,
 	},
 	{
 		profile: ProfileMoon, light: 1350 * time.Millisecond,
 		handshake: 10 * time.Second, handshakeMax: 5 * time.Minute, hello: 15 * time.Second,
-		redial: time.Second, redialMax: time.Minute, cross: 100 * time.Millisecond, settle: 5 * time.Second,
+		redial: time.Second, redialMax: time.Minute, cross: 100 * time.Millisecond, settle: 5 * time.Second, lookUDP: 5 * time.Minute,
 		idle: 30 * time.Minute, keepAlive: 20 * time.Second,
 		minWindow: 512 << 10, window: 6 << 20, maxWindow: 12 << 20,
 	},
 	{
 		profile:   ProfileScheduled,
 		handshake: 5 * time.Second, handshakeMax: 5 * time.Minute, hello: 15 * time.Second,
-		redial: 500 * time.Millisecond, redialMax: 30 * time.Second, cross: 100 * time.Millisecond, settle: time.Second,
+		redial: 500 * time.Millisecond, redialMax: 30 * time.Second, cross: 100 * time.Millisecond, settle: time.Second, lookUDP: time.Minute,
 		idle:      10 * time.Minute, // and the longest gap between contacts
 		minWindow: 512 << 10, window: 6 << 20, maxWindow: 12 << 20,
 	},
 	{
 		profile: ProfileNarrow, rate: 9600,
 		handshake: 5 * time.Second, handshakeMax: 5 * time.Minute, hello: 30 * time.Second,
-		redial: 3 * time.Second, redialMax: 5 * time.Minute, cross: 2 * time.Second, settle: 10 * time.Second,
+		redial: 3 * time.Second, redialMax: 5 * time.Minute, cross: 2 * time.Second, settle: 10 * time.Second, lookUDP: time.Hour,
 		idle:      time.Hour,
 		minWindow: 64 << 10, window: 64 << 10, maxWindow: 512 << 10,
 	},
@@ -132,6 +133,17 @@ const (
 	// answered later than quic-go first expects.
 	handshakeBytes = 16 << 10
 	helloBytes     = 1 << 10
+
+	// Where the layer is auto.
+	udpTries      = 2 // handshakes over UDP without an answer, before TCP is tried
+	lookDoublings = 4 // of lookUDP
+
+	// Over TCP. A batch is written at once, and so much may wait in the kernel;
+	// what is urgent waits for both.
+	batchTime    = 5 * time.Millisecond
+	unsentTime   = 20 * time.Millisecond
+	measureEvery = 250 * time.Millisecond // or more, if the round trip says so
+	acceptPause  = 50 * time.Millisecond  // until this machine has open files to spare
 
 	// firstWindow is how far a window is open before the peer has used it.
 	firstWindow = 512 << 10

@@ -14,7 +14,7 @@ import (
 func TestEveryRowIsWhole(t *testing.T) {
 	for i, r := range profiles {
 		if r.handshake <= 0 || r.handshakeMax < r.handshake || r.hello <= 0 || r.redial <= 0 || r.redialMax < r.redial ||
-			r.cross <= 0 || r.settle <= 0 || r.idle < 2*r.keepAlive || r.idle <= 0 {
+			r.cross <= 0 || r.settle <= 0 || r.lookUDP <= 0 || r.idle < 2*r.keepAlive || r.idle <= 0 {
 			t.Errorf("%q: a time is missing or out of order: %+v", r.profile, r)
 		}
 		if r.minWindow <= 0 || r.window < r.minWindow || r.maxWindow < r.window || r.maxWindow > 12<<20 {

@@ -184,7 +184,9 @@ func TestBadFramesEndOnlyTheirSession(t *testing.T) {
 	}
 }
 
-func TestUnknownFramesAreSkipped(t *testing.T) {
+func TestUnknownFramesAreSkipped(t *testing.T) { overBoth(t, testUnknownFramesAreSkipped) }
+
+func testUnknownFramesAreSkipped(t *testing.T, dials dialing) {
 	m := newMesh(t)
 	a := m.start("a", nil)
 	_, st := impostor(t, m, "z", a.addr)
@@ -199,6 +201,10 @@ func TestUnknownFramesAreSkipped(t *testing.T) {
 }
 
 func TestOverflowEndsTheSessionAndVolatileIsShed(t *testing.T) {
+	overBoth(t, testOverflowEndsTheSessionAndVolatileIsShed)
+}
+
+func testOverflowEndsTheSessionAndVolatileIsShed(t *testing.T, dials dialing) {
 	m := newMesh(t)
 	b := m.start("b", nil)
 	hold := make(chan struct{})
@@ -227,6 +233,10 @@ func TestOverflowEndsTheSessionAndVolatileIsShed(t *testing.T) {
 }
 
 func TestFrameBeyondThePeersLimitIsNotSent(t *testing.T) {
+	overBoth(t, testFrameBeyondThePeersLimitIsNotSent)
+}
+
+func testFrameBeyondThePeersLimitIsNotSent(t *testing.T, dials dialing) {
 	m := newMesh(t)
 	b := m.start("b", func(c *Config) { c.Hello.MaxFrame = 64 << 10 })
 	a := m.start("a", dials(b.addr))

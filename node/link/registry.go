@@ -69,11 +69,13 @@ func (r *registry) current(node addr.Node) *Session {
 }
 
 // claimDial is rule 2. release must be called once the attempt is decided.
-func (r *registry) claimDial(node addr.Node) (release func(), err error) {
+// instead is a session of ours that the new one is to replace, nil when there
+// should be none: the judge believes that too, since the session is old.
+func (r *registry) claimDial(node addr.Node, instead *Session) (release func(), err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.slot(node)
-	if s.cur != nil || s.claim != nil {
+	if s.cur != instead || s.claim != nil {
 		return nil, errRedundant
 	}
 	return r.claim(s), nil
@@ -176,4 +178,14 @@ func (r *registry) sessions() []*Session {
 		}
 	}
 	return out
+}
+
+// over counts the sessions that are up over a layer.
+func (r *registry) over(l Layer) (n int) {
+	for _, s := range r.sessions() {
+		if s.Layer() == l {
+			n++
+		}
+	}
+	return n
 }

@@ -32,7 +32,7 @@ type salvoEnds struct {
 // newSalvo makes the ends that both Hellos agree on; nil when there are none.
 func newSalvo(s *Session, socket packetWriter) (*salvoEnds, error) {
 	mine, theirs := s.offered, s.hello.Salvo
-	if theirs.Version == 0 || mine.Rate == 0 && theirs.Rate == 0 {
+	if mine.Version == 0 || theirs.Version == 0 || mine.Rate == 0 && theirs.Rate == 0 {
 		return nil, nil //nolint:nilnil // a session without salvo is common
 	}
 	state := s.conn.TLS()
@@ -207,12 +207,20 @@ func (m *Manager) useSalvo(s *Session) func() {
 
 // Window is how many bytes of bundles should be under way to fill the link, 0
 // when that is not known.
-func (s *Session) Window() int64 { return s.props.pipe() }
+func (s *Session) Window() int64 {
+	if s.offered.Rate == 0 {
+		return 0
+	}
+	return s.props.pipe()
+}
 
 // Layer is what carries the bundles that we send.
 func (s *Session) Layer() Layer {
 	if s.salvo != nil && s.salvo.out != nil {
 		return LayerSalvo
+	}
+	if _, ok := s.conn.(tlsCarrier); ok {
+		return LayerTLS
 	}
 	return LayerQUIC
 }

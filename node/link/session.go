@@ -49,9 +49,10 @@ type Session struct {
 }
 
 func newSession(id uint64, c *Config, conn carrier, ctrl stream, in *bufio.Reader, peer Identity, h wire.Hello, props Properties, begun []wire.Begun) *Session {
-	s := &Session{id: id, cfg: c, conn: conn, ctrl: ctrl, in: in, peer: peer, hello: h, props: props, offered: props.offer(), down: make(chan struct{})}
+	s := &Session{id: id, cfg: c, conn: conn, ctrl: ctrl, in: in, peer: peer, hello: h, props: props, offered: offerOn(conn, props), down: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancelCause(context.WithoutCancel(conn.Context()))
 	s.out = outbox{budget: c.SendBudget, maxFrame: int(min(h.MaxFrame, math.MaxInt32)), parts: newSplitter(props, h), start: s.startLane}
+	tuned(conn, props, s.Dialed())
 	s.parts = newAssembler(peer.Node, c.Parts, int(c.Hello.MaxFrame), begun)
 	return s
 }

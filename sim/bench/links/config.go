@@ -35,8 +35,18 @@ func (c Config) Validate() error {
 	if c.Bytes < minBytes || c.Bytes > maxBytes {
 		errs = append(errs, fmt.Errorf("bytes: %d is not between %d and %d", c.Bytes, minBytes, maxBytes))
 	}
+	if c.tcp() && (c.Loss != 0 || c.Burst != 0) {
+		errs = append(errs, errors.New("loss, burst: the emulator ends connections of TCP and loses nothing in them, so they say nothing of layer tls; leave them out"))
+	}
 	return errors.Join(append(errs, c.properties().Validate())...)
 }
+
+// tcp reports whether the link is over TCP.
+func (c Config) tcp() bool { return c.Layer == link.LayerTLS }
+
+// direct reports whether the nodes need nothing between them: a connection of
+// TCP that is not held up is only copied by the emulator.
+func (c Config) direct() bool { return c.tcp() && c.Delay == 0 && c.Rate == 0 && c.Return == 0 }
 
 // properties is what both nodes are told of the link.
 func (c Config) properties() link.Properties {
@@ -64,7 +74,7 @@ type Report struct {
 	Seconds float64    `json:"seconds"`       // from the first byte sent to the last delivered
 	Goodput float64    `json:"goodput_mbit"`  // bytes over Seconds
 	Share   float64    `json:"share_of_link"` // bytes over what the rate carries in Seconds less the delay; 0 without a rate
-	Reverse uint64     `json:"reverse_bytes"` // of IP packets, while it lasted
+	Reverse uint64     `json:"reverse_bytes"` // of IP packets, of TCP what they carry, while it lasted
 	SHA256  bool       `json:"sha256_ok"`
 	CPU     float64    `json:"cpu_s_per_gib"` // of this process: both ends and the emulator
 

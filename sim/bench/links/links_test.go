@@ -19,6 +19,8 @@ func TestRun(t *testing.T) {
 	}{
 		{"quic, a perfect wire", Config{Bytes: 1 << 20}, link.LayerQUIC},
 		{"auto, far and lossy", Config{Delay: 110 * time.Millisecond, Rate: 20e6, Loss: 0.02, Bytes: 1 << 20, Seed: 3}, link.LayerSalvo},
+		{"tls, a perfect wire", Config{Layer: link.LayerTLS, Bytes: 1 << 20}, link.LayerTLS},
+		{"tls, a rate", Config{Layer: link.LayerTLS, Delay: 5 * time.Millisecond, Rate: 50e6, Bytes: 1 << 20}, link.LayerTLS},
 		{"salvo, a thin way back", Config{Layer: link.LayerSalvo, Delay: 10 * time.Millisecond, Rate: 20e6, Return: 100e3, Bytes: 1 << 20}, link.LayerSalvo},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -52,6 +54,7 @@ func TestValidate(t *testing.T) {
 	}{
 		{Config{Bytes: 10}, "bytes: 10 is not between"},
 		{Config{Bytes: 1 << 20, Layer: link.LayerSalvo}, "needs the rate"},
+		{Config{Bytes: 1 << 20, Layer: link.LayerTLS, Loss: 0.01}, "nothing of layer tls"},
 		{Config{Bytes: 1 << 20, Rate: 1e6, Loss: 0.9}, "loss 0.9"},
 		{Config{Bytes: 1 << 20, Layer: "pigeon"}, `layer "pigeon"`},
 	} {

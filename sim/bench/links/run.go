@@ -38,13 +38,11 @@ func Run(ctx context.Context, c Config, note func(format string, args ...any)) (
 	if err != nil {
 		return r, err
 	}
-	up, down := c.profiles()
-	wire, err := emulator.Open(emulator.Config{Listen: "127.0.0.1:0", To: far.addr, Up: up, Down: down, Seed: c.Seed})
+	wire, at, err := c.wire(ctx, g, far.addr)
 	if err != nil {
 		return r, err
 	}
-	g.Go(func() error { return wire.Run(ctx) })
-	near, err := w.node(ctx, "near", []string{wire.Addr().String()}, c.properties())
+	near, err := w.node(ctx, "near", []string{at}, c.properties())
 	if err != nil {
 		return r, err
 	}
@@ -56,6 +54,25 @@ func Run(ctx context.Context, c Config, note func(format string, args ...any)) (
 		note("%s is up, round trip %v", s.Layer(), s.RTT().Round(time.Millisecond))
 	}
 	return c.measure(ctx, s, far, wire)
+}
+
+// wire opens the emulated link to a node and says where it begins; it is nil
+// when there is nothing to emulate.
+func (c Config) wire(ctx context.Context, g *errgroup.Group, to string) (*emulator.Link, string, error) {
+	if c.direct() {
+		return nil, to, nil
+	}
+	up, down := c.profiles()
+	conf := emulator.Config{Listen: "127.0.0.1:0", To: to, Up: up, Down: down, Seed: c.Seed}
+	if c.tcp() {
+		conf.Network = "tcp"
+	}
+	l, err := emulator.Open(conf)
+	if err != nil {
+		return nil, "", err
+	}
+	g.Go(func() error { return l.Run(ctx) })
+	return l, l.Addr().String(), nil
 }
 
 // profiles are the two directions of the emulated link.
@@ -73,7 +90,17 @@ const headers = 28
 
 // measure moves the bytes over a session that is up.
 func (c Config) measure(ctx context.Context, s *link.Session, far *node, l *emulator.Link) (r Report, err error) {
-	before, busy := l.Stats(), proc.OwnCPU()
+	count := func() (st emulator.Stats, back uint64) {
+		if l != nil {
+			st = l.Stats()
+		}
+		if c.tcp() {
+			return st, s.Stats().BytesReceived
+		}
+		return st, st.Down.Bytes + headers*st.Down.Packets
+	}
+	busy := proc.OwnCPU()
+	before, back := count()
 	done := make(chan arrival, 1)
 	far.expect(c.Bytes, done)
 	begun := time.Now()
@@ -89,14 +116,14 @@ func (c Config) measure(ctx context.Context, s *link.Session, far *node, l *emul
 	case <-ctx.Done():
 		return r, context.Cause(ctx)
 	}
-	after := l.Stats()
+	after, now := count()
 	took := end.at.Sub(begun)
 	const mega = 1e6
 	r = Report{
 		Layer: s.Layer(), Delay: millis(c.Delay), Loss: c.Loss, Burst: c.Burst,
 		Rate: float64(c.Rate) / mega, Return: float64(max(c.Return, 0)) / mega, Bytes: c.Bytes,
 		Seconds: took.Seconds(), Goodput: float64(c.Bytes) * 8 / took.Seconds() / mega,
-		Reverse: after.Down.Bytes - before.Down.Bytes + headers*(after.Down.Packets-before.Down.Packets), SHA256: bytes.Equal(end.sum, sent.Sum(nil)),
+		Reverse: now - back, SHA256: bytes.Equal(end.sum, sent.Sum(nil)),
 		CPU: (proc.OwnCPU() - busy).Seconds() / float64(c.Bytes) * (1 << 30),
 		RTT: millis(s.RTT()), Packets: after.Up.Offered - before.Up.Offered,
 		Lost: after.Up.Dropped.Loss - before.Up.Dropped.Loss, Queue: after.Up.Dropped.Queue - before.Up.Dropped.Queue,
