@@ -24,7 +24,7 @@ RUN    ?= .
 
 # Packages with goroutines, and the drivers of the core.
 CONCURRENT = ./broker/... ./cmd/... ./node ./node/admin/... ./node/dtn ./node/link/... ./node/stream/... \
-             ./sim/bench/... ./sim/demo/... ./sim/emulator/... ./storeforward/boltstore ./storeforward/journal/... \
+             ./sim/bench/... ./sim/demo/... ./sim/emulator/... ./sim/virtual ./storeforward/boltstore ./storeforward/journal/... \
              ./storeforward/memstore ./storeforward/vfs
 
 # The linter is built once per version, by the Go toolchain itself.
@@ -155,6 +155,14 @@ bench-link: build ## how much of a link the nodes fill: the Moon's with loss, bu
 	bin/farhop bench link --layer quic --bytes 256MiB $(ARGS)
 	bin/farhop bench mqtt --moon --loss 1% $(ARGS)
 	go test -v -run Goodput ./node/salvo # in virtual time: ten minutes of light, heavy loss
+	go test -v -count 1 -run 'Ratio|OnePass' ./sim/virtual -full # in virtual time: beside stock quic-go, which takes hours
+
+# MISHAPS is how many flaps, cuts, rebinds and restarts soak plays.
+MISHAPS ?= 10000
+
+.PHONY: soak
+soak: ## whole nodes in virtual time: MISHAPS=10000 flaps, half-open cuts, rebinds, restarts and kills (4 min; SEED=1)
+	go test -count 1 -timeout 60m -run 'TestSoak$$' ./node -soak $(MISHAPS) -soakseed $(SEED)
 
 .PHONY: bench-scale
 bench-scale: build ## one broker with much in it: 19,000 sockets, a million sessions, ten million messages queued, a million retained (25 min)

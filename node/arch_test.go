@@ -91,6 +91,7 @@ var table = []row{
 	{"sim/scenario", "routing/addr routing/contact routing/interest routing/policy storeforward/bundle", "a scenario describes; sim runs it"},
 	{"sim/oracle", "node/core routing/addr routing/interest storeforward/bundle storeforward/store", "laws judge what is seen at the edges of a core, whoever drives it"},
 	{"sim", "node/core routing routing/addr routing/contact routing/interest routing/policy sim/oracle sim/scenario storeforward storeforward/batch storeforward/bundle storeforward/memstore storeforward/store", "a virtual world that touched the I/O side would not be repeatable"},
+	{"sim/virtual", "", "packets and their ways; what is in them, its tests know"},
 	{"sim/emulator/desc", "", "a link is described alike for real programs and for virtual worlds"},
 	{"sim/emulator", "sim/emulator/desc", "it stands between any two programs and looks into nothing"},
 	{"sim/demo", "node node/admin node/config routing/addr routing/policy sim/bench/proc sim/emulator", "it plays the product from outside, with what every user has"},
@@ -144,7 +145,7 @@ var pure = []string{
 // impureOn are packages among the pure ones that are not, on purpose.
 var impureOn = []string{
 	"storeforward/boltcheck", "storeforward/boltstore", "storeforward/journal", "storeforward/journal/index", "storeforward/migrate",
-	"storeforward/storetest", "storeforward/vfs", "sim/bench", "sim/bench/durable", "sim/bench/links", "sim/bench/mqtt", "sim/bench/mqtt/attack", "sim/bench/mqtt/crowd", "sim/bench/mqtt/load", "sim/bench/proc", "sim/crash", "sim/demo", "sim/emulator", "sim/mutants",
+	"storeforward/storetest", "storeforward/vfs", "sim/bench", "sim/bench/durable", "sim/bench/links", "sim/bench/mqtt", "sim/bench/mqtt/attack", "sim/bench/mqtt/crowd", "sim/bench/mqtt/load", "sim/bench/proc", "sim/crash", "sim/demo", "sim/emulator", "sim/mutants", "sim/virtual",
 }
 
 // clockless packages do I/O but take the time as an argument.
