@@ -142,6 +142,7 @@ const (
 	// what is urgent waits for both.
 	batchTime    = 5 * time.Millisecond
 	unsentTime   = 20 * time.Millisecond
+	busyTime     = 20 * time.Millisecond  // a busy machine's processes wait so long for each other
 	measureEvery = 250 * time.Millisecond // or more, if the round trip says so
 	acceptPause  = 50 * time.Millisecond  // until this machine has open files to spare
 

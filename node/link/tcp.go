@@ -64,12 +64,14 @@ func tuned(conn carrier, p Properties, dialed bool) {
 	}
 }
 
-// muxConfig is the multiplexer's configuration. What waits in the kernel is
+// muxConfig is the multiplexer's configuration. Credit comes a quarter of a
+// window late, and TCP has a window of its own before it; so it is wider than
+// QUIC's. What waits in the kernel is
 // bounded by time where the rate is known: an alarm waits behind it.
 func (p Properties) muxConfig(dialed bool) mux.Config {
 	t := p.timing(0)
 	c := mux.Config{
-		Window: int64(p.window()), Idle: p.idleTimeout(), Measure: measureEvery, Linger: t.redial,
+		Window: min(2*int64(p.window()), t.maxWindow), Idle: p.idleTimeout(), Measure: measureEvery, Busy: busyTime, Linger: t.redial,
 		Violation: Protocol.code(),
 	}
 	if dialed {

@@ -71,6 +71,7 @@ type Config struct {
 	Idle      time.Duration // silence that ends the connection
 	KeepAlive time.Duration // silence of ours before a ping
 	Measure   time.Duration // least time between two measurements of the round trip
+	Busy      time.Duration // a quarter of a window that is read within this is too small a one; or within some round trips
 	Linger    time.Duration // for the peer to hear that the connection ends
 
 	Violation uint64 // code told to a peer that breaks the rules

@@ -60,7 +60,9 @@ func tcpPair(t testing.TB) (a, b net.Conn) {
 }
 
 // usual is the configuration of tests that say no other.
-func usual() Config { return Config{Window: 4 << 20, Linger: 5 * time.Second, Violation: 77} }
+func usual() Config {
+	return Config{Window: 4 << 20, Busy: 20 * time.Millisecond, Linger: 5 * time.Second, Violation: 77}
+}
 
 // pair is two ends of a multiplexer; they are closed when the test ends.
 func pair(t testing.TB, client, server Config) (near, far *Conn) {
@@ -328,6 +330,12 @@ func pings(c *Conn) int {
 	return c.rtt.pings
 }
 
+func busy(c *Conn) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.writing || c.pending()
+}
+
 // TestSilent: without data and keepalive nothing is sent.
 func TestSilent(t *testing.T) {
 	near, far := pair(t, usual(), usual())
@@ -341,6 +349,11 @@ func TestSilent(t *testing.T) {
 	}
 	for pings(near) == 0 {
 		time.Sleep(time.Millisecond)
+	}
+	for _, c := range []*Conn{near, far} {
+		for busy(c) {
+			time.Sleep(time.Millisecond)
+		}
 	}
 	sent := func() uint64 { return near.Stats().BytesSent + far.Stats().BytesSent }
 	before := sent()
@@ -360,8 +373,7 @@ func TestUrgent(t *testing.T) {
 	defer wg.Wait()
 	wg.Go(func() {
 		_, err := bulk.Write(make([]byte, 64<<20)) // far more than the windows
-		var e *ResetError
-		if !errors.As(err, &e) {
+		if _, ok := errors.AsType[*ResetError](err); !ok {
 			t.Errorf("bulk: %v", err)
 		}
 	})
@@ -396,7 +408,7 @@ func TestUrgent(t *testing.T) {
 func TestGrow(t *testing.T) {
 	near, far := pair(t, usual(), usual())
 	out := must(near.OpenStream(t.Context()))(t)
-	const total = 64 << 20
+	const total = 16 << 20
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() {

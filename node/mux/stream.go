@@ -120,16 +120,16 @@ func (s *Stream) Read(p []byte) (int, error) {
 	}
 }
 
-// settle counts n bytes as read, and lets the peer send more once half of the
-// window is free; mu is held. A window that was used up within a few round
+// settle counts n bytes as read, and lets the peer send more once a quarter of
+// the window is free; mu is held. A window that was used up within a few round
 // trips was too small.
 func (s *Stream) settle(n int) {
 	s.owed += int64(n)
-	if s.ended || s.owed < s.window/2 {
+	if s.ended || s.owed < s.window/4 {
 		return
 	}
 	now := time.Now()
-	if rtt := s.c.rtt.smooth; now.Sub(s.epoch) < growTrips*rtt {
+	if now.Sub(s.epoch) < max(growTrips*s.c.rtt.smooth, s.c.cfg.Busy) {
 		s.grow(min(s.window, s.c.cfg.Window-s.window))
 	}
 	s.epoch = now
@@ -139,7 +139,7 @@ func (s *Stream) settle(n int) {
 	s.c.tell(s)
 }
 
-// growTrips: half a window that is read within so many round trips held the
+// growTrips: a quarter of a window that is read within so many round trips held the
 // peer up.
 const growTrips = 4
 
