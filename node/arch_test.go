@@ -76,6 +76,7 @@ var table = []row{
 	{"node/salvo/fec", "", "symbols and parity, whatever they carry"},
 	{"node/salvo/packet", "", "bytes and keys, not when they are sent"},
 	{"node/salvo", "node/salvo/fec node/salvo/packet", "blocks of bytes over a link; what is in them, and who the peer is, it does not know"},
+	{"node/parcel", "routing/addr storeforward/bundle", "bytes of a file, not what becomes of the bundles in it"},
 	{"node/begun", "node/wire routing/addr", "bytes that came, whatever they will be"},
 	{"node/resume", "crypto/identity", "secrets of peers, whatever they open"},
 	{"node/mux", "", "streams over one connection; what is in them, and who the peer is, it does not know"},

@@ -105,7 +105,7 @@ func (b backend) gone(seen map[addr.Node]bool) (out []admin.Peer) {
 func fill(p *admin.Peer, s *link.Session, v core.View) {
 	st := s.Stats()
 	p.Node, p.Region, p.State, p.Kex, p.Since = s.Node(), s.Region(), admin.PeerUp, s.Kex(), s.Since().UTC()
-	p.Layer = string(s.Layer())
+	p.Layer, p.Profile = string(s.Layer()), string(s.Profile())
 	if sv, ok := s.Salvo(); ok {
 		p.Loss = sv.Out.Loss
 	}

@@ -31,6 +31,7 @@ type loop struct {
 	fetches *mailbox[core.Fetch]
 	keep    func(core.Keep) // the broker's copy of retained messages
 	word    func(core.Word)
+	echoed  func(core.Echoed)
 	region  func(core.RegionState)
 	changed func(*core.Snapshot)
 	wanted  func(s *core.Snapshot, came, gone []string) // s is nil when it is as before
@@ -131,6 +132,9 @@ func (l *loop) perform(e *core.Effects) {
 	}
 	for _, w := range e.Words {
 		l.word(w)
+	}
+	for _, a := range e.Echoes {
+		l.echoed(a)
 	}
 	for _, t := range e.TakenOver {
 		l.deliver.put(t)

@@ -20,7 +20,7 @@ type coreMetrics struct {
 	duplicates, outOfOrder, heldBack, gaps, volatile    *prometheus.Desc
 	messages, storeBytes, fileBytes, damaged, forgotten *prometheus.Desc
 	regrouped                                           *prometheus.Desc
-	retained, wills, words, roaming                     *prometheus.Desc
+	retained, wills, words, roaming, echoes             *prometheus.Desc
 	queued, queuedBytes, room                           *prometheus.Desc
 }
 
@@ -55,6 +55,7 @@ func newCoreMetrics(n *Node) *coreMetrics {
 		wills:       d("mqtt_wills_total", "Wills: published, cancelled because their clients are not lost, refused for want of room or by a quota.", "what"),
 		words:       d("receipts_total", "What publishers asked to hear of their messages: words given, unheard because the publisher is gone, messages not followed for too much was asked, reports lost for want of room, and late ones; requests whose origin was forgotten; regions whose state is not told.", "what"),
 		roaming:     d("sessions_moved_total", "Sessions that follow their clients: claims sent, times that too many waited for a node, which is told of all sessions instead; sessions released to another node, adopted from one, over before what another had of them came; messages sent on to where their session is; bundles that nodes tell each other; filters left behind, leads to where a session is, and watches for repeats ended, for want of room.", "what"),
+		echoes:      d("pings_total", "Pings through the mesh: questions of other nodes answered, answers to questions of this one, and questions dropped because there were too many, no room, or nobody known who asked.", "what"),
 		queued:      d("queue_bundles", "Bundles that wait, by class.", "class"),
 		queuedBytes: d("queue_bytes", "Bytes that wait, by class.", "class"),
 	}
@@ -132,6 +133,9 @@ func (m *coreMetrics) kinds(s core.Stats, count func(d *prometheus.Desc, n uint6
 		"compared": s.Compared, "compare-dropped": s.CompareDropped,
 	} {
 		count(m.retained, n, what)
+	}
+	for what, n := range map[string]uint64{"answered": s.EchoesAnswered, "heard": s.EchoesHeard, "dropped": s.EchoesDropped} {
+		count(m.echoes, n, what)
 	}
 	for what, n := range map[string]uint64{"published": s.Wills, "cancelled": s.WillsCancelled, "refused": s.WillsRefused} {
 		count(m.wills, n, what)

@@ -67,6 +67,8 @@ type Node struct {
 	admission *admission
 	admin     *admin.Server
 	taps      *taps
+	pings     *pings
+	parcels   parcels
 	ready     chan struct{}
 }
 
@@ -218,6 +220,8 @@ func (n *Node) build() error {
 	n.taps = newTaps(n.loop, n.broker)
 	n.loop.early = n.links.early.answer
 	n.loop.sights = n.taps.sights
+	n.pings = newPings()
+	n.loop.echoed = n.pings.heard
 	n.loop.wanted = n.mqtt.learn
 	n.loop.changed = func(s *core.Snapshot) {
 		n.agent.spread(s)

@@ -50,6 +50,8 @@ var allowedTimes = map[string]string{
 	"node/core/links.go link.rest":     "decides when a peer without room is offered more; moves to the profile with failover",
 	"node/core/links.go lull":          "slows down bundles that went round, per hop; no link is judged by it",
 
+	"node/core/echo.go echoEvery": "how often one node may ask for an answer to a ping",
+
 	"node/core/core.go DefaultTTL":             ofProducts,
 	"node/core/core.go DefaultOrderWait":       ofProducts,
 	"node/core/retained.go DefaultHorizon":     ofProducts,

@@ -24,9 +24,9 @@ func (a *app) bundleCmd() *cobra.Command {
 	return group(&cobra.Command{
 		Use:     "bundle",
 		GroupID: groupMessages,
-		Short:   "Look into bundles of the Bundle Protocol",
-		Long:    "Look into bundles of the Bundle Protocol, version 7 (RFC 9171), of any implementation.",
-	}, a.bundleDecodeCmd())
+		Short:   "Carry bundles by file, or look into them",
+		Long:    "Carry bundles that wait for other nodes by file, and look into bundles of the Bundle\nProtocol, version 7 (RFC 9171), of any implementation.",
+	}, a.bundleDecodeCmd(), a.bundleExportCmd(), a.bundleImportCmd())
 }
 
 func (a *app) bundleDecodeCmd() *cobra.Command {

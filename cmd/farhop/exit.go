@@ -43,15 +43,15 @@ func exitCodesTopic() *cobra.Command {
        for farhop pub --receipt, no copy of the message for farhop why, nothing
        in the queue for farhop queue peek, purge and replay, no such session for
        farhop sessions show, kick and end, nothing retained for farhop retained
-       get and rm
+       get and rm, no answer for farhop ping
     6  what was examined is not as it should be: farhop sim run, the world broke
        a law, such as a lost message; farhop store check, export or migrate,
-       something is damaged
+       something is damaged; farhop netcheck, a peer is not reached
     7  nothing was done without your word: farhop queue purge, farhop sessions end
        and farhop retained rm of more than a topic without --yes
   130  it was interrupted before it was done
 
-The commands that go on until they are stopped (run, sub, tap, sim link) end with 0
+The commands that go on until they are stopped (run, sub, tap, ping, sim link) end with 0
 on SIGINT and SIGTERM. Errors go to standard error in two lines: what is wrong,
 and what to try.`,
 	}

@@ -52,7 +52,7 @@ func (f fakeNode) Status(context.Context) (admin.Status, error) {
 		{Name: "site-7", Remote: "mqtt://10.0.0.5:1883", State: "waiting", Since: at(-5 * time.Second), LastError: "connection refused"},
 	}}
 	s.Peers = []admin.Peer{
-		{Node: earth, Region: addr.MustRegion("earth"), Address: "192.0.2.1:7330", State: admin.PeerUp, Kex: "X25519MLKEM768", Layer: "salvo", Loss: 0.0123, RTTms: 2560, InFlight: 2, InFlightBytes: 4000, SentBytes: 1 << 20, ReceivedBytes: 10, PacketsLost: 3, LastError: "old news", Since: at(-90 * time.Second)},
+		{Node: earth, Region: addr.MustRegion("earth"), Address: "192.0.2.1:7330", State: admin.PeerUp, Kex: "X25519MLKEM768", Layer: "salvo", Profile: "moon", Loss: 0.0123, RTTms: 2560, InFlight: 2, InFlightBytes: 4000, SentBytes: 1 << 20, ReceivedBytes: 10, PacketsLost: 3, LastError: "old news", Since: at(-90 * time.Second)},
 		{Address: "192.0.2.2:7330", State: admin.PeerDown, LastError: "no answer\x1b[31m", Since: at(-26 * time.Hour)},
 		{Node: addr.MustNode("sat-1"), Address: "192.0.2.3:7330", State: admin.PeerClosed, RTTms: 0.51, NextContact: at(50 * time.Minute)},
 		{Node: addr.MustNode("ship"), Address: "192.0.2.4:7330", State: admin.PeerSilent, RTTms: 600, Since: at(-40 * time.Second)},
@@ -171,6 +171,8 @@ func TestLook(t *testing.T) {
 	}
 	calls := []string{
 		"status", "peers", "links", "nodes", "routes", "queue", "why luna-1.9f3a2.t57",
+		"ping mars-1", "ping mars-1 --class alarm --timeout 1s -n 1", "ping nobody", "ping", "ping mars-1 --class x", "ping mars-1 --interval 1ms",
+		"netcheck", "netcheck earth-1 --quick",
 		"invite --region luna --life 2h", "fleet push plant.yaml", "fleet status",
 	}
 	for name, f := range map[string]fakeNode{"full": {}, "empty": {empty: true}} {

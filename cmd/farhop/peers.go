@@ -21,9 +21,9 @@ those that dial it; and the peers of its doors (dtn in farhop.yaml).
 }
 
 func (a *app) linksCmd() *cobra.Command {
-	return a.peersOrLinks("links", "Show the links with their figures", `Show the same neighbours as farhop peers, with the figures of the links: round
-trip, what carries the bundles, what is in flight, bytes and losses of the session, and the key exchange it
-is protected by.
+	return a.peersOrLinks("links", "Show the links with their figures", `Show the same neighbours as farhop peers, with the figures of the links: the profile
+from which their timers follow, round trip, what carries the bundles, what is in
+flight, bytes and losses of the session, and the key exchange it is protected by.
 
 `+aboutStates, true)
 }
@@ -47,7 +47,7 @@ func (a *app) peersOrLinks(use, short, long string, figures bool) *cobra.Command
 func (a *app) printPeers(s admin.Status, figures bool) error {
 	t := newTable("PEER", "REGION", "ADDRESS", "STATE", "FOR", "RTT", "NOTE")
 	if figures {
-		t = newTable("PEER", "STATE", "FOR", "RTT", "LAYER", "IN FLIGHT", "SENT", "RECEIVED", "LOST", "KEY EXCHANGE", "NEXT CONTACT", "NOTE")
+		t = newTable("PEER", "STATE", "FOR", "PROFILE", "RTT", "LAYER", "IN FLIGHT", "SENT", "RECEIVED", "LOST", "KEY EXCHANGE", "NEXT CONTACT", "NOTE")
 	}
 	for _, p := range s.Peers {
 		name, region := p.Node.String(), p.Region.String()
@@ -67,7 +67,7 @@ func (a *app) printPeers(s admin.Status, figures bool) error {
 		}
 		if figures {
 			flight := fmt.Sprintf("%d (%s)", p.InFlight, sizeText(p.InFlightBytes))
-			t.row(name, string(p.State), since, rtt, p.Layer, flight, sizeText(int64(p.SentBytes)), sizeText(int64(p.ReceivedBytes)), packetsText(p), p.Kex, next, note)
+			t.row(name, string(p.State), since, p.Profile, rtt, p.Layer, flight, sizeText(int64(p.SentBytes)), sizeText(int64(p.ReceivedBytes)), packetsText(p), p.Kex, next, note)
 			continue
 		}
 		if next != "" && p.State != admin.PeerUp {

@@ -82,7 +82,7 @@ Then any MQTT client can publish on one and subscribe on the other.`,
 func (a *app) commands() []*cobra.Command {
 	return []*cobra.Command{
 		a.initCmd(), a.inviteCmd(), a.joinCmd(), a.runCmd(), a.configCmd(), a.passwdCmd(),
-		a.statusCmd(), a.peersCmd(), a.linksCmd(), a.nodesCmd(), a.routesCmd(), a.queueCmd(), a.whyCmd(),
+		a.statusCmd(), a.peersCmd(), a.linksCmd(), a.nodesCmd(), a.routesCmd(), a.queueCmd(), a.whyCmd(), a.pingCmd(), a.netcheckCmd(),
 		a.sessionsCmd(), a.pubCmd(), a.subCmd(), a.retainedCmd(), a.tapCmd(), a.bundleCmd(),
 		a.storeCmd(),
 		a.fleetCmd(),

@@ -20,6 +20,10 @@ import (
 const (
 	ALPN     = "farhop/1"      // links between nodes
 	JoinALPN = "farhop-join/1" // a new node and its issuer
+
+	// CheckALPN is for farhop netcheck: between enrolled nodes as a link is, with
+	// no effect on the link that stands.
+	CheckALPN = "farhop-check/1"
 )
 
 // ErrKeyExchange is returned for a connection that is not post-quantum.
@@ -44,7 +48,7 @@ func KexName(state tls.ConnectionState) string {
 // ServerConfig is for the accepting end of a link between nodes. now is the
 // node's clock (see FloorClock). It logs peers that cannot do X25519MLKEM768.
 func ServerConfig(m *Material, now func() time.Time, log *slog.Logger) *tls.Config {
-	c := m.serverConfig(now)
+	c := m.serverConfig(ALPN, now)
 	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		logDowngrade(hello, log)
 		return nil, nil // stay with c, which refuses it
@@ -52,14 +56,14 @@ func ServerConfig(m *Material, now func() time.Time, log *slog.Logger) *tls.Conf
 	return c
 }
 
-func (m *Material) serverConfig(now func() time.Time) *tls.Config {
-	c := baseConfig(ALPN, now)
+func (m *Material) serverConfig(alpn string, now func() time.Time) *tls.Config {
+	c := baseConfig(alpn, now)
 	c.Certificates = []tls.Certificate{m.certificate(false)}
 	// Any certificate as far as crypto/tls goes; VerifyConnection judges it.
 	// RequireAndVerify would judge NotBefore by a clock that may be slow.
 	c.ClientAuth = tls.RequireAnyClientCert
 	c.VerifyConnection = func(state tls.ConnectionState) error {
-		_, err := m.verify(state, x509.ExtKeyUsageClientAuth, now())
+		_, err := m.verify(state, alpn, x509.ExtKeyUsageClientAuth, now())
 		return err
 	}
 	return c
@@ -69,12 +73,22 @@ func (m *Material) serverConfig(now func() time.Time) *tls.Config {
 // node that must answer; zero accepts any node of the mesh. Sessions are not
 // resumed unless the caller sets a ClientSessionCache.
 func ClientConfig(m *Material, now func() time.Time, want addr.Node) *tls.Config {
-	c := baseConfig(ALPN, now)
+	return m.clientConfig(ALPN, now, want)
+}
+
+// CheckConfig is ClientConfig for farhop netcheck. A node that is older than
+// that refuses the protocol.
+func CheckConfig(m *Material, now func() time.Time, want addr.Node) *tls.Config {
+	return m.clientConfig(CheckALPN, now, want)
+}
+
+func (m *Material) clientConfig(alpn string, now func() time.Time, want addr.Node) *tls.Config {
+	c := baseConfig(alpn, now)
 	c.Certificates = []tls.Certificate{m.certificate(false)}
 	// No host names in a mesh: VerifyConnection checks chain and SPIFFE id.
 	c.InsecureSkipVerify = true
 	c.VerifyConnection = func(state tls.ConnectionState) error {
-		p, err := m.verify(state, x509.ExtKeyUsageServerAuth, now())
+		p, err := m.verify(state, alpn, x509.ExtKeyUsageServerAuth, now())
 		if err != nil {
 			return err
 		}
@@ -97,8 +111,8 @@ func baseConfig(alpn string, now func() time.Time) *tls.Config {
 
 // verify is VerifyConnection of both ends of a link, on full and on resumed
 // handshakes.
-func (m *Material) verify(state tls.ConnectionState, use x509.ExtKeyUsage, now time.Time) (Peer, error) {
-	if err := checkSession(state, ALPN); err != nil {
+func (m *Material) verify(state tls.ConnectionState, alpn string, use x509.ExtKeyUsage, now time.Time) (Peer, error) {
+	if err := checkSession(state, alpn); err != nil {
 		return Peer{}, err
 	}
 	return m.Trust.verifyPeer(state.PeerCertificates, use, now)
@@ -149,19 +163,26 @@ func ticketKeys(secret [32]byte, now time.Time) [][32]byte {
 	return keys
 }
 
-// ListenerConfig serves both protocols by what the client asks for.
+// ListenerConfig serves links, checks and joins by what the client asks for.
 func ListenerConfig(s Serving) *tls.Config {
 	base := baseConfig(ALPN, s.Now)
+	base.NextProtos = append(base.NextProtos, CheckALPN)
 	if s.Joins {
 		base.NextProtos = append(base.NextProtos, JoinALPN)
 	}
 	base.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		logDowngrade(hello, s.Log)
 		m := s.Material()
-		if s.Joins && slices.Contains(hello.SupportedProtos, JoinALPN) && !slices.Contains(hello.SupportedProtos, ALPN) {
-			return JoinServerConfig(m, s.Now), nil
+		asks := func(alpn string) bool {
+			return slices.Contains(hello.SupportedProtos, alpn) && !slices.Contains(hello.SupportedProtos, ALPN)
 		}
-		c := m.serverConfig(s.Now)
+		switch {
+		case s.Joins && asks(JoinALPN):
+			return JoinServerConfig(m, s.Now), nil
+		case asks(CheckALPN):
+			return m.serverConfig(CheckALPN, s.Now), nil
+		}
+		c := m.serverConfig(ALPN, s.Now)
 		if s.Resume != [32]byte{} {
 			c.SetSessionTicketKeys(ticketKeys(s.Resume, s.Now()))
 		}

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"time"
 
@@ -47,6 +48,20 @@ type Backend interface {
 	// Tap calls f with what happens to messages, one call at a time, until ctx
 	// ends, f fails, or enough was told. The first call says that it began.
 	Tap(ctx context.Context, r TapRequest, f func(TapEvent) error) error
+	// Ping calls f with what happens to questions to a node, one call at a time,
+	// until each is answered or given up, ctx ends or f fails.
+	Ping(ctx context.Context, r PingRequest, f func(PingEvent) error) error
+	// Netcheck calls f with what passes to each peer, one call at a time.
+	Netcheck(ctx context.Context, r NetcheckRequest, f func(Netcheck) error) error
+	// ExportBundles writes what waits for other nodes to a file. It stays in
+	// custody here.
+	ExportBundles(ctx context.Context, r ExportRequest, w io.Writer) error
+	// ImportBundles takes a file of bundles into custody, wholly or not at all
+	// when something is wrong with it.
+	ImportBundles(ctx context.Context, file io.Reader) (Imported, error)
+	// ReleaseBundles ends custody of what a receipt names, or of what is in a file
+	// of bundles that this node made.
+	ReleaseBundles(ctx context.Context, file io.Reader) (HandedOver, error)
 	// Invite makes a ticket. Only a node that holds the authority can.
 	Invite(ctx context.Context, r InviteRequest) (Invite, error)
 	// FleetPush signs resources as the next revision and sends it.
@@ -161,11 +176,12 @@ type Peer struct {
 	Region        addr.Region `json:"region,omitzero"`
 	Address       string      `json:"address"`
 	State         PeerState   `json:"state"`
-	Kex           string      `json:"kex,omitempty"`   // key exchange in use, such as X25519MLKEM768
-	Layer         string      `json:"layer,omitempty"` // what carries the bundles that go there: quic or salvo
-	Loss          float64     `json:"loss,omitempty"`  // share of salvo's packets that got lost lately
-	RTTms         float64     `json:"rtt_ms"`          // round trip, ms; 0 not measured
-	InFlight      int         `json:"in_flight"`       // bundles offered, custody not yet taken
+	Kex           string      `json:"kex,omitempty"`     // key exchange in use, such as X25519MLKEM768
+	Layer         string      `json:"layer,omitempty"`   // what carries the bundles that go there: quic or salvo
+	Profile       string      `json:"profile,omitempty"` // kind of the link, from which its timers follow, such as moon
+	Loss          float64     `json:"loss,omitempty"`    // share of salvo's packets that got lost lately
+	RTTms         float64     `json:"rtt_ms"`            // round trip, ms; 0 not measured
+	InFlight      int         `json:"in_flight"`         // bundles offered, custody not yet taken
 	InFlightBytes int64       `json:"in_flight_bytes"`
 	SentBytes     uint64      `json:"sent_bytes"` // of this session, on the wire
 	ReceivedBytes uint64      `json:"received_bytes"`

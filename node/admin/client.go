@@ -202,7 +202,12 @@ func (c *Client) Config(ctx context.Context) (out config.Config, err error) {
 // Tap calls f with what happens to messages until ctx ends, f fails or the
 // daemon ends it, which is no error.
 func (c *Client) Tap(ctx context.Context, r TapRequest, f func(TapEvent) error) error {
-	resp, err := c.ask(ctx, "POST", "/api/v1/tap", r)
+	return follow(ctx, c, "/api/v1/tap", r, f)
+}
+
+// follow calls f with the events of an answer that is a stream.
+func follow[Event any](ctx context.Context, c *Client, path string, in any, f func(Event) error) error {
+	resp, err := c.ask(ctx, "POST", path, in)
 	if err != nil {
 		return err
 	}
@@ -211,7 +216,7 @@ func (c *Client) Tap(ctx context.Context, r TapRequest, f func(TapEvent) error) 
 		return c.read(resp, nil)
 	}
 	for d := json.NewDecoder(resp.Body); ; {
-		var e TapEvent
+		var e Event
 		switch err := d.Decode(&e); {
 		case errors.Is(err, io.EOF):
 			return nil
@@ -246,13 +251,22 @@ func (c *Client) ask(ctx context.Context, method, path string, in any) (*http.Re
 		}
 		body = bytes.NewReader(data)
 	}
+	kind := ""
+	if in != nil {
+		kind = "application/json"
+	}
+	return c.send(ctx, method, path, kind, body)
+}
+
+// send is ask with a body of any kind, "" for none.
+func (c *Client) send(ctx context.Context, method, path, kind string, body io.Reader) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, "http://"+c.addr+path, body)
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
 	}
 	req.Header.Set("Authorization", "Bearer "+c.token)
-	if in != nil {
-		req.Header.Set("Content-Type", "application/json")
+	if kind != "" {
+		req.Header.Set("Content-Type", kind)
 	}
 	resp, err := c.http.Do(req)
 	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Op == "dial" && ctx.Err() == nil {

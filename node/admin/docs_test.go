@@ -78,6 +78,8 @@ func answered() map[string]any {
 		"POST /api/v1/queues/replay": &Replayed{}, "POST /api/v1/invite": &Invite{},
 		"POST /api/v1/sessions": &Sessions{}, "POST /api/v1/sessions/kick": &Kicked{}, "POST /api/v1/sessions/end": &EndedSession{},
 		"POST /api/v1/retained": &Retained{}, "POST /api/v1/retained/remove": &RemovedRetained{}, "POST /api/v1/tap": &TapEvent{},
+		"POST /api/v1/ping": &PingEvent{}, "POST /api/v1/netcheck": &Netcheck{},
+		"POST /api/v1/bundles/export": &ParcelHeader{}, "POST /api/v1/bundles/import": &Imported{}, "POST /api/v1/bundles/release": &HandedOver{},
 		"GET /api/v1/fleet": &FleetStatus{}, "POST /api/v1/fleet": &FleetPushed{},
 	}
 }
@@ -140,7 +142,7 @@ func TestDocsMakeRequestsThatAreUnderstood(t *testing.T) {
 			}
 		}
 	}
-	if made < len(answered())-1 {
+	if made < len(answered())-3 { // files are the bodies of some
 		t.Errorf("only %d requests were found", made)
 	}
 }
@@ -155,7 +157,7 @@ func TestDocsNameEveryKey(t *testing.T) {
 			named[w] = true
 		}
 	}
-	types := []any{SessionsRequest{}, SessionRequest{}, RetainedRequest{}, TapRequest{}, PeekRequest{}, PurgeRequest{}, ReplayRequest{}, InviteRequest{}, FleetPushRequest{}, Error{}}
+	types := []any{SessionsRequest{}, SessionRequest{}, RetainedRequest{}, TapRequest{}, PeekRequest{}, PurgeRequest{}, ReplayRequest{}, InviteRequest{}, FleetPushRequest{}, PingRequest{}, NetcheckRequest{}, ExportRequest{}, Error{}}
 	for _, v := range answered() {
 		types = append(types, v)
 	}

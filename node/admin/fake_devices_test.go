@@ -2,6 +2,8 @@ package admin
 
 import (
 	"context"
+	"errors"
+	"io"
 	"time"
 
 	"github.com/farhop/farhop/routing/addr"
@@ -54,4 +56,36 @@ func (f *fake) Tap(ctx context.Context, r TapRequest, tell func(TapEvent) error)
 		return ctx.Err()
 	}
 	return tell(TapEvent{At: noon(), Event: "accepted", Reason: "ok", Topic: "plant/1", Client: "plc-7", QoS: 1, Size: 4, To: []string{"node earth-1"}, Live: 2, Lost: 1})
+}
+
+func (f *fake) Ping(_ context.Context, r PingRequest, tell func(PingEvent) error) error {
+	if err := f.err(); err != nil {
+		return err
+	}
+	return tell(PingEvent{At: noon(), Event: PingOpen, Node: r.Node, Class: "alarm", Path: &Way{Up: true, Hops: 1, NextHop: r.Node, Layer: "quic", PatienceMS: 2000}})
+}
+
+func (f *fake) Netcheck(_ context.Context, r NetcheckRequest, tell func(Netcheck) error) error {
+	if err := f.err(); err != nil {
+		return err
+	}
+	return tell(Netcheck{Address: r.Peers[0], UDP: NetcheckUDP{OK: true}})
+}
+
+func (f *fake) ExportBundles(_ context.Context, r ExportRequest, w io.Writer) error {
+	if err := f.err(); err != nil {
+		return err
+	}
+	_, err := io.WriteString(w, "file for "+r.To)
+	return err
+}
+
+func (f *fake) ImportBundles(_ context.Context, file io.Reader) (Imported, error) {
+	data, err := io.ReadAll(file)
+	return Imported{Bundles: len(data), Refused: map[string]int{}}, errors.Join(err, f.err())
+}
+
+func (f *fake) ReleaseBundles(_ context.Context, file io.Reader) (HandedOver, error) {
+	data, err := io.ReadAll(file)
+	return HandedOver{Named: len(data)}, errors.Join(err, f.err())
 }

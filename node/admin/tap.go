@@ -49,10 +49,16 @@ type TapEvent struct {
 	Lost      uint64    `json:"lost,omitempty"`      // events before this one that were not kept for a slow reader
 }
 
-// tap streams events, a JSON value a line, until the client leaves, the server
-// ends, or there are enough.
 func (s *Server) tap(w http.ResponseWriter, req *http.Request) {
-	in, err := decode[TapRequest](req)
+	stream(s, w, req, func(ctx context.Context, in TapRequest, f func(TapEvent) error) error {
+		return s.cfg.Backend.Tap(ctx, in, f)
+	})
+}
+
+// stream answers with events, a JSON value a line, until the client leaves, the
+// server ends, or do has no more.
+func stream[In, Event any](s *Server, w http.ResponseWriter, req *http.Request, do func(context.Context, In, func(Event) error) error) {
+	in, err := decode[In](req)
 	if err != nil {
 		s.fail(w, req, err)
 		return
@@ -71,7 +77,7 @@ func (s *Server) tap(w http.ResponseWriter, req *http.Request) {
 	rc := http.NewResponseController(w)
 	_ = rc.SetReadDeadline(time.Time{}) // that of the request; nothing more is read
 	began := false
-	err = s.cfg.Backend.Tap(ctx, in, func(e TapEvent) error {
+	err = do(ctx, in, func(e Event) error {
 		if !began {
 			began = true
 			w.Header().Set("Content-Type", "application/x-ndjson")

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/farhop/farhop/routing/addr"
 )
 
 // running serves a fake until the test ends, or stop is called.
@@ -75,5 +77,49 @@ func TestTapNeedsTheToken(t *testing.T) {
 	}
 	if w := ask(s, "POST", "/api/v1/tap", `{"filter": "a", "count": 1, "paylaod": true}`, nil); w.Code != http.StatusBadRequest {
 		t.Errorf("an unknown key is answered %d", w.Code)
+	}
+}
+
+// A ping is a stream like a tap, and what is wrong with it is said in its place.
+func TestPingStreams(t *testing.T) {
+	c, f, _ := running(t)
+	var got []PingEvent
+	note := func(e PingEvent) error { got = append(got, e); return nil }
+	r := PingRequest{Node: addr.MustNode("luna-1"), Count: 1}
+	if err := c.Ping(t.Context(), r, note); err != nil || len(got) != 1 || got[0].Node != r.Node || got[0].Path.Layer != "quic" {
+		t.Errorf("%v: %+v", err, got)
+	}
+	var passes []Netcheck
+	err := c.Netcheck(t.Context(), NetcheckRequest{Peers: []string{"a:1"}}, func(n Netcheck) error { passes = append(passes, n); return nil })
+	if err != nil || len(passes) != 1 || passes[0].Address != "a:1" || !passes[0].UDP.OK {
+		t.Errorf("%v: %+v", err, passes)
+	}
+	f.fail(NotHere("farhop nodes", "no such node"))
+	if err := c.Ping(t.Context(), r, note); err == nil || err.Error() != "no such node" {
+		t.Errorf("an unknown node: %v", err)
+	}
+}
+
+// Files go in and out as they are, and what is wrong is said in their place.
+func TestFilesOfBundles(t *testing.T) {
+	c, f, _ := running(t)
+	var out strings.Builder
+	if err := c.ExportBundles(t.Context(), ExportRequest{To: "earth-1"}, &out); err != nil || out.String() != "file for earth-1" {
+		t.Errorf("%v: %q", err, out.String())
+	}
+	in, err := c.ImportBundles(t.Context(), strings.NewReader(strings.Repeat("x", 100_000)))
+	if err != nil || in.Bundles != 100_000 {
+		t.Errorf("%v: %+v", err, in)
+	}
+	if over, err := c.ReleaseBundles(t.Context(), strings.NewReader("x")); err != nil || over.Named != 1 {
+		t.Errorf("%v: %+v", err, over)
+	}
+	f.fail(NotHere("wait", "another file is read"))
+	if err := c.ExportBundles(t.Context(), ExportRequest{}, &out); err == nil || err.Error() != "another file is read" {
+		t.Errorf("%v", err)
+	}
+	s, _ := newServer(t)
+	if w := ask(s, "POST", "/api/v1/bundles/import", "{}", nil); w.Code != http.StatusUnsupportedMediaType {
+		t.Errorf("JSON in the place of a file is answered %d", w.Code)
 	}
 }

@@ -109,6 +109,7 @@ type Core struct {
 	room       room
 	outbox     outbox
 	dockets    dockets
+	echoes     echoes
 	reach      reach
 	openOrder  []*openBatch
 	pool       []*openBatch
@@ -295,6 +296,7 @@ func (c *Core) Take() *Effects {
 		c.dispatch()
 		c.offerEarly()
 		c.flushReports()
+		c.answerEchoes()
 		c.settleDockets()
 		c.encodeDirty()
 		c.cur.Loads = append(c.cur.Loads, c.m.Loads()...)
@@ -379,7 +381,7 @@ func (c *Core) reroute() {
 }
 
 func (e *Effects) empty() bool {
-	return e.Write == nil && len(e.Loads)+len(e.Sends)+len(e.Deliver)+len(e.Live)+len(e.Replies)+len(e.Close)+len(e.Keeps)+len(e.Fetches)+len(e.Words)+len(e.Regions)+len(e.Sights)+len(e.TakenOver)+len(e.Came)+len(e.Gone)+len(e.Early) == 0 && !e.Changed
+	return e.Write == nil && len(e.Loads)+len(e.Sends)+len(e.Deliver)+len(e.Live)+len(e.Replies)+len(e.Close)+len(e.Keeps)+len(e.Fetches)+len(e.Words)+len(e.Echoes)+len(e.Regions)+len(e.Sights)+len(e.TakenOver)+len(e.Came)+len(e.Gone)+len(e.Early) == 0 && !e.Changed
 }
 
 func (e *Effects) reset() {
@@ -393,7 +395,7 @@ func (e *Effects) reset() {
 	clear(e.Early)
 	*e = Effects{
 		Loads: e.Loads[:0], Sends: e.Sends[:0], Deliver: e.Deliver[:0], Live: e.Live[:0],
-		Replies: e.Replies[:0], Close: e.Close[:0], Keeps: e.Keeps[:0], Fetches: e.Fetches[:0], Words: e.Words[:0],
+		Replies: e.Replies[:0], Close: e.Close[:0], Keeps: e.Keeps[:0], Fetches: e.Fetches[:0], Words: e.Words[:0], Echoes: e.Echoes[:0],
 		Regions: e.Regions[:0], Sights: e.Sights[:0], TakenOver: e.TakenOver[:0], Early: e.Early[:0],
 		Came: emptied(e.Came), Gone: emptied(e.Gone),
 	}

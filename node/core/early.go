@@ -86,13 +86,12 @@ func (c *Core) ReceiveEarly(now time.Time, from addr.Node, rtt time.Duration, in
 	if c.halted {
 		return
 	}
-	l := &link{Link: Link{Node: from}, rtt: rtt.Milliseconds()}
 	for _, b := range in {
 		if b.Bad != bundle.OK || b.Volatile || b.Ended {
 			continue
 		}
 		c.stats.Early++
-		if c.takeCustody(l, b) == bundle.Duplicate {
+		if c.takeCustody(from, rtt.Milliseconds(), b) == bundle.Duplicate {
 			c.stats.Duplicates++
 		}
 	}

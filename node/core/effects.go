@@ -89,6 +89,7 @@ type Effects struct {
 	Fetches   []Fetch       // answer with Fetched
 	Regions   []RegionState // that differ from before, for clients of this node
 	Words     []Word        // answer with a Submission
+	Echoes    []Echoed      // answers to questions of this node
 	Sights    []Sight       // while somebody watches
 	TakenOver []TakenOver   // end these connections
 	Early     []EarlyOffer

@@ -1,6 +1,7 @@
 package core_test
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -124,6 +125,7 @@ func (n *enode) run(eff *core.Effects) {
 	for _, d := range eff.Deliver {
 		n.deliver(d)
 	}
+	n.echoed(eff.Echoes)
 	for _, l := range eff.Live {
 		e.printf("%s live %s %s%s", n.name, l.Topic, labelOf(l.Blob), membersText(l.Members, l.Only))
 		if e.onLive != nil {
@@ -391,7 +393,7 @@ func labelOf(b *store.Blob) string {
 		return strings.Join(labels, "+")
 	}
 	label, _, _ := strings.Cut(string(data), " ")
-	return label
+	return cmp.Or(echoLabel(data), label)
 }
 
 // parts unfolds a batch whose first message is named, as the reader of a link

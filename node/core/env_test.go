@@ -83,6 +83,7 @@ var commands = map[string]func(*env){
 	"unsubscribe": (*env).cmdUnsubscribe, // NODE CLIENT FILTER
 	"publish":     (*env).cmdPublish,     // NODE TOPIC LABEL [qos=N] [ttl=D] [class=C] [retain] [client=C] [packet=N] [key=K] [only=REGION] [to=NODE] [group=FILTER] [receipts=TOPIC] [answer=TOPIC] [answers=NODE] [n=COUNT] [size=N] [clear]
 	"send":        (*env).cmdSend,        // NODE TO SERVICE LABEL [ttl=D] [key=K] [keep=D]: a bundle for a service of a node
+	"ping":        (*env).cmdPing,        // NODE TO [ttl=D] [n=COUNT] [odd]: questions for its echo, numbered from 1; odd ones are too short
 	"settle":      (*env).cmdSettle,      // NODE CLIENT [received|old|dropped] [n=COUNT]: the device answers its oldest deliveries
 	"pubrel":      (*env).cmdPubrel,      // NODE CLIENT PACKET
 	"deliver":     (*env).cmdDeliver,     // [FROM TO] [n=COUNT]: frames under way arrive

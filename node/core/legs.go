@@ -103,6 +103,8 @@ func (c *Core) takeTold(h *store.Header, in *Incoming) {
 		c.noteGap(in)
 	case h.Service == ServiceReports:
 		c.takeReports(in.Origin, &in.Reports)
+	case isEcho(h.Service):
+		c.takeEcho(h, in)
 	}
 }
 
@@ -154,7 +156,7 @@ func (c *Core) arriveEach(h *store.Header, in *Incoming) {
 
 // arrive hands a message that is due to its recipients here.
 func (c *Core) arrive(h *store.Header, b *store.Blob) {
-	if h.Service == ServiceReports {
+	if h.Service == ServiceReports || isEcho(h.Service) {
 		return // takeTold
 	}
 	if h.Service != ServiceMQTT {
@@ -260,7 +262,7 @@ func (c *Core) moveOn(i *storeforward.Item) {
 		c.stats.Ended[bundle.Expired]++
 		c.m.Release(i)
 		return
-	case h.Service == ServiceReports: // takeTold
+	case h.Service == ServiceReports || isEcho(h.Service): // takeTold
 		c.m.Release(i)
 		return
 	case h.Service == ServiceSessions && len(i.Entry.Frozen) > 0:

@@ -16,6 +16,8 @@ type Purge struct {
 	Message bundle.ID
 	Before  time.Time // arrived here before
 	Origin  addr.Node
+
+	handed map[Handed]bool // in the place of all others: somebody else has them
 }
 
 // Purged is what Purge did.
@@ -78,10 +80,14 @@ func (c *Core) purgeQueue(q *storeforward.Queue, p purge) (ended int) {
 		if i.Header.Seq > p.upTo {
 			return ended
 		}
-		if p.Matches(i.Header, i.Entry.State) {
+		if p.Matches(i.Header, i.Entry.State) && (p.handed == nil || p.handed[Handed{i.Header.Seq, i.Entry.Bundle}]) {
 			c.land(i)
 			c.m.Return(i)
-			c.end(i, bundle.Purged)
+			if p.handed != nil {
+				c.handOver(i)
+			} else {
+				c.end(i, bundle.Purged)
+			}
 			ended++
 		}
 		i = next

@@ -71,7 +71,7 @@ func (c *Core) incoming(l *link, in *Incoming) {
 	r.next++
 	reason := in.Bad
 	if reason == bundle.OK {
-		reason = c.takeCustody(l, in)
+		reason = c.takeCustody(l.Node, l.rtt, in)
 	}
 	switch reason {
 	case bundle.OK, bundle.Duplicate:
@@ -87,17 +87,18 @@ func (c *Core) incoming(l *link, in *Incoming) {
 	c.ackLater(l, in.Class, in.XID)
 }
 
-// takeCustody stores a bundle unless it is here already or not welcome.
-func (c *Core) takeCustody(l *link, in *Incoming) bundle.Reason {
+// takeCustody stores a bundle of a neighbour unless it is here already or not
+// welcome. rtt is that of the way it came, ms.
+func (c *Core) takeCustody(from addr.Node, rtt int64, in *Incoming) bundle.Reason {
 	if in.Hops >= MaxHops && in.Node != c.cfg.Self {
 		return bundle.HopLimit
 	}
 	h := &store.Header{
-		Message: in.Message, Origin: in.Origin, Prev: l.Node, Class: in.Class, Hops: in.Hops + 1, QoS: in.QoS,
+		Message: in.Message, Origin: in.Origin, Prev: from, Class: in.Class, Hops: in.Hops + 1, QoS: in.QoS,
 		Retain: in.Retain, Topic: in.Topic, Service: in.Service,
 		Received: c.now, Size: uint32(in.Size), Count: in.Count,
 		// Its age was right when it was sent: since then it was under way.
-		Expires: c.now + in.Life - l.rtt/2,
+		Expires: c.now + in.Life - rtt/2,
 	}
 	if in.Ended {
 		h.Expires = c.now + c.settings.TTL.Milliseconds()

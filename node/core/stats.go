@@ -49,6 +49,10 @@ type Stats struct {
 	StubsEnded      uint64 // sessions of which nothing is known any more where they were, for want of room
 	OverlapsEnded   uint64 // sessions whose repeats are not watched for any more, for want of room
 
+	EchoesAnswered uint64 // questions of farhop ping at other nodes, answered
+	EchoesHeard    uint64 // answers to those of this node
+	EchoesDropped  uint64 // questions that got none: too many, malformed, without room, or of nobody known
+
 	Doubted uint64 // retained messages not given on after a long time out of touch
 }
 

@@ -20,6 +20,8 @@ import (
 const (
 	ALPN     = "farhop/1"      // between enrolled nodes
 	ALPNJoin = "farhop-join/1" // a newcomer redeeming a ticket
+
+	ALPNCheck = "farhop-check/1" // between enrolled nodes, to see what passes
 )
 
 // Limits that are not configurable.
@@ -27,6 +29,7 @@ const (
 	maxPending   = 512  // inbound connections whose handshake or Hello is not done
 	retryPending = 32   // above this many, source addresses are validated first (Retry)
 	maxJoins     = 16   // newcomers served at the same time
+	maxChecks    = 16   // checks served at the same time
 	maxTCP       = 4096 // TCP service streams a peer may have open
 	maxLanes     = 16   // unidirectional streams a peer may have open
 	maxOpenFrame = 4096 // largest StreamOpen, bytes

@@ -254,25 +254,34 @@ func betterCause(conn carrier, err error) error {
 
 // resolve looks the address up; attempts go round the answers, IPv4 first.
 func (d *dialer) resolve(ctx context.Context, attempt int) (net.Addr, error) {
-	host, port, err := net.SplitHostPort(d.peer.Address)
+	ips, port, err := lookUp(ctx, d.peer.Address)
 	if err != nil {
 		return nil, err
 	}
+	ip := ips[attempt%len(ips)]
+	return &net.UDPAddr{IP: ip.AsSlice(), Port: int(port), Zone: ip.Zone()}, nil
+}
+
+// lookUp returns the addresses of HOST:PORT, IPv4 first; one or more.
+func lookUp(ctx context.Context, address string) ([]netip.Addr, uint16, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, 0, err
+	}
 	p, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {
-		return nil, fmt.Errorf("port %q of %s: %w", port, d.peer.Address, err)
+		return nil, 0, fmt.Errorf("port %q of %s: %w", port, address, err)
 	}
 	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	if err == nil && len(ips) == 0 {
 		err = errors.New("no address")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errResolve, err)
+		return nil, 0, fmt.Errorf("%w: %w", errResolve, err)
 	}
 	for i := range ips {
 		ips[i] = ips[i].Unmap()
 	}
 	slices.SortFunc(ips, func(a, b netip.Addr) int { return cmp.Or(cmp.Compare(a.BitLen(), b.BitLen()), a.Compare(b)) })
-	ip := ips[attempt%len(ips)]
-	return &net.UDPAddr{IP: ip.AsSlice(), Port: int(p), Zone: ip.Zone()}, nil
+	return ips, uint16(p), nil
 }

@@ -41,6 +41,7 @@ type Manager struct {
 	pending atomic.Int64 // inbound connections before their Hello is done
 	waiting waiting      // the same over TCP
 	joins   chan struct{}
+	checks  chan struct{}
 	// lastWarn is when warn last wrote at its level, Unix nanoseconds.
 	lastWarn atomic.Int64
 	wg       sync.WaitGroup // everything Run has started
@@ -52,7 +53,7 @@ func New(cfg Config) (*Manager, error) {
 		return nil, fmt.Errorf("link: %w", err)
 	}
 	cfg = cfg.withDefaults()
-	m := &Manager{cfg: cfg, reg: newRegistry(cfg.Node), bound: make(chan struct{}), demux: newDemux(), carried: map[*Session]bool{}, epochs: map[addr.Node]uint64{}, joins: make(chan struct{}, maxJoins)}
+	m := &Manager{cfg: cfg, reg: newRegistry(cfg.Node), bound: make(chan struct{}), demux: newDemux(), carried: map[*Session]bool{}, epochs: map[addr.Node]uint64{}, joins: make(chan struct{}, maxJoins), checks: make(chan struct{}, maxChecks)}
 	met, err := newMetrics(cfg.Registerer, m)
 	if err != nil {
 		return nil, fmt.Errorf("link: register metrics: %w", err)
@@ -188,8 +189,12 @@ func (m *Manager) accept(ctx context.Context, ln *quic.EarlyListener) {
 
 // take serves an inbound connection to its end.
 func (m *Manager) take(ctx context.Context, conn carrier) {
-	if conn.TLS().NegotiatedProtocol == ALPNJoin {
+	switch conn.TLS().NegotiatedProtocol {
+	case ALPNJoin:
 		m.serveJoin(ctx, conn)
+		return
+	case ALPNCheck:
+		m.serveCheck(ctx, conn)
 		return
 	}
 	if err := m.inbound(ctx, conn); err != nil {

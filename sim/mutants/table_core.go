@@ -215,8 +215,8 @@ var coreMutants = []mutant{
 	},
 	{
 		name: "hops are not counted", file: "node/core/receive.go",
-		old:   "Prev: l.Node, Class: in.Class, Hops: in.Hops + 1",
-		new:   "Prev: l.Node, Class: in.Class, Hops: in.Hops",
+		old:   "Prev: from, Class: in.Class, Hops: in.Hops + 1",
+		new:   "Prev: from, Class: in.Class, Hops: in.Hops",
 		tests: "node/core .",
 	},
 }
