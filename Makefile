@@ -32,6 +32,9 @@ LINT_VERSION := v2.15.0
 TOOLS        := $(CURDIR)/bin/tools
 LINT         := $(TOOLS)/golangci-lint-$(LINT_VERSION)
 
+# What bench-failover measures beside.
+NATS_VERSION := v2.12.4
+
 # Ceilings of the stripped binary, in bytes. The doors to other DTN stacks, the
 # journal beside bbolt, the commands for queues and stores, and moving between
 # the engines took 1.9 MB. Listeners, ways to authenticate, the bridge, groups
@@ -163,6 +166,18 @@ MISHAPS ?= 10000
 .PHONY: soak
 soak: ## whole nodes in virtual time: MISHAPS=10000 flaps, half-open cuts, rebinds, restarts and kills (4 min; SEED=1)
 	go test -count 1 -timeout 60m -run 'TestSoak$$' ./node -soak $(MISHAPS) -soakseed $(SEED)
+
+.PHONY: bench-failover
+bench-failover: build ## how soon nodes go around a black hole, with every processor busy, beside NATS (5 min; builds nats-server into bin/peers)
+	GOBIN=$(CURDIR)/bin/peers go install github.com/nats-io/nats-server/v2@$(NATS_VERSION)
+	bin/farhop bench failover --busy --peer nats=$(CURDIR)/bin/peers/nats-server $(ARGS)
+
+# CALM is how long bench-calm looks for false alarms.
+CALM ?= 1h
+
+.PHONY: bench-calm
+bench-calm: build ## false alarms while every wire is full and every processor busy (CALM=1h)
+	bin/farhop bench failover --busy --time $(CALM) $(ARGS)
 
 .PHONY: bench-scale
 bench-scale: build ## one broker with much in it: 19,000 sockets, a million sessions, ten million messages queued, a million retained (25 min)

@@ -103,6 +103,7 @@ var table = []row{
 	{"sim/bench/mqtt/attack", "sim/bench/mqtt/load", "clients that any broker may meet"},
 	{"sim/bench/mqtt", "node/config routing/addr sim/bench/mqtt/attack sim/bench/mqtt/load sim/bench/proc sim/emulator", "brokers are programs beside it"},
 	{"sim/bench/links", "crypto/identity crypto/pki node/link node/wire routing/addr sim/bench/proc sim/emulator sim/emulator/desc storeforward/bundle", "links alone, without what nodes do with them"},
+	{"sim/bench/failover", "node/config routing/addr sim/bench/proc sim/emulator", "nodes are programs beside it"},
 	{"sim/bench", "node/dtn routing/addr sim/bench/proc storeforward/bundle", "it measures nodes and other brokers alike, from outside; its own ends of a door are doors"},
 	{"sim/crash", "sim/emulator", "it judges the product from outside, by what its users get"},
 	{"sim/mutants", "", "it breaks packages and runs their tests, and needs none of them"},
@@ -146,7 +147,7 @@ var pure = []string{
 // impureOn are packages among the pure ones that are not, on purpose.
 var impureOn = []string{
 	"storeforward/boltcheck", "storeforward/boltstore", "storeforward/journal", "storeforward/journal/index", "storeforward/migrate",
-	"storeforward/storetest", "storeforward/vfs", "sim/bench", "sim/bench/durable", "sim/bench/links", "sim/bench/mqtt", "sim/bench/mqtt/attack", "sim/bench/mqtt/crowd", "sim/bench/mqtt/load", "sim/bench/proc", "sim/crash", "sim/demo", "sim/emulator", "sim/mutants", "sim/virtual",
+	"storeforward/storetest", "storeforward/vfs", "sim/bench", "sim/bench/durable", "sim/bench/failover", "sim/bench/links", "sim/bench/mqtt", "sim/bench/mqtt/attack", "sim/bench/mqtt/crowd", "sim/bench/mqtt/load", "sim/bench/proc", "sim/crash", "sim/demo", "sim/emulator", "sim/mutants", "sim/virtual",
 }
 
 // clockless packages do I/O but take the time as an argument.
@@ -187,7 +188,7 @@ var modules = []struct{ prefix, users, why string }{
 	{"github.com/spf13", "cmd/farhop", "flags are the command's"},
 	{"github.com/eclipse/paho.golang", "cmd/farhop sim/crash sim/demo", "the node serves MQTT; clients are the command, the demo and the campaign"},
 	{"golang.org/x/net", "node/admin node/link sim/emulator", "limits connections; many datagrams with one system call"},
-	{"golang.org/x/sync", "node node/admin node/dtn node/link node/stream broker sim/bench/links sim/demo sim/emulator cmd/farhop", "goroutines are the I/O side's"},
+	{"golang.org/x/sync", "node node/admin node/dtn node/link node/stream broker sim/bench/failover sim/bench/links sim/demo sim/emulator cmd/farhop", "goroutines are the I/O side's"},
 	{"golang.org/x/sys", "broker node node/link node/mux node/stream sim/bench/proc sim/emulator storeforward/boltstore storeforward/vfs cmd/farhop", "system calls are the I/O side's"},
 	{"pgregory.net/rapid", "storeforward/storetest", "a test library"},
 }

@@ -30,7 +30,7 @@ type links struct {
 	ctx    context.Context // of the sender goroutines
 	wg     sync.WaitGroup
 
-	early    asked
+	early    dialling
 	mu       sync.Mutex // guards sessions
 	sessions map[uint64]*session
 }
@@ -52,7 +52,7 @@ func (ls *links) LinkUp(s *link.Session) {
 	ls.mu.Unlock()
 	ls.wg.Go(func() { n.out.each(ctx, func(f core.Frame) { ls.encode(n, f) }) })
 	props := s.Link()
-	up := core.Link{ID: s.ID(), Node: s.Node(), Delay: props.OWLT, Schedule: schedule(props), Window: s.Window()}
+	up := core.Link{ID: s.ID(), Node: s.Node(), Delay: props.OWLT, Schedule: schedule(props), Window: s.Window(), Probing: core.Probing(s.Probing())}
 	if up.Delay == 0 {
 		up.Delay = s.RTT() / 2
 	}

@@ -11,14 +11,14 @@ import (
 	"github.com/farhop/farhop/storeforward/bundle"
 )
 
-// asked are the questions of dialers that the core has not answered.
-type asked struct {
+// dialling is the questions of dialers that the core has not answered.
+type dialling struct {
 	mu    sync.Mutex
 	token uint64
 	open  map[uint64]chan core.EarlyOffer
 }
 
-func (e *asked) ask() (uint64, chan core.EarlyOffer) {
+func (e *dialling) ask() (uint64, chan core.EarlyOffer) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.open == nil {
@@ -30,8 +30,8 @@ func (e *asked) ask() (uint64, chan core.EarlyOffer) {
 	return e.token, ch
 }
 
-// answer gives an offer to who asked.
-func (e *asked) answer(o core.EarlyOffer) {
+// answer gives an offer to who dialling.
+func (e *dialling) answer(o core.EarlyOffer) {
 	e.mu.Lock()
 	ch := e.open[o.Token]
 	delete(e.open, o.Token)
@@ -41,7 +41,7 @@ func (e *asked) answer(o core.EarlyOffer) {
 	}
 }
 
-func (e *asked) forget(token uint64) {
+func (e *dialling) forget(token uint64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.open, token)

@@ -24,19 +24,20 @@ type loop struct {
 	log   *slog.Logger
 
 	// What effects go to; set before run.
-	send    func(link uint64, frames core.Frame)
-	closeBy func(link uint64, reason string)
-	deliver *mailbox[any] // core.Delivery, core.Live or core.TakenOver
-	loads   *mailbox[storeforward.Load]
-	fetches *mailbox[core.Fetch]
-	keep    func(core.Keep) // the broker's copy of retained messages
-	word    func(core.Word)
-	echoed  func(core.Echoed)
-	region  func(core.RegionState)
-	changed func(*core.Snapshot)
-	wanted  func(s *core.Snapshot, came, gone []string) // s is nil when it is as before
-	sights  func([]core.Sight)
-	early   func(core.EarlyOffer)
+	send     func(link uint64, frames core.Frame)
+	closeBy  func(link uint64, reason string)
+	deliver  *mailbox[any] // core.Delivery, core.Live or core.TakenOver
+	loads    *mailbox[storeforward.Load]
+	fetches  *mailbox[core.Fetch]
+	silences *mailbox[silence] // for the log
+	keep     func(core.Keep)   // the broker's copy of retained messages
+	word     func(core.Word)
+	echoed   func(core.Echoed)
+	region   func(core.RegionState)
+	changed  func(*core.Snapshot)
+	wanted   func(s *core.Snapshot, came, gone []string) // s is nil when it is as before
+	sights   func([]core.Sight)
+	early    func(core.EarlyOffer)
 
 	tokens map[uint64]func(core.Reply) // loop goroutine only
 	token  uint64
@@ -52,7 +53,7 @@ var errHalted = errors.New("the node stops: its store failed")
 
 func newLoop(c *core.Core, s store.Store, cl *clock, log *slog.Logger) *loop {
 	return &loop{
-		core: c, store: s, clock: cl, log: log, in: newInbox(), deliver: newMailbox[any](), loads: newMailbox[storeforward.Load](), fetches: newMailbox[core.Fetch](),
+		core: c, store: s, clock: cl, log: log, in: newInbox(), deliver: newMailbox[any](), loads: newMailbox[storeforward.Load](), fetches: newMailbox[core.Fetch](), silences: newMailbox[silence](),
 		tokens: map[uint64]func(core.Reply){}, failed: make(chan error, 1),
 	}
 }
@@ -156,6 +157,9 @@ func (l *loop) perform(e *core.Effects) {
 	}
 	if len(e.Sights) > 0 {
 		l.sights(e.Sights)
+	}
+	for _, s := range e.Silences {
+		l.silences.put(silence{time.Now(), s})
 	}
 	for _, c := range e.Close {
 		l.closeBy(c.Link, c.Reason)

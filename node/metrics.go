@@ -20,7 +20,7 @@ type coreMetrics struct {
 	duplicates, outOfOrder, heldBack, gaps, volatile    *prometheus.Desc
 	messages, storeBytes, fileBytes, damaged, forgotten *prometheus.Desc
 	regrouped                                           *prometheus.Desc
-	retained, wills, words, roaming, echoes             *prometheus.Desc
+	retained, wills, words, roaming, echoes, watching   *prometheus.Desc
 	queued, queuedBytes, room                           *prometheus.Desc
 }
 
@@ -56,6 +56,7 @@ func newCoreMetrics(n *Node) *coreMetrics {
 		words:       d("receipts_total", "What publishers asked to hear of their messages: words given, unheard because the publisher is gone, messages not followed for too much was asked, reports lost for want of room, and late ones; requests whose origin was forgotten; regions whose state is not told.", "what"),
 		roaming:     d("sessions_moved_total", "Sessions that follow their clients: claims sent, times that too many waited for a node, which is told of all sessions instead; sessions released to another node, adopted from one, over before what another had of them came; messages sent on to where their session is; bundles that nodes tell each other; filters left behind, leads to where a session is, and watches for repeats ended, for want of room.", "what"),
 		echoes:      d("pings_total", "Pings through the mesh: questions of other nodes answered, answers to questions of this one, and questions dropped because there were too many, no room, or nobody known who asked.", "what"),
+		watching:    d("links_watched_total", "How links are watched: times that one fell silent, probes sent, times that this node was woken late and so judged no one.", "what"),
 		queued:      d("queue_bundles", "Bundles that wait, by class.", "class"),
 		queuedBytes: d("queue_bytes", "Bytes that wait, by class.", "class"),
 	}
@@ -107,6 +108,9 @@ func (m *coreMetrics) Collect(ch chan<- prometheus.Metric) {
 		count(c.d, c.n)
 	}
 	m.kinds(s, count)
+	for what, n := range map[string]uint64{"silences": v.Watching.Silences, "probes": v.Watching.Probes, "late-wakes": v.Watching.LateWakes} {
+		count(m.watching, n, what)
+	}
 	st := m.n.store.stats()
 	gauge(m.messages, int64(st.Messages))
 	gauge(m.storeBytes, st.Bytes)

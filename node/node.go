@@ -346,6 +346,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	outer, octx := errgroup.WithContext(ctx)
 	heart.Go(func() error { return n.loop.run(inner) })
 	heart.Go(func() error { n.loop.load(inner); return nil })
+	heart.Go(func() error { n.loop.logSilences(inner); return nil })
 	heart.Go(func() error { n.mqtt.deliver(inner); return nil })
 	heart.Go(func() error { n.mqtt.serve(inner); return nil })
 	heart.Go(func() error { n.mqtt.fetch(inner); return nil })

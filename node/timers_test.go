@@ -44,11 +44,10 @@ var allowedTimes = map[string]string{
 	"node/stream/ingress.go Server.accept": "lets this machine run into fewer open files; " + ofHere,
 	"node/stream/ingress.go retryEvery":    "looks again at the node's own table of paths, which reports changes at once; " + ofHere,
 
-	"node/core/links.go link.patience": decides,
-	"node/core/links.go link.interval": decides,
-	"node/core/links.go link.stuck":    decides,
-	"node/core/links.go link.rest":     "decides when a peer without room is offered more; moves to the profile with failover",
-	"node/core/links.go lull":          "slows down bundles that went round, per hop; no link is judged by it",
+	"node/core/liveness.go scoutPace":     "until alternates are looked for after paths changed; nobody is judged by it",
+	"node/core/liveness.go scoutNodes":    "nodes, not a time",
+	"node/core/probing.go DefaultProbing": "for links without a profile, which virtual worlds have; the same as the table's first row",
+	"node/core/links.go lull":             "slows down bundles that went round, per hop; no link is judged by it",
 
 	"node/core/echo.go echoEvery": "how often one node may ask for an answer to a ping",
 

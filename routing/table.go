@@ -1,6 +1,7 @@
 package routing
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/farhop/farhop/routing/addr"
@@ -34,6 +35,7 @@ type Table struct {
 	trie    interest.Trie[addr.Node]
 	groups  groups
 	paths   map[addr.Node]Path
+	alt     alternates
 }
 
 // NewTable returns the table of one node, which knows only itself.
@@ -56,7 +58,7 @@ func (t *Table) Apply(a *Advert) (newer, interestChanged bool) {
 	}
 	t.adverts[a.Node] = a
 	if !slices.Equal(old.Neighbors, a.Neighbors) || old.Region != a.Region {
-		t.paths = nil
+		t.moved(old, a)
 	}
 	if a.Node != t.self && !slices.Equal(old.Interest, a.Interest) {
 		interestChanged = true
@@ -86,7 +88,7 @@ func (t *Table) Forget(n addr.Node) {
 	t.groups.set(n, old.Groups, nil)
 	delete(t.adverts, n)
 	t.nodes = slices.DeleteFunc(t.nodes, func(o addr.Node) bool { return o == n })
-	t.paths = nil
+	t.forgetPaths()
 }
 
 // Advert returns the newest advert of a node, nil when there is none. It must
@@ -172,6 +174,7 @@ func (t *Table) compute() {
 		t.paths[s.to] = s.path
 		extend(s.to, s.path)
 	}
+	maps.Copy(t.paths, t.alt.patched)
 }
 
 // step is a candidate path; frontier is a heap of them, cheapest first.

@@ -74,6 +74,25 @@ func (l *link) nextOpen(t time.Duration, dir int) time.Duration {
 	return l.schedule.Next(at).Sub(epoch)
 }
 
+// down reports whether the link could carry and does not: an end has no
+// session, or finds the other silent.
+func (l *link) down() bool {
+	if !l.open() || !l.ends[0].up || !l.ends[1].up {
+		return false
+	}
+	if l.wanted() {
+		return true
+	}
+	for _, n := range l.ends {
+		for _, v := range n.core.View().Links {
+			if v.ID == l.session.id && v.Silent {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // wanted reports whether an end lacks a session and both could have one.
 func (l *link) wanted() bool {
 	return l.ends[0].up && l.ends[1].up && (l.session == nil || !l.session.up[0] || !l.session.up[1])

@@ -335,6 +335,11 @@ func (n *node) run(e *core.Effects) {
 		}
 	}
 	n.w.report.OutOfTurn += outOfTurn(e)
+	for _, s := range e.Silences {
+		if !s.Over {
+			n.w.report.Silences++
+		}
+	}
 	for _, s := range e.Sends {
 		if _, ok := s.Frame.(core.Ack); ok && n.fires(scenario.OnAck) {
 			return

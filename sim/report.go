@@ -46,6 +46,8 @@ type Report struct {
 	HeldBack       uint64  `json:"held_back"`
 	GapsGivenUp    uint64  `json:"gaps_given_up"`
 	LinkBytes      uint64  `json:"link_bytes"`
+	Silences       uint64  `json:"silences"`   // peers that a node found silent
+	LinksDown      int     `json:"links_down"` // at the end, of those that could carry
 	Purges         uint64  `json:"purges"`
 	Retries        uint64  `json:"retries"`
 	OutOfTurn      uint64  `json:"out_of_turn"`     // of a class that was passed over too often

@@ -322,6 +322,11 @@ func (w *world) finish() {
 	for _, n := range w.nodes {
 		n.count(r)
 	}
+	for _, l := range w.links {
+		if l.down() {
+			r.LinksDown++
+		}
+	}
 	if w.sc.Drains && !w.started {
 		w.fault(fmt.Errorf("the world ended before every node knew of every subscriber"))
 	}

@@ -28,6 +28,10 @@ func (c *Core) adjacent(n addr.Node, cost uint32, up bool) {
 		c.advert.Neighbors[at] = nb
 	}
 	c.advertDirty = true
+	if up && c.converge != 0 {
+		c.converge = 0
+		c.table.Converge()
+	}
 }
 
 // interestWatch says when this node's filters are summed up again. That takes

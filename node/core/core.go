@@ -96,7 +96,10 @@ type Core struct {
 	advertDirty bool
 	interest    interestWatch
 	pathsDirty  bool
-	heldDirty   bool // messages held for a region may have found a recipient
+	converge    int64 // ms: paths are the cheapest again; 0: they are
+	scout       int64 // ms: alternates are looked for; 0: they are known
+	due         int64 // ms: the wake-up that was asked for; 0: there was an event since
+	heldDirty   bool  // messages held for a region may have found a recipient
 
 	seen       seen
 	purges     map[store.Queue][]purge
@@ -120,6 +123,7 @@ type Core struct {
 	halted     bool
 	watched    bool // Sights are told
 	stats      Stats
+	watching   LinkStats
 }
 
 // New returns the core of a node. Call Restore before anything else.
@@ -245,6 +249,7 @@ func (c *Core) Tick(now time.Time) {
 }
 
 // Wake returns when Tick is due at the latest; the zero Time when nothing is.
+// The next event tells how late the driver was: call Wake after every Take.
 func (c *Core) Wake() time.Time {
 	var w wake
 	if ms, ok := c.m.NextExpiry(); ok {
@@ -262,9 +267,10 @@ func (c *Core) Wake() time.Time {
 	c.wakeWills(&w)
 	c.wakeDockets(&w)
 	c.wakeRegions(&w)
-	if w.ms == 0 {
+	if c.due = w.ms; w.ms == 0 {
 		return time.Time{}
 	}
+	c.due = max(w.ms, c.now) // nobody wakes us in the past
 	return time.UnixMilli(w.ms)
 }
 
@@ -313,7 +319,15 @@ func (c *Core) Take() *Effects {
 	return c.spare
 }
 
-func (c *Core) at(now time.Time) { c.now = max(c.now, now.UnixMilli()) }
+// at sets the time of an event. One that comes later than the wake-up that was
+// asked for says that this node was late itself.
+func (c *Core) at(now time.Time) {
+	c.now = max(c.now, now.UnixMilli())
+	if by := c.now - c.due; c.due != 0 && by > wakeSlack {
+		c.late(by)
+	}
+	c.due = 0
+}
 
 // dispatch serves every outlet that may have something to take.
 func (c *Core) dispatch() {
@@ -373,6 +387,9 @@ func (c *Core) outlet(hop addr.Node) *storeforward.Outlet {
 
 func (c *Core) reroute() {
 	c.pathsDirty, c.reach.dirty = false, true
+	if c.scout == 0 && !c.table.Prepared() {
+		c.scout = c.now + scoutPace + int64(len(c.table.Nodes()))/scoutNodes
+	}
 	c.m.Reroute()
 	c.moveFlights()
 	c.allGroupsMoved()
@@ -381,7 +398,7 @@ func (c *Core) reroute() {
 }
 
 func (e *Effects) empty() bool {
-	return e.Write == nil && len(e.Loads)+len(e.Sends)+len(e.Deliver)+len(e.Live)+len(e.Replies)+len(e.Close)+len(e.Keeps)+len(e.Fetches)+len(e.Words)+len(e.Echoes)+len(e.Regions)+len(e.Sights)+len(e.TakenOver)+len(e.Came)+len(e.Gone)+len(e.Early) == 0 && !e.Changed
+	return e.Write == nil && len(e.Loads)+len(e.Sends)+len(e.Deliver)+len(e.Live)+len(e.Replies)+len(e.Close)+len(e.Keeps)+len(e.Fetches)+len(e.Words)+len(e.Echoes)+len(e.Regions)+len(e.Sights)+len(e.Silences)+len(e.TakenOver)+len(e.Came)+len(e.Gone)+len(e.Early) == 0 && !e.Changed
 }
 
 func (e *Effects) reset() {
@@ -396,7 +413,7 @@ func (e *Effects) reset() {
 	*e = Effects{
 		Loads: e.Loads[:0], Sends: e.Sends[:0], Deliver: e.Deliver[:0], Live: e.Live[:0],
 		Replies: e.Replies[:0], Close: e.Close[:0], Keeps: e.Keeps[:0], Fetches: e.Fetches[:0], Words: e.Words[:0], Echoes: e.Echoes[:0],
-		Regions: e.Regions[:0], Sights: e.Sights[:0], TakenOver: e.TakenOver[:0], Early: e.Early[:0],
+		Regions: e.Regions[:0], Sights: e.Sights[:0], Silences: e.Silences[:0], TakenOver: e.TakenOver[:0], Early: e.Early[:0],
 		Came: emptied(e.Came), Gone: emptied(e.Gone),
 	}
 }

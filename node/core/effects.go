@@ -91,6 +91,7 @@ type Effects struct {
 	Words     []Word        // answer with a Submission
 	Echoes    []Echoed      // answers to questions of this node
 	Sights    []Sight       // while somebody watches
+	Silences  []Silence     // for operators
 	TakenOver []TakenOver   // end these connections
 	Early     []EarlyOffer
 	Changed   bool     // what a Snapshot shows of routing changed
@@ -244,6 +245,16 @@ type Fetch struct {
 	More   bool // it lacks more than these
 }
 
+// Silence is a peer that fell silent, or is heard again.
+type Silence struct {
+	Link uint64
+	Node addr.Node
+	For  int64 // ms: since it was last heard; when it is Over, since it was told
+	Over bool
+
+	RTT, Slowest int64 // ms: of its answers; unless Over
+}
+
 // CloseLink ends a link session.
 type CloseLink struct {
 	Link   uint64
@@ -281,6 +292,7 @@ type Link struct {
 	Delay    time.Duration // one way, measured or configured
 	Schedule Schedule      // zero: always on
 	Window   int64         // bytes in flight; 0: DefaultWindow
+	Probing  Probing
 }
 
 // Batching joins small messages to one destination into one bundle.

@@ -14,18 +14,12 @@ import (
 // link is one session with a neighbour.
 type link struct {
 	Link
-	out    [bundle.NumClasses]outgoing
-	in     [bundle.NumClasses]incomingState
-	bytes  int64                    // in flight
-	rtt    int64                    // ms, at least 1
-	heard  int64                    // ms, last frame from the peer
-	asked  int64                    // ms, first Ping since the peer was last heard
-	pinged int64                    // ms, last Ping sent; 0: none is unanswered
+	out   [bundle.NumClasses]outgoing
+	in    [bundle.NumClasses]incomingState
+	bytes int64 // in flight
+	life
+	floors floors
 	open   bool                     // within a contact
-	silent bool                     // nothing heard for longer than the link explains
-	opened int64                    // ms, when a contact opened and the peer is not heard since; 0 else
-	mute   int64                    // ms, since when silent
-	waited bool                     // something waits for the peer that fell silent
 	paused [bundle.NumClasses]int64 // ms: the peer refused for want of room; nothing of the class until then
 	acking bool
 }
@@ -48,27 +42,6 @@ func classOf(i int) bundle.Class { return bundle.Class(i) }
 // usable reports whether transfers may be sent now.
 func (l *link) usable() bool { return l.open && !l.silent }
 
-// patience is how long silence is explained by the link itself: three round
-// trips of a probe, and the time a probe may be late.
-func (l *link) patience() int64 { return 3*l.rtt + 3*max(l.rtt, 250) }
-
-// overdue reports whether an answer is owed for longer than that.
-func (l *link) overdue(now int64) bool {
-	return !l.silent && l.open && l.pinged != 0 && now >= max(l.heard, l.asked)+l.patience()
-}
-
-// interval is the time between probes, derived from the round trip: short
-// while the peer owes an answer, long on a link that idles or fell silent.
-func (l *link) interval() int64 {
-	switch {
-	case l.silent:
-		return max(l.rtt, 1000)
-	case l.bytes > 0:
-		return max(l.rtt, 250)
-	}
-	return max(2*l.rtt, 2000)
-}
-
 // LinkUp begins a session. An older session with the same node ends.
 func (c *Core) LinkUp(now time.Time, l Link) {
 	c.at(now)
@@ -78,7 +51,7 @@ func (c *Core) LinkUp(now time.Time, l Link) {
 	}
 	c.endEarly(l.Node)
 	l.Window = cmp.Or(l.Window, DefaultWindow)
-	n := &link{Link: l, rtt: max(2*l.Delay.Milliseconds(), 1), heard: c.now, open: l.Schedule.Open(now)}
+	n := &link{Link: l, life: newLife(c.now, 2*l.Delay.Milliseconds()), floors: l.Probing.floors(), open: l.Schedule.Open(now)}
 	for i := range n.out {
 		n.out[i].next, n.out[i].first, n.in[i].next = 1, 1, 1
 	}
@@ -96,7 +69,7 @@ func (c *Core) LinkUp(now time.Time, l Link) {
 	if a := c.table.Advert(c.cfg.Self); a != nil {
 		c.send(n, a)
 	}
-	c.adjacent(l.Node, uint32(n.rtt/2), n.usable())
+	c.adjacent(l.Node, n.cost(), n.usable())
 	c.m.Hot(c.outlet(l.Node))
 }
 
@@ -121,7 +94,7 @@ func (c *Core) drop(l *link) {
 			}
 		}
 	}
-	c.adjacent(l.Node, uint32(l.rtt/2), false)
+	c.failOver(l)
 }
 
 func (c *Core) close(l *link, reason string) {
@@ -188,6 +161,7 @@ func (c *Core) transfer(l *link, i *storeforward.Item) {
 		out.first = out.next
 	}
 	out.flights = append(out.flights, i)
+	l.sends(c.now)
 	l.bytes += int64(i.Header.Size)
 	c.send(l, &Transfer{
 		XID: out.next, Class: i.Header.Class, Header: i.Header, Entry: i.Entry, Blob: i.Blob, Life: i.Header.Expires - c.now,
@@ -281,7 +255,7 @@ func lull(hops uint8) int64 {
 
 // rest is how long a peer without room is left alone: a few round trips, in
 // which it may hand on what it has.
-func (l *link) rest() int64 { return max(4*l.rtt, 1000) }
+func (l *link) rest() int64 { return max(4*l.rtt, l.floors.rest) }
 
 // giveBack makes an unacknowledged item wait again, unless its life is over.
 func (c *Core) giveBack(i *storeforward.Item) {
@@ -316,106 +290,4 @@ func (c *Core) moveFlights() {
 func (c *Core) upNow(o *storeforward.Outlet) bool {
 	n, ok := o.Owner.(addr.Node)
 	return ok && c.byNode[n] != nil && c.byNode[n].usable()
-}
-
-// heard notes life. Only what a peer sent counts, never what we sent.
-func (c *Core) heard(l *link) {
-	l.heard, l.opened, l.waited = c.now, 0, false
-	if l.silent {
-		l.silent = false
-		c.adjacent(l.Node, uint32(l.rtt/2), l.usable())
-		c.m.Hot(c.outlet(l.Node))
-	}
-}
-
-func (c *Core) pong(l *link, p Pong) {
-	sent := int64(p.Stamp)
-	if l.pinged == 0 || sent > c.now || sent < l.asked {
-		return
-	}
-	if sent == l.asked { // a later answer says nothing of the round trip: the link may have been cut
-		l.rtt = max((7*l.rtt+c.now-sent)/8, 1)
-	}
-	l.pinged = 0
-}
-
-// tickLinks probes, notices silence, and follows the contact plans.
-func (c *Core) tickLinks() {
-	now := time.UnixMilli(c.now)
-	for _, l := range slices.Clone(c.linkOrder) {
-		if c.now >= l.stuck() {
-			c.close(l, "no answer from the peer")
-			continue
-		}
-		if open := l.Schedule.Open(now); open != l.open {
-			l.open = open
-			l.heard, l.pinged, l.asked = c.now, 0, 0
-			c.adjacent(l.Node, uint32(l.rtt/2), l.usable())
-			if l.opened = 0; open {
-				l.opened = c.now
-				c.probe(l) // wakes a transport that backed off
-				c.m.Hot(c.outlet(l.Node))
-			}
-		}
-		c.endPauses(l)
-		if c.now >= c.nextProbe(l) {
-			c.probe(l)
-		}
-		if l.overdue(c.now) {
-			l.silent, l.mute = true, c.now
-			c.adjacent(l.Node, uint32(l.rtt/2), false)
-		}
-	}
-}
-
-// stuck returns when a session is given up, and made anew, because its
-// transport backed off too far: soon after a contact opened and stayed
-// unanswered, and later when a peer fell silent while it owes custody.
-func (l *link) stuck() int64 {
-	switch {
-	case l.opened != 0 && l.open:
-		return l.opened + 2*l.rtt + 1000
-	case l.silent && (l.bytes > 0 || l.waited):
-		return l.mute + max(2*l.patience(), 10_000)
-	}
-	return never
-}
-
-const never = int64(^uint64(0) >> 1)
-
-func (c *Core) probe(l *link) {
-	if l.pinged == 0 || l.asked < l.heard {
-		l.asked = c.now
-	}
-	l.pinged = c.now
-	c.send(l, Ping{uint64(c.now)})
-}
-
-// nextProbe returns when a probe is due: once per interval while the peer is
-// quiet. A scheduled link is only probed while it owes an answer.
-func (c *Core) nextProbe(l *link) int64 {
-	if !l.open || (!l.Schedule.Always() && l.bytes == 0 && l.pinged == 0) {
-		return never
-	}
-	return max(l.heard, l.pinged) + l.interval()
-}
-
-func (c *Core) wakeLinks(w *wake) {
-	now := time.UnixMilli(c.now)
-	for _, l := range c.linkOrder {
-		if next := l.Schedule.Next(now); !next.IsZero() {
-			w.min(next.UnixMilli())
-		}
-		for _, until := range l.paused {
-			if until != 0 {
-				w.min(until)
-			}
-		}
-		if next := min(c.nextProbe(l), l.stuck()); next != never {
-			w.min(next)
-		}
-		if !l.silent && l.open && l.pinged != 0 {
-			w.min(max(l.heard, l.asked) + l.patience())
-		}
-	}
 }

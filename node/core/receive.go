@@ -2,6 +2,7 @@ package core
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/farhop/farhop/routing"
@@ -36,7 +37,7 @@ func (c *Core) Receive(now time.Time, linkID uint64, frames []Frame) {
 	if l == nil || c.halted {
 		return
 	}
-	c.heard(l)
+	c.lives(l, slices.ContainsFunc(frames, proves))
 	for _, f := range frames {
 		switch f := f.(type) {
 		case *Incoming:

@@ -56,6 +56,13 @@ type Stats struct {
 	Doubted uint64 // retained messages not given on after a long time out of touch
 }
 
+// LinkStats counts how links were watched since the core was made.
+type LinkStats struct {
+	Silences  uint64 // links whose peers fell silent
+	Probes    uint64 // Pings sent
+	LateWakes uint64 // times this node was woken late, and so could not hear
+}
+
 // verdict counts what became of a submission.
 func (c *Core) verdict(s *Submission, reason bundle.Reason) {
 	if s.own() {
@@ -64,6 +71,9 @@ func (c *Core) verdict(s *Submission, reason bundle.Reason) {
 		c.stats.Submitted[reason]++
 	}
 }
+
+// LinkStats returns the counters of links.
+func (c *Core) LinkStats() LinkStats { return c.watching }
 
 // Stats returns the counters.
 func (c *Core) Stats() Stats { return c.stats }

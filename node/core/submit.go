@@ -280,6 +280,8 @@ func (c *Core) volatile(h *store.Header, s *Submission) bundle.Reason {
 func (c *Core) passOn(to addr.Node, v *Volatile) {
 	if l := c.byNode[c.table.Path(to).Hop]; l != nil && l.usable() && l.bytes < l.Window {
 		c.send(l, v)
+		l.sends(c.now)
+		l.spoke = c.now
 		c.stats.Volatile++
 		c.sight(SightHandedOn, v.Header, v.Entry.Queue, l.Node, bundle.OK)
 		return

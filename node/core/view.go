@@ -18,12 +18,13 @@ import (
 
 // View is what a node looks like from outside, for status, metrics and why.
 type View struct {
-	Queues []QueueView
-	Links  []LinkView
-	Quotas []storeforward.Usage // accounts that are not empty
-	Totals storeforward.Stats
-	Stats  Stats
-	Room   int64 // bytes of new work that the store still takes, MaxInt64 when it never said
+	Queues   []QueueView
+	Links    []LinkView
+	Quotas   []storeforward.Usage // accounts that are not empty
+	Totals   storeforward.Stats
+	Stats    Stats
+	Watching LinkStats
+	Room     int64 // bytes of new work that the store still takes, MaxInt64 when it never said
 }
 
 // QueueView is one queue that is not empty.
@@ -53,7 +54,7 @@ type LinkView struct {
 
 // View returns a picture of the core. It copies; nothing in it changes later.
 func (c *Core) View() View {
-	v := View{Totals: c.m.Stats(), Stats: c.stats, Room: c.RoomLeft()}
+	v := View{Totals: c.m.Stats(), Stats: c.stats, Watching: c.watching, Room: c.RoomLeft()}
 	c.m.Queues(func(q *storeforward.Queue) {
 		if q.Count == 0 {
 			return

@@ -41,7 +41,34 @@ type timing struct {
 	keepAlive    time.Duration // pause between packets that keep NATs from forgetting; 0: none
 
 	minWindow, window, maxWindow int64 // bytes to receive; window where rate or distance is unknown
+
+	probing Probing
 }
+
+// Probing is how closely a link is watched by the nodes at its ends: the least
+// of times that are multiples of its measured round trip otherwise. What they
+// do is said at core.Probing, which has the same fields.
+type Probing struct {
+	Probe, Gauge, Idle, Mute, Muted, Stuck, Opened, Rest time.Duration
+}
+
+// The ways of watching: links that carry a packet at any time and at no price,
+// those on which each one wakes a radio or is paid for, and those on which it
+// takes its time.
+var (
+	near = Probing{
+		Probe: 25 * time.Millisecond, Gauge: 250 * time.Millisecond, Idle: 2 * time.Second,
+		Mute: 100 * time.Millisecond, Muted: time.Second, Stuck: 10 * time.Second, Opened: time.Second, Rest: time.Second,
+	}
+	dear = Probing{
+		Probe: 100 * time.Millisecond, Gauge: 2 * time.Second, Idle: 15 * time.Second,
+		Mute: 500 * time.Millisecond, Muted: 5 * time.Second, Stuck: 20 * time.Second, Opened: 2 * time.Second, Rest: 2 * time.Second,
+	}
+	slow = Probing{
+		Probe: time.Second, Gauge: 30 * time.Second, Idle: 30 * time.Second,
+		Mute: 3 * time.Second, Muted: 30 * time.Second, Stuck: time.Minute, Opened: 10 * time.Second, Rest: 10 * time.Second,
+	}
+)
 
 // profiles is the table of docs/links.md. No time outside of it decides
 // whether a link is alive or is tried again.
@@ -59,6 +86,7 @@ var profiles = [...]timing{
 		redial: 500 * time.Millisecond, redialMax: time.Minute, cross: 100 * time.Millisecond, settle: time.Second, lookUDP: time.Minute,
 		idle: 10 * time.Minute, keepAlive: 20 * time.Second,
 		minWindow: 512 << 10, window: 6 << 20, maxWindow: 12 << 20,
+		probing: near,
 	},
 	{
 		profile:   ProfileLAN,
@@ -66,6 +94,7 @@ var profiles = [...]timing{
 		redial: 100 * time.Millisecond, redialMax: 10 * time.Second, cross: 50 * time.Millisecond, settle: time.Second, lookUDP: 30 * time.Second,
 		idle: 10 * time.Minute, keepAlive: 20 * time.Second,
 		minWindow: 2 << 20, window: 6 << 20, maxWindow: 12 << 20,
+		probing: near,
 	},
 	{
 		profile:   ProfileWAN,
@@ -73,6 +102,7 @@ var profiles = [...]timing{
 		redial: 300 * time.Millisecond, redialMax: time.Minute, cross: 100 * time.Millisecond, settle: time.Second, lookUDP: time.Minute,
 		idle: 10 * time.Minute, keepAlive: 20 * time.Second, // below the UDP timeouts of common NATs
 		minWindow: 1 << 20, window: 6 << 20, maxWindow: 12 << 20,
+		probing: near,
 	},
 	{
 		profile:   ProfileCellular,
@@ -80,6 +110,7 @@ var profiles = [...]timing{
 		redial: 500 * time.Millisecond, redialMax: time.Minute, cross: 100 * time.Millisecond, settle: 2 * time.Second, lookUDP: 5 * time.Minute,
 		idle: 30 * time.Minute, keepAlive: 15 * time.Second,
 		minWindow: 512 << 10, window: 3 << 20, maxWindow: 12 << 20,
+		probing: dear,
 	},
 	{
 		profile: ProfileGEO, light: 320 * time.Millisecond,
@@ -87,6 +118,7 @@ var profiles = [...]timing{
 		redial: 500 * time.Millisecond, redialMax: time.Minute, cross: 100 * time.Millisecond, settle: 2 * time.Second, lookUDP: 2 * time.Minute,
 		idle: 10 * time.Minute, keepAlive: 20 * time.Second,
 		minWindow: 512 << 10, window: 6 << 20, maxWindow: 12 << 20,
+		probing: dear,
 	},
 	{
 		profile: ProfileMoon, light: 1350 * time.Millisecond,
@@ -94,6 +126,7 @@ var profiles = [...]timing{
 		redial: time.Second, redialMax: time.Minute, cross: 100 * time.Millisecond, settle: 5 * time.Second, lookUDP: 5 * time.Minute,
 		idle: 30 * time.Minute, keepAlive: 20 * time.Second,
 		minWindow: 512 << 10, window: 6 << 20, maxWindow: 12 << 20,
+		probing: near,
 	},
 	{
 		profile:   ProfileScheduled,
@@ -101,6 +134,7 @@ var profiles = [...]timing{
 		redial: 500 * time.Millisecond, redialMax: 30 * time.Second, cross: 100 * time.Millisecond, settle: time.Second, lookUDP: time.Minute,
 		idle:      10 * time.Minute, // and the longest gap between contacts
 		minWindow: 512 << 10, window: 6 << 20, maxWindow: 12 << 20,
+		probing: near,
 	},
 	{
 		profile: ProfileNarrow, rate: 9600,
@@ -108,6 +142,7 @@ var profiles = [...]timing{
 		redial: 3 * time.Second, redialMax: 5 * time.Minute, cross: 2 * time.Second, settle: 10 * time.Second, lookUDP: time.Hour,
 		idle:      time.Hour,
 		minWindow: 64 << 10, window: 64 << 10, maxWindow: 512 << 10,
+		probing: slow,
 	},
 }
 
@@ -222,3 +257,6 @@ func (p Properties) airtime(n int) time.Duration {
 
 // Profile is the kind of link that the session's times are for.
 func (s *Session) Profile() Profile { return s.props.profile(s.firstRTT) }
+
+// Probing is how closely the session's link is watched.
+func (s *Session) Probing() Probing { return s.props.timing(s.firstRTT).probing }

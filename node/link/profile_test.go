@@ -20,6 +20,9 @@ func TestEveryRowIsWhole(t *testing.T) {
 		if r.minWindow <= 0 || r.window < r.minWindow || r.maxWindow < r.window || r.maxWindow > 12<<20 {
 			t.Errorf("%q: windows %d, %d, %d", r.profile, r.minWindow, r.window, r.maxWindow)
 		}
+		if p := r.probing; p.Probe <= 0 || p.Gauge < p.Probe || p.Idle < p.Gauge || p.Mute < p.Probe || p.Muted < p.Mute || p.Stuck < p.Muted || p.Opened <= 0 || p.Rest <= 0 {
+			t.Errorf("%q: a time to watch it is missing or out of order: %+v", r.profile, p)
+		}
 		if (r.profile == "") != (i == 0) {
 			t.Errorf("row %d is %q: the one of which nothing is known is the first", i, r.profile)
 		}

@@ -102,7 +102,31 @@ var coreMutants = []mutant{
 		tests: "node/core .",
 	},
 	{
-		name: "silence is never noticed", file: "node/core/links.go",
+		name: "a Ping of the peer proves that it hears us", file: "node/core/liveness.go",
+		old:   "	case Pong, Ack, Refuse, *Incoming:",
+		new:   "	case Ping, Pong, Ack, Refuse, *Incoming:",
+		tests: "node/core -run Half",
+	},
+	{
+		name: "who is late judges others", file: "node/core/liveness.go",
+		old:   "l.from = min(max(l.from, l.proof)+by, c.now)",
+		new:   "_ = by",
+		tests: "node/core -run Late",
+	},
+	{
+		name: "routing: an alternate may send back", file: "routing/alternates.go",
+		old:   "d[at].cost >= d[self].plus(p.Cost)",
+		new:   "d[at].cost > d[self].plus(p.Cost)",
+		tests: "routing .",
+	},
+	{
+		name: "one slow answer after a cut is the round trip", file: "node/core/liveness.go",
+		old:   "		if l.slows < longerWay {",
+		new:   "		if false {",
+		tests: "node/core -run Clumsy",
+	},
+	{
+		name: "silence is never noticed", file: "node/core/liveness.go",
 		old:   "return !l.silent && l.open && l.pinged != 0 && now",
 		new:   "return false && now",
 		tests: "node/core .",

@@ -1,0 +1,252 @@
+package routing
+
+import (
+	"cmp"
+	"math"
+	"slices"
+
+	"github.com/farhop/farhop/routing/addr"
+)
+
+// The search for alternates looks from each neighbour over the whole mesh.
+// Of many neighbours the nearest are looked at, fewer the larger the mesh is,
+// so that it stays some tens of milliseconds of a small processor.
+const (
+	maxAlternates  = 8
+	alternateNodes = 20_000 // nodes looked at, over all neighbours; at least two are
+)
+
+// alternates are the ways around each next hop, and what was made of them
+// since a next hop fell silent.
+type alternates struct {
+	ways    map[addr.Node]Path // by destination; nil: not prepared
+	patched map[addr.Node]Path // destinations that go another way until Converge
+	silent  map[addr.Node]bool // next hops they went by
+	bare    bool               // some destination had no other way
+}
+
+// Prepared reports whether the alternates follow from the adverts of now.
+func (t *Table) Prepared() bool { return t.paths != nil && t.alt.ways != nil }
+
+// Alternate returns the way to a node that does not begin with the next hop of
+// Path, as the last Prepare found it; its Hop is zero when there is none. No
+// node on it sends anything back here, although none knows yet that the next
+// hop fell silent: it is a loop-free alternate (RFC 5286, 3.1). One that does
+// not pass the silent neighbour itself is preferred (3.2), then the cheapest.
+func (t *Table) Alternate(to addr.Node) Path { return t.alt.ways[to] }
+
+// Prepare finds the alternates. It takes a search of the mesh for each
+// neighbour: call it when there is time.
+func (t *Table) Prepare() {
+	if t.paths == nil {
+		t.compute()
+	}
+	t.alt.ways = map[addr.Node]Path{}
+	g := t.graph()
+	from := t.candidates()
+	trees := make([][]label, len(from))
+	for i, n := range from {
+		trees[i] = g.search(g.index[n.Node])
+	}
+	self := g.index[t.self]
+	for to, p := range t.paths {
+		var primary []label // from the next hop
+		if i := slices.IndexFunc(from, func(n Neighbor) bool { return n.Node == p.Hop }); i >= 0 {
+			primary = trees[i]
+		}
+		at, best, guards := g.index[to], Path{}, false
+		for i, n := range from {
+			d := trees[i]
+			cost := d[at].plus(uint64(max(n.Cost, 1)))
+			if n.Node == p.Hop || cost >= DownCost || d[at].cost >= d[self].plus(p.Cost) {
+				continue
+			}
+			around := primary != nil && d[at].cost < d[g.index[p.Hop]].plus(primary[at].cost)
+			way := Path{Hop: n.Node, Cost: cost, Hops: d[at].hops + 1}
+			if best.Hop.IsZero() || around && !guards || around == guards && way.Cost < best.Cost {
+				best, guards = way, around
+			}
+		}
+		if !best.Hop.IsZero() {
+			t.alt.ways[to] = best
+		}
+	}
+}
+
+// candidates are the neighbours that alternates may go by: those that are up,
+// nearest first.
+func (t *Table) candidates() []Neighbor {
+	a := t.adverts[t.self]
+	if a == nil {
+		return nil
+	}
+	from := slices.DeleteFunc(slices.Clone(a.Neighbors), func(n Neighbor) bool { return !n.Up || n.Node == t.self })
+	slices.SortFunc(from, func(a, b Neighbor) int { return cmp.Or(cmp.Compare(a.Cost, b.Cost), a.Node.Compare(b.Node)) })
+	most := min(max(alternateNodes/max(len(t.nodes), 1), 2), maxAlternates)
+	return from[:min(len(from), most)]
+}
+
+// FailOver sends what went by a next hop the alternate way from now on, until
+// Converge or until the mesh tells otherwise. What has no alternate takes the
+// cheapest path once the advert of this node says that the link is down.
+func (t *Table) FailOver(hop addr.Node) {
+	if !t.Prepared() {
+		return
+	}
+	if t.alt.patched == nil {
+		t.alt.patched, t.alt.silent = map[addr.Node]Path{}, map[addr.Node]bool{}
+	}
+	t.alt.silent[hop] = true
+	for to, p := range t.paths {
+		if p.Hop != hop {
+			continue
+		}
+		if way, ok := t.alt.ways[to]; ok && !t.alt.silent[way.Hop] {
+			t.alt.patched[to] = way
+			t.paths[to] = way
+		} else {
+			delete(t.alt.patched, to)
+			t.alt.bare = true
+		}
+	}
+}
+
+// Converge ends what FailOver began: every path is the cheapest again. By then
+// the others should know of the link, or what they send may come back.
+func (t *Table) Converge() {
+	if t.alt.patched != nil {
+		t.forgetPaths()
+	}
+}
+
+// forgetPaths has all paths computed anew.
+func (t *Table) forgetPaths() { t.paths, t.alt = nil, alternates{} }
+
+// moved takes in that an advert has other neighbours. News of nothing but the
+// links that FailOver knows to be silent leaves its ways in force.
+func (t *Table) moved(old, a *Advert) {
+	switch {
+	case t.alt.patched == nil || old.Region != a.Region:
+		t.forgetPaths()
+	case a.Node == t.self && onlyDown(old.Neighbors, a.Neighbors, func(n addr.Node) bool { return t.alt.silent[n] }):
+		if t.alt.bare {
+			t.paths, t.alt.ways = nil, nil // compute keeps what is patched
+		}
+	case t.alt.silent[a.Node] && onlyDown(old.Neighbors, a.Neighbors, func(n addr.Node) bool { return n == t.self }):
+	default:
+		t.forgetPaths()
+	}
+}
+
+// onlyDown reports whether neighbours differ in nothing but that some are down.
+func onlyDown(old, now []Neighbor, some func(addr.Node) bool) bool {
+	return slices.EqualFunc(old, now, func(o, n Neighbor) bool {
+		return o == n || o.Node == n.Node && o.Cost == n.Cost && o.Up && some(n.Node)
+	})
+}
+
+// graph is the mesh with numbers for nodes.
+type graph struct {
+	index map[addr.Node]int
+	edges [][]edge
+}
+
+type edge struct {
+	to   int
+	cost uint64
+}
+
+// label is how far a node is; unreachable when there is no path.
+type label struct {
+	cost uint64
+	hops int
+	node int // in a heap
+}
+
+const unreachable = math.MaxUint64
+
+func (l label) plus(cost uint64) uint64 {
+	if l.cost == unreachable || cost == unreachable {
+		return unreachable
+	}
+	return l.cost + cost
+}
+
+func (t *Table) graph() *graph {
+	g := &graph{index: make(map[addr.Node]int, len(t.nodes)+1)}
+	number := func(n addr.Node) int {
+		i, ok := g.index[n]
+		if !ok {
+			i = len(g.edges)
+			g.index[n], g.edges = i, append(g.edges, nil)
+		}
+		return i
+	}
+	number(t.self)
+	for _, n := range t.nodes {
+		from := number(n)
+		for _, nb := range t.adverts[n].Neighbors {
+			cost := uint64(max(nb.Cost, 1))
+			if !nb.Up {
+				cost += DownCost
+			}
+			to := number(nb.Node)
+			g.edges[from] = append(g.edges[from], edge{to, cost})
+		}
+	}
+	return g
+}
+
+// search is Dijkstra from one node to all.
+func (g *graph) search(from int) []label {
+	out := make([]label, len(g.edges))
+	for i := range out {
+		out[i].cost = unreachable
+	}
+	out[from] = label{}
+	h := labels{{node: from}}
+	for len(h) > 0 {
+		l := h.pop()
+		if l.cost > out[l.node].cost {
+			continue
+		}
+		for _, e := range g.edges[l.node] {
+			if next := (label{l.cost + e.cost, l.hops + 1, e.to}); next.cost < out[e.to].cost {
+				out[e.to] = next
+				h.push(next)
+			}
+		}
+	}
+	return out
+}
+
+// labels is a heap, nearest first.
+type labels []label
+
+func (h *labels) push(l label) {
+	*h = append(*h, l)
+	s, i := *h, len(*h)-1
+	for i > 0 && s[i].cost < s[(i-1)/2].cost {
+		s[i], s[(i-1)/2] = s[(i-1)/2], s[i]
+		i = (i - 1) / 2
+	}
+}
+
+func (h *labels) pop() label {
+	s := *h
+	top, n := s[0], len(s)-1
+	s[0] = s[n]
+	s = s[:n]
+	*h = s
+	for i := 0; ; {
+		c := 2*i + 1
+		if c+1 < n && s[c+1].cost < s[c].cost {
+			c++
+		}
+		if c >= n || s[i].cost <= s[c].cost {
+			return top
+		}
+		s[i], s[c] = s[c], s[i]
+		i = c
+	}
+}
