@@ -122,6 +122,7 @@ type soakNode struct {
 	peers []link.Peer
 	props map[addr.Node]link.Properties
 	mem   *memstore.Store // while it is down
+	known soakTickets     // of its peers, on its disk
 
 	life    int
 	boot    uint64
@@ -160,6 +161,7 @@ func (n *soakNode) start() {
 	l.send, l.closeBy = ls.send, ls.close
 	l.keep, l.word, l.region = func(core.Keep) {}, func(core.Word) {}, func(core.RegionState) {}
 	l.sights, l.changed = func([]core.Sight) {}, func(*core.Snapshot) {}
+	l.early = ls.early.answer
 	l.wanted = func(*core.Snapshot, []string, []string) {}
 	var err error
 	n.socket, err = n.w.net.Listen(n.home())
@@ -180,12 +182,12 @@ func (n *soakNode) start() {
 }
 
 // config is that of the node's links. The keys outlive the process.
-func (n *soakNode) config(boot uint64, sink link.Sink, log *slog.Logger) link.Config {
+func (n *soakNode) config(boot uint64, sink *links, log *slog.Logger) link.Config {
 	region := addr.MustRegion(soakService)
 	c := link.Config{
-		Socket: n.socket, Node: n.name, Region: region, Events: sink, Log: log, Peers: n.peers, Links: n.props,
+		Socket: n.socket, Node: n.name, Region: region, Events: sink, Early: sink, Tickets: &n.known, Log: log, Peers: n.peers, Links: n.props,
 		Hello:     wire.Hello{Version: wire.Version, Node: n.name, Region: region, Incarnation: 1, Boot: boot, MaxFrame: wire.MaxFrame, Software: "soak"},
-		TLSServer: pki.ListenerConfig(pki.Serving{Material: func() *pki.Material { return n.mat }, Now: time.Now, Log: log}),
+		TLSServer: pki.ListenerConfig(pki.Serving{Material: func() *pki.Material { return n.mat }, Resume: [32]byte{3, byte(n.index)}, Now: time.Now, Log: log}),
 		TLSClient: func(pin addr.Node) *tls.Config { return pki.ClientConfig(n.mat, time.Now, pin) },
 		Identify: func(state tls.ConnectionState) (link.Identity, error) {
 			p, err := pki.PeerOf(state)
@@ -400,4 +402,28 @@ func soakLog(t *testing.T) *slog.Logger {
 		return slog.New(slog.DiscardHandler)
 	}
 	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// soakTickets keeps tickets as a disk does.
+type soakTickets struct {
+	mu sync.Mutex
+	of map[string][]byte
+}
+
+// Ticket implements link.Tickets.
+func (s *soakTickets) Ticket(address string) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.of[address], nil
+}
+
+// Keep implements link.Tickets.
+func (s *soakTickets) Keep(address string, ticket []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.of == nil {
+		s.of = map[string][]byte{}
+	}
+	s.of[address] = ticket
+	return nil
 }
