@@ -105,11 +105,12 @@ type Conn struct {
 	err      error  // why it ended
 	farewell []byte // the Close to send, if there is one
 	streams  map[uint64]*Stream
-	next     [2]uint64 // of ours, by kind
-	seen     [2]uint64 // of the peer's, by kind
-	may      [2]int    // open in addition, by kind
-	live     [2]int    // of the peer's that are not over, by kind
-	freed    [2]uint64 // of the peer's that are over and not yet told
+	unborn   map[*Stream]bool // of ours, without a number yet
+	next     [2]uint64        // of ours, by kind
+	seen     [2]uint64        // of the peer's, by kind
+	may      [2]int           // open in addition, by kind
+	live     [2]int           // of the peer's that are not over, by kind
+	freed    [2]uint64        // of the peer's that are over and not yet told
 	backlog  [2][]*Stream
 	spare    int64
 	free     [][]byte // buffers of recordLen
@@ -194,7 +195,7 @@ func handshake(ctx context.Context, raw *record, tc *tls.Conn, server bool, cfg 
 func newConn(raw *record, tc *tls.Conn, server bool, cfg Config) *Conn {
 	c := &Conn{
 		cfg: cfg, raw: raw, tls: tc, server: server, done: make(chan struct{}),
-		streams: map[uint64]*Stream{}, may: [2]int{MaxStreams, MaxOneWay}, spare: spareWindow,
+		streams: map[uint64]*Stream{}, unborn: map[*Stream]bool{}, may: [2]int{MaxStreams, MaxOneWay}, spare: spareWindow,
 		cancel: func(error) {},
 	}
 	for _, cond := range []*sync.Cond{&c.wake, &c.opened, &c.arrived} {
@@ -252,6 +253,9 @@ func (c *Conn) end(err error, tell bool) {
 	for _, s := range c.streams {
 		s.wakeAll()
 	}
+	for s := range c.unborn {
+		s.wakeAll()
+	}
 	c.wake.Broadcast()
 	c.opened.Broadcast()
 	c.arrived.Broadcast()
@@ -281,7 +285,9 @@ func (c *Conn) open(ctx context.Context, kind int) (*Stream, error) {
 		return nil, err
 	}
 	c.may[kind]--
-	return c.newStream(kind, true), nil
+	s := c.newStream(kind, true)
+	c.unborn[s] = true
+	return s, nil
 }
 
 // AcceptStream returns the next stream of the peer that goes both ways.

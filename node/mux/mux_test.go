@@ -250,12 +250,16 @@ func TestClose(t *testing.T) {
 		t.Fatal(err)
 	}
 	in := must(far.AcceptStream(t.Context()))(t)
+	waiting := must(near.OpenStream(t.Context()))(t) // nobody knows of it yet
+	unborn := make(chan error)
+	go func() { unborn <- readErr(waiting) }()
 	_ = far.CloseWithError(5, "enough")
 	<-near.Context().Done()
 	var e *CloseError
 	for name, err := range map[string]error{
-		"cause": context.Cause(near.Context()),
-		"read":  readErr(st), "read there": readErr(in),
+		"unborn": <-unborn,
+		"cause":  context.Cause(near.Context()),
+		"read":   readErr(st), "read there": readErr(in),
 		"accept": func() error { _, err := near.AcceptUni(t.Context()); return err }(),
 		"open":   func() error { _, err := near.OpenUni(t.Context()); return err }(),
 	} {

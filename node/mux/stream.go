@@ -266,6 +266,7 @@ func (c *Conn) retire(s *Stream) {
 		c.freed[s.kind]++
 		c.kick()
 	case !s.born: // the peer never heard of it
+		delete(c.unborn, s)
 		c.may[s.kind]++
 		c.opened.Broadcast()
 	}

@@ -217,5 +217,6 @@ func (c *Conn) bear(s *Stream) {
 	}
 	c.next[s.kind]++
 	s.born = true
+	delete(c.unborn, s)
 	c.streams[s.id] = s
 }
