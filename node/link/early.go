@@ -5,9 +5,12 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"time"
+
+	"github.com/quic-go/quic-go"
 
 	"github.com/farhop/farhop/node/wire"
 	"github.com/farhop/farhop/routing/addr"
@@ -92,9 +95,11 @@ func (d *dialer) open(ctx context.Context, to net.Addr, w way, rtt time.Duration
 			hangUp(o.conn, downOf(err))
 		}
 	}()
-	if !peer.IsZero() && !isDone(qc.HandshakeComplete()) {
-		if o.begun = m.begun(peer); o.greet(m, props, offer) != nil {
-			o.ctrl = nil // the connection is gone, or the peer does not take it
+	early := !peer.IsZero() && !isDone(qc.HandshakeComplete())
+	if early {
+		o.begun = m.begun(peer)
+		if err = o.greet(m, props, offer); err != nil && !errors.Is(err, quic.Err0RTTRejected) {
+			return o, betterCause(o.conn, err)
 		}
 	}
 	select {
@@ -104,18 +109,17 @@ func (d *dialer) open(ctx context.Context, to net.Addr, w way, rtt time.Duration
 	case <-ctx.Done():
 		return o, context.Cause(ctx)
 	}
-	if o.ctrl != nil && !qc.ConnectionState().Used0RTT {
+	switch {
+	case !early:
+	case qc.ConnectionState().Used0RTT:
+		m.met.early.WithLabelValues("sent").Inc()
+	default:
 		m.met.early.WithLabelValues("refused").Inc()
 		o.ctrl = nil
-	}
-	if o.ctrl == nil && !peer.IsZero() {
 		if qc, err = qc.NextConnection(ctx); err != nil {
 			return o, err
 		}
 		o.conn = quicCarrier{qc}
-	}
-	if o.ctrl != nil {
-		m.met.early.WithLabelValues("sent").Inc()
 	}
 	return o, nil
 }
