@@ -160,11 +160,11 @@ bench-link: build ## how much of a link the nodes fill: the Moon's with loss, bu
 	go test -v -run Goodput ./node/salvo # in virtual time: ten minutes of light, heavy loss
 	go test -v -count 1 -run 'Ratio|OnePass' ./sim/virtual -full # in virtual time: beside stock quic-go, which takes hours
 
-# MISHAPS is how many flaps, cuts, rebinds and restarts soak plays.
+# MISHAPS is how many flaps, cuts, rebinds and restarts soak-links plays.
 MISHAPS ?= 10000
 
-.PHONY: soak
-soak: ## whole nodes in virtual time: MISHAPS=10000 flaps, half-open cuts, rebinds, restarts and kills (4 min; SEED=1)
+.PHONY: soak-links
+soak-links: ## whole nodes in virtual time: MISHAPS=10000 flaps, half-open cuts, rebinds, restarts and kills (4 min; SEED=1)
 	go test -count 1 -timeout 60m -run 'TestSoak$$' ./node -soak $(MISHAPS) -soakseed $(SEED)
 
 .PHONY: bench-failover

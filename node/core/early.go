@@ -4,8 +4,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/farhop/farhop/routing"
 	"github.com/farhop/farhop/routing/addr"
 	"github.com/farhop/farhop/storeforward/bundle"
+	"github.com/farhop/farhop/storeforward/store"
 )
 
 // Early asks, while a known peer is dialled, for copies of what waits for it,
@@ -18,12 +20,8 @@ func (c *Core) Early(now time.Time, token uint64, peer addr.Node, delay time.Dur
 		c.cur.Early = append(c.cur.Early, EarlyOffer{Token: token})
 		return
 	}
-	if c.byNode[peer] == nil {
-		// Who is dialled is a neighbour, and after a start it is not known yet.
-		c.adjacent(peer, uint32(delay.Milliseconds()), false)
-	}
 	c.endEarly(peer)
-	c.early = append(c.early, earlyAsk{token, peer, most})
+	c.early = append(c.early, earlyAsk{token, peer, most, c.tableWith(peer, delay)})
 }
 
 // endEarly answers what was asked for a peer before, with nothing.
@@ -41,6 +39,44 @@ type earlyAsk struct {
 	token uint64
 	peer  addr.Node
 	most  int64
+	table *routing.Table // as it is when the peer is linked
+}
+
+// tableWith is what will be known of the mesh when a peer is linked. After a
+// start the neighbours are known to be that only then, and the mesh is not told
+// of a link before it is there.
+func (c *Core) tableWith(peer addr.Node, delay time.Duration) *routing.Table {
+	t := routing.NewTable(c.cfg.Self)
+	for _, n := range c.table.Nodes() {
+		if n != c.cfg.Self {
+			t.Apply(c.table.Advert(n))
+		}
+	}
+	own := c.advert
+	own.Seq = max(own.Seq, 1)
+	own.Neighbors = append(slices.DeleteFunc(slices.Clone(own.Neighbors), func(b routing.Neighbor) bool { return b.Node == peer }),
+		routing.Neighbor{Node: peer, Cost: uint32(max(delay.Milliseconds(), 1)), Up: true})
+	slices.SortFunc(own.Neighbors, func(a, b routing.Neighbor) int { return a.Node.Compare(b.Node) })
+	t.Apply(&own)
+	return t
+}
+
+// goes reports whether what is in a queue would go to the peer.
+func (a *earlyAsk) goes(c *Core, q store.Queue) bool {
+	switch q.Kind {
+	case store.ToNode:
+		n, err := addr.ParseNode(q.Name)
+		return err == nil && a.table.Path(n).Hop == a.peer
+	case store.ToRegion:
+		r, err := addr.ParseRegion(q.Name)
+		if err != nil || r.Contains(c.cfg.Region) {
+			return false
+		}
+		_, p := a.table.RegionPath(r)
+		return p.Hop == a.peer
+	case store.ToSession, store.ToService, store.ToOrder:
+	}
+	return false
 }
 
 // EarlyOffer answers Early. The Transfers have no XID.
@@ -56,8 +92,7 @@ const maxEarly = 64
 func (c *Core) offerEarly() {
 	var later []earlyAsk
 	for _, a := range c.early {
-		o := c.outlet(a.peer)
-		items, loading := c.m.Preview(o, a.most)
+		items, loading := c.m.Preview(func(q store.Queue) bool { return a.goes(c, q) }, a.most)
 		if loading {
 			later = append(later, a)
 			continue
