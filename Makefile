@@ -172,6 +172,10 @@ bench-failover: build ## how soon nodes go around a black hole, with every proce
 	GOBIN=$(CURDIR)/bin/peers go install github.com/nats-io/nats-server/v2@$(NATS_VERSION)
 	bin/farhop bench failover --busy --peer nats=$(CURDIR)/bin/peers/nats-server $(ARGS)
 
+.PHONY: bench-contact
+bench-contact: build ## first message and link up after the start of a contact, both nodes started again before it (5 min)
+	bin/farhop bench contact --delay 1.28s --rate 50mbit $(ARGS)
+
 # CALM is how long bench-calm looks for false alarms.
 CALM ?= 1h
 

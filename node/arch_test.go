@@ -103,6 +103,7 @@ var table = []row{
 	{"sim/bench/mqtt/attack", "sim/bench/mqtt/load", "clients that any broker may meet"},
 	{"sim/bench/mqtt", "node/config routing/addr sim/bench/mqtt/attack sim/bench/mqtt/load sim/bench/proc sim/emulator", "brokers are programs beside it"},
 	{"sim/bench/links", "crypto/identity crypto/pki node/link node/wire routing/addr sim/bench/proc sim/emulator sim/emulator/desc storeforward/bundle", "links alone, without what nodes do with them"},
+	{"sim/bench/contact", "node/admin node/config routing/addr sim/bench/mqtt/load sim/bench/proc sim/emulator", "nodes are programs beside it"},
 	{"sim/bench/failover", "node/config routing/addr sim/bench/proc sim/emulator", "nodes are programs beside it"},
 	{"sim/bench", "node/dtn routing/addr sim/bench/proc storeforward/bundle", "it measures nodes and other brokers alike, from outside; its own ends of a door are doors"},
 	{"sim/crash", "sim/emulator", "it judges the product from outside, by what its users get"},
@@ -147,7 +148,7 @@ var pure = []string{
 // impureOn are packages among the pure ones that are not, on purpose.
 var impureOn = []string{
 	"storeforward/boltcheck", "storeforward/boltstore", "storeforward/journal", "storeforward/journal/index", "storeforward/migrate",
-	"storeforward/storetest", "storeforward/vfs", "sim/bench", "sim/bench/durable", "sim/bench/failover", "sim/bench/links", "sim/bench/mqtt", "sim/bench/mqtt/attack", "sim/bench/mqtt/crowd", "sim/bench/mqtt/load", "sim/bench/proc", "sim/crash", "sim/demo", "sim/emulator", "sim/mutants", "sim/virtual",
+	"storeforward/storetest", "storeforward/vfs", "sim/bench", "sim/bench/contact", "sim/bench/durable", "sim/bench/failover", "sim/bench/links", "sim/bench/mqtt", "sim/bench/mqtt/attack", "sim/bench/mqtt/crowd", "sim/bench/mqtt/load", "sim/bench/proc", "sim/crash", "sim/demo", "sim/emulator", "sim/mutants", "sim/virtual",
 }
 
 // clockless packages do I/O but take the time as an argument.

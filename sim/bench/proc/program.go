@@ -10,9 +10,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"syscall"
+	"time"
 )
 
-const tailBytes = 4096 // of a log, for errors
+const (
+	tailBytes = 4096             // of a log, for errors
+	endWait   = 30 * time.Second // for a program that was asked to end
+)
 
 // Program is a program with a folder of its own, which is run, killed and run
 // again. Its output goes to a log there. It is for one goroutine.
@@ -66,6 +71,26 @@ func (p *Program) Kill() error {
 	}
 	p.cmd = nil
 	return err
+}
+
+// End asks the program to end (SIGTERM) and waits until it has. One that does
+// not is killed, which is an error.
+func (p *Program) End() error {
+	if p.cmd == nil {
+		return nil
+	}
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return errors.Join(err, p.Kill())
+	}
+	process := p.cmd.Process
+	late := time.AfterFunc(endWait, func() { _ = process.Kill() }) // Wait tells
+	defer late.Stop()
+	err := p.cmd.Wait()
+	p.cmd = nil
+	if err != nil {
+		return fmt.Errorf("%s did not end in order: %w", p.Path, err)
+	}
+	return nil
 }
 
 // Stop kills the program and removes its folder.
