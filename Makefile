@@ -32,8 +32,10 @@ LINT_VERSION := v2.15.0
 TOOLS        := $(CURDIR)/bin/tools
 LINT         := $(TOOLS)/golangci-lint-$(LINT_VERSION)
 
-# What bench-failover measures beside.
-NATS_VERSION := v2.12.4
+# What bench-failover and bench-near measure beside.
+NATS_VERSION   := v2.12.4
+NEBULA_VERSION := v1.9.7
+NGINX          ?= /usr/sbin/nginx
 
 # Ceilings of the stripped binary, in bytes. The doors to other DTN stacks, the
 # journal beside bbolt, the commands for queues and stores, and moving between
@@ -175,6 +177,11 @@ bench-failover: build ## how soon nodes go around a black hole, with every proce
 .PHONY: bench-contact
 bench-contact: build ## first message and link up after the start of a contact, both nodes started again before it (5 min)
 	bin/farhop bench contact --delay 1.28s --rate 50mbit $(ARGS)
+
+.PHONY: bench-near
+bench-near: build ## a TCP service through two nodes side by side, beside nginx, quic-go and Nebula (3 min; root, nginx with its stream module; builds nebula into bin/peers)
+	GOBIN=$(CURDIR)/bin/peers go install github.com/slackhq/nebula/cmd/nebula@$(NEBULA_VERSION) github.com/slackhq/nebula/cmd/nebula-cert@$(NEBULA_VERSION)
+	bin/farhop bench near --rounds 5 --peer nginx=$(NGINX) --peer nebula=$(CURDIR)/bin/peers/nebula $(ARGS)
 
 # CALM is how long bench-calm looks for false alarms.
 CALM ?= 1h

@@ -16,7 +16,8 @@ func (a *app) benchCmd() *cobra.Command {
 		Short:   "Measure this machine, and other servers on it",
 		Long: `Measure what a node does on this machine beside what the machine could do. No
 running node is touched: nodes of a bench are made for it and removed.`,
-	}, a.benchMQTTCmd(), a.benchStoreCmd(), a.benchRelayCmd(), a.benchLinkCmd(), a.benchFailoverCmd(), a.benchContactCmd(), a.benchFillCmd())
+	}, a.benchMQTTCmd(), a.benchStoreCmd(), a.benchRelayCmd(), a.benchLinkCmd(), a.benchFailoverCmd(), a.benchContactCmd(), a.benchNearCmd(),
+		a.benchFillCmd(), a.benchNearPartCmd())
 }
 
 // noMosquitto is the value of --mosquitto that leaves it out.

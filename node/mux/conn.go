@@ -113,8 +113,8 @@ type Conn struct {
 	freed    [2]uint64        // of the peer's that are over and not yet told
 	backlog  [2][]*Stream
 	spare    int64
-	free     [][]byte // buffers of recordLen
-	text     []byte   // of the peer's Close
+	free     sync.Pool // of *[recordLen]byte
+	text     []byte    // of the peer's Close
 
 	writing bool
 	ready   [urgencies][]*Stream // that have bytes to send and credit

@@ -150,3 +150,34 @@ func bare() *Conn {
 	c.rtt.heard = time.Now()
 	return c
 }
+
+// TestKeep: whole records keep their buffers also behind a short one, and what a
+// stream holds is at most a third larger than what came, and one buffer.
+func TestKeep(t *testing.T) {
+	c := bare()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.newStream(oneWay, false)
+	var want []byte
+	for i := range 200 {
+		n := chunkLen
+		if i%3 == 0 {
+			n = 1 + i*67%full
+		}
+		b := append(appendFrame(nil, frameData, 0, uint64(n)), bytes.Repeat([]byte{byte(i)}, n)...)
+		want = append(want, b[len(b)-n:]...)
+		d := newDecoder(bytes.NewReader(b))
+		f, err := d.next()
+		if err != nil || len(f.data) != n {
+			t.Fatalf("%d bytes, %v; want %d", len(f.data), err, n)
+		}
+		s.keep(f.data, d)
+		if s.held != len(want) || len(s.segs)*recordLen > s.held*4/3+recordLen {
+			t.Fatalf("%d bytes of %d noted, in %d buffers", s.held, len(want), len(s.segs))
+		}
+	}
+	got := make([]byte, len(want)+1)
+	if n := s.take(got); !bytes.Equal(got[:n], want) || s.held != 0 || len(s.segs) != 0 {
+		t.Errorf("%d bytes came back, want %d; %d noted in %d buffers", n, len(want), s.held, len(s.segs))
+	}
+}

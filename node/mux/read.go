@@ -18,29 +18,21 @@ type segment struct {
 	r, w int
 }
 
-// fill is from which part of a buffer on it counts as full: what a stream holds
-// is at most a third larger than what it received, and one buffer.
+// full is how much of each buffer is used on average, at least: what a stream
+// holds is at most a third larger than what it received, and one buffer.
 const full = recordLen / 4 * 3
 
-// buffer returns a buffer; mu is held.
+// buffer returns a buffer.
 func (c *Conn) buffer() []byte {
-	if n := len(c.free); n > 0 {
-		b := c.free[n-1]
-		c.free = c.free[:n-1]
-		return b
+	if b, ok := c.free.Get().(*[recordLen]byte); ok {
+		return b[:]
 	}
 	return make([]byte, recordLen)
 }
 
-// maxFree is how many buffers wait to be used again.
-const maxFree = 32
-
-// release takes a buffer back; mu is held.
-func (c *Conn) release(b []byte) {
-	if len(c.free) < maxFree {
-		c.free = append(c.free, b)
-	}
-}
+// release takes a buffer back. Where a reader is behind there are hundreds of
+// them: they wait to be used again until the collector wants them.
+func (c *Conn) release(b []byte) { c.free.Put((*[recordLen]byte)(b)) }
 
 // read serves what the peer sends until the connection is over. It never waits
 // for a reader of a stream, nor for the writer.
@@ -191,10 +183,12 @@ func (c *Conn) receive(f frame, d *decoder) error {
 	return nil
 }
 
-// keep holds received bytes; those that fill a record keep its buffer.
+// keep holds received bytes; those that fill a record keep its buffer, as long
+// as buffers with less in them are few.
 func (s *Stream) keep(b []byte, d *decoder) {
 	last := len(s.segs) - 1
-	if len(b) >= full && (last < 0 || s.segs[last].w >= full) {
+	s.held += len(b)
+	if len(b) >= full && (len(s.segs)+1)*full <= s.held {
 		if seg, ok := d.give(len(b), s.c.buffer); ok {
 			s.segs = append(s.segs, seg)
 			return
@@ -218,6 +212,7 @@ func (s *Stream) take(p []byte) (n int) {
 		seg := &s.segs[0]
 		m := copy(p[n:], seg.buf[seg.r:seg.w])
 		n += m
+		s.held -= m
 		if seg.r += m; seg.r == seg.w {
 			s.c.release(seg.buf)
 			*seg = segment{}
@@ -232,5 +227,5 @@ func (s *Stream) drop() {
 	for _, seg := range s.segs {
 		s.c.release(seg.buf)
 	}
-	s.segs, s.ended = nil, true
+	s.segs, s.held, s.ended = nil, 0, true
 }

@@ -25,6 +25,7 @@ type Stream struct {
 
 	// From the peer.
 	segs     []segment // received and not read
+	held     int       // bytes in them
 	window   int64     // bytes the peer may have under way and unread
 	granted  int64     // bytes that it may still send
 	owed     int64     // bytes read and not granted again

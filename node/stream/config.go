@@ -120,7 +120,7 @@ const (
 	maxName      = 63        // bytes of a service name
 	maxReply     = 1024      // bytes of a StreamReply frame
 	maxDrain     = 1 << 20   // bytes read and dropped after a refusal
-	copyBuffer   = 64 << 10  // bytes, per direction and connection
+	copyBuffer   = 63 << 10  // bytes, per direction and connection; with its headers a batch of package mux, so that none trails behind
 	firstEarly   = 4 << 10   // early bytes every connection may keep
 	earlyLimit   = 256 << 10 // early bytes one connection may keep
 	earlyBudget  = 64 << 20  // early bytes of all connections
