@@ -36,7 +36,7 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("delay: %v is not between %v and %v", c.Delay, minDelay, maxDelay))
 	}
 	if c.Rate < minRate || c.Rate > maxRate {
-		errs = append(errs, fmt.Errorf("rate: %d is not between %d and %d bit/s", c.Rate, minRate, maxRate))
+		errs = append(errs, fmt.Errorf("rate: %d is not between %d and %d bit/s", c.Rate, minRate, int64(maxRate)))
 	}
 	if c.Rounds < 1 || c.Rounds > maxRounds {
 		errs = append(errs, fmt.Errorf("rounds: %d is not between 1 and %d", c.Rounds, maxRounds))
