@@ -2,10 +2,10 @@ package near
 
 import (
 	"context"
-	"debug/buildinfo"
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -40,12 +40,11 @@ func (b *bench) nebula(ctx context.Context) (*pair, error) {
 		return nil, nil
 	}
 	p := &pair{name: nameNebula}
-	// Where "go install" built it, it does not know its own version.
-	info, err := buildinfo.ReadFile(b.Nebula)
+	version, err := exec.CommandContext(ctx, b.Nebula, "-version").Output()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s -version: %w", b.Nebula, err)
 	}
-	p.version = info.Main.Version
+	p.version = strings.TrimSpace(strings.TrimPrefix(string(version), "Version:")) // empty where "go install" built it
 	// Names must not meet those of another run.
 	a, z := fmt.Sprintf("near-%d-a", os.Getpid()), fmt.Sprintf("near-%d-b", os.Getpid())
 	if why := b.cable(ctx, a, z); why != nil {
