@@ -29,7 +29,7 @@ import (
 const (
 	maxCheckLine = 1 << 10
 	maxCheckAsks = 256 // that are answered on one connection
-	checkTrips   = 40  // round trips spent at most, of which the search for the MTU needs most
+	checkTrips   = 80  // round trips spent at most, of which the search for the MTU needs most
 	quickTrips   = 5
 	mtuStep      = 21   // bytes: nearer the search does not go
 	leastMTU     = 1280 // of a UDP payload, which the handshake has shown to pass
@@ -127,7 +127,7 @@ func (m *Manager) serveCheck(ctx context.Context, conn carrier) {
 		hangUp(conn, down(Busy, "too many checks at once, try again"))
 		return
 	}
-	cctx, cancel := context.WithTimeout(ctx, max(joinTime, 2*checkTrips*conn.Stats().RTT))
+	cctx, cancel := context.WithTimeout(ctx, max(joinTime, 3*checkTrips*conn.Stats().RTT))
 	defer cancel()
 	defer context.AfterFunc(cctx, func() { hangUp(conn, down(Shutdown, "out of time")) })()
 	st, err := conn.AcceptStream(cctx)

@@ -180,6 +180,9 @@ func (m *Manager) accept(ctx context.Context, ln *quic.EarlyListener) {
 				case <-qc.HandshakeComplete():
 				case <-qc.Context().Done():
 					return
+				case <-ctx.Done():
+					hangUp(conn, down(Shutdown, "the node stops"))
+					return
 				}
 			}
 			m.take(ctx, conn)
