@@ -57,12 +57,6 @@ func (t *triangle) open(ctx context.Context) error {
 	if t.from, err = t.member("a"); err != nil {
 		return err
 	}
-	if t.relay, err = t.member("b"); err != nil {
-		return err
-	}
-	if t.to, err = t.member("c"); err != nil {
-		return err
-	}
 	if _, err := t.call(ctx, append([]string{"init", "--region", region}, t.from.flags()...)...); err != nil {
 		return err
 	}
@@ -76,11 +70,18 @@ func (t *triangle) open(ctx context.Context) error {
 	if t.direct, err = t.wire(ctx, t.from); err != nil {
 		return err
 	}
+	// Each is made when it is started: until then its ports are anybody's.
+	if t.relay, err = t.member("b"); err != nil {
+		return err
+	}
+	if err := t.join(ctx, t.relay, peer(t.from, ab)); err != nil {
+		return err
+	}
 	bc, err := t.wire(ctx, t.relay)
 	if err != nil {
 		return err
 	}
-	if err := t.join(ctx, t.relay, peer(t.from, ab)); err != nil {
+	if t.to, err = t.member("c"); err != nil {
 		return err
 	}
 	return t.join(ctx, t.to, peer(t.from, t.direct), peer(t.relay, bc))
