@@ -165,6 +165,8 @@ type label struct {
 
 const unreachable = math.MaxUint64
 
+func (l label) less(o label) bool { return l.cost < o.cost }
+
 func (l label) plus(cost uint64) uint64 {
 	if l.cost == unreachable || cost == unreachable {
 		return unreachable
@@ -204,7 +206,7 @@ func (g *graph) search(from int) []label {
 		out[i].cost = unreachable
 	}
 	out[from] = label{}
-	h := labels{{node: from}}
+	h := heap[label]{{node: from}}
 	for len(h) > 0 {
 		l := h.pop()
 		if l.cost > out[l.node].cost {
@@ -218,35 +220,4 @@ func (g *graph) search(from int) []label {
 		}
 	}
 	return out
-}
-
-// labels is a heap, nearest first.
-type labels []label
-
-func (h *labels) push(l label) {
-	*h = append(*h, l)
-	s, i := *h, len(*h)-1
-	for i > 0 && s[i].cost < s[(i-1)/2].cost {
-		s[i], s[(i-1)/2] = s[(i-1)/2], s[i]
-		i = (i - 1) / 2
-	}
-}
-
-func (h *labels) pop() label {
-	s := *h
-	top, n := s[0], len(s)-1
-	s[0] = s[n]
-	s = s[:n]
-	*h = s
-	for i := 0; ; {
-		c := 2*i + 1
-		if c+1 < n && s[c+1].cost < s[c].cost {
-			c++
-		}
-		if c >= n || s[i].cost <= s[c].cost {
-			return top
-		}
-		s[i], s[c] = s[c], s[i]
-		i = c
-	}
 }

@@ -144,7 +144,7 @@ func (t *Table) Wants(topic string, visit func(addr.Node)) {
 func (t *Table) compute() {
 	t.paths = make(map[addr.Node]Path, len(t.nodes))
 	done := map[addr.Node]bool{t.self: true}
-	var q frontier
+	var q heap[step]
 	extend := func(from addr.Node, base Path) {
 		a := t.adverts[from]
 		if a == nil {
@@ -177,13 +177,11 @@ func (t *Table) compute() {
 	maps.Copy(t.paths, t.alt.patched)
 }
 
-// step is a candidate path; frontier is a heap of them, cheapest first.
+// step is a candidate path.
 type step struct {
 	to   addr.Node
 	path Path
 }
-
-type frontier []step
 
 func (s step) less(o step) bool {
 	if s.path.Cost != o.path.Cost {
@@ -196,32 +194,4 @@ func (s step) less(o step) bool {
 		return c < 0
 	}
 	return s.to.Compare(o.to) < 0
-}
-
-func (f *frontier) push(s step) {
-	*f = append(*f, s)
-	h, i := *f, len(*f)-1
-	for i > 0 && h[i].less(h[(i-1)/2]) {
-		h[i], h[(i-1)/2] = h[(i-1)/2], h[i]
-		i = (i - 1) / 2
-	}
-}
-
-func (f *frontier) pop() step {
-	h := *f
-	top, n := h[0], len(h)-1
-	h[0] = h[n]
-	h = h[:n]
-	*f = h
-	for i := 0; ; {
-		c := 2*i + 1
-		if c+1 < n && h[c+1].less(h[c]) {
-			c++
-		}
-		if c >= n || !h[c].less(h[i]) {
-			return top
-		}
-		h[i], h[c] = h[c], h[i]
-		i = c
-	}
 }

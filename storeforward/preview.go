@@ -8,13 +8,13 @@ import (
 	"github.com/farhop/farhop/storeforward/store"
 )
 
-// Preview returns what waits in some queues and would go first, up to most bytes
-// of payload, and leaves it as it is: the classes in their order, and in each
+// Preview returns what waits in some of the queues to nodes and regions and would
+// go first, up to most bytes of payload, and leaves it as it is: the classes in their order, and in each
 // what came first. What is not durable, what rests and obituaries are passed
 // over. loading says that something waits which is not read from the store yet.
 func (m *Machine) Preview(of func(store.Queue) bool, most int64) (items []*Item, loading bool) {
 	var waiting [bundle.NumClasses][]*Item
-	m.Queues(func(q *Queue) {
+	look := func(q *Queue) {
 		if q.Count == 0 || q.resting || !of(q.Name) {
 			return
 		}
@@ -26,7 +26,9 @@ func (m *Machine) Preview(of func(store.Queue) bool, most int64) (items []*Item,
 			waiting[q.Name.Class] = append(waiting[q.Name.Class], i)
 			left -= i.size()
 		}
-	})
+	}
+	m.QueuesOf(store.ToNode, look)
+	m.QueuesOf(store.ToRegion, look)
 	for _, all := range waiting {
 		slices.SortFunc(all, func(a, b *Item) int { return cmp.Compare(a.Header.Seq, b.Header.Seq) })
 		for _, i := range all {

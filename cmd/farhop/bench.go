@@ -20,6 +20,15 @@ running node is touched: nodes of a bench are made for it and removed.`,
 		a.benchFillCmd(), a.benchNearPartCmd())
 }
 
+// figures prints what was measured, as JSON or for people.
+func (a *app) figures(r fmt.Stringer, asJSON bool) error {
+	if asJSON {
+		return printJSON(a.out, r)
+	}
+	_, err := fmt.Fprintln(a.out, r)
+	return err
+}
+
 // noMosquitto is the value of --mosquitto that leaves it out.
 const noMosquitto = "none"
 

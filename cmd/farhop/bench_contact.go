@@ -53,11 +53,7 @@ code is 1.`,
 		if err != nil && (!errors.Is(err, contact.ErrLost) || r.Lost == 0) {
 			return err
 		}
-		if *asJSON {
-			return errors.Join(err, printJSON(a.out, r))
-		}
-		_, perr := fmt.Fprintln(a.out, r)
-		return errors.Join(err, perr)
+		return errors.Join(err, a.figures(r, *asJSON))
 	}
 	return c
 }

@@ -60,11 +60,7 @@ a node found a link silent that was not cut.`,
 		if err != nil {
 			return err
 		}
-		if *asJSON {
-			return printJSON(a.out, r)
-		}
-		_, err = fmt.Fprintln(a.out, r)
-		return err
+		return a.figures(r, *asJSON)
 	}
 	return c
 }

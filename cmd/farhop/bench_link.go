@@ -59,11 +59,7 @@ configuration would.`,
 		if err != nil {
 			return err
 		}
-		if *asJSON {
-			return printJSON(a.out, r)
-		}
-		_, err = fmt.Fprintln(a.out, r)
-		return err
+		return a.figures(r, *asJSON)
 	}
 	return c
 }

@@ -64,11 +64,7 @@ Nebula, which needs Linux and root. All figures are medians of the rounds.`,
 		if err != nil {
 			return err
 		}
-		if *asJSON {
-			return printJSON(a.out, r)
-		}
-		_, err = fmt.Fprintln(a.out, r)
-		return err
+		return a.figures(r, *asJSON)
 	}
 	return c
 }

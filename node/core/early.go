@@ -74,7 +74,7 @@ func (a *earlyAsk) goes(c *Core, q store.Queue) bool {
 		}
 		_, p := a.table.RegionPath(r)
 		return p.Hop == a.peer
-	case store.ToSession, store.ToService, store.ToOrder:
+	case store.ToSession, store.ToService, store.ToOrder: // not looked at
 	}
 	return false
 }

@@ -213,15 +213,17 @@ func (d *dialer) writeTickets(ctx context.Context) {
 }
 
 // hearEarly serves a connection whose Hello came with its first flight until
-// the dialler keeps it. answered says that our Hello is on it already.
-func (m *Manager) hearEarly(ctx context.Context, conn carrier, st stream, in *bufio.Reader, hello wire.Hello, epoch uint64) (answered bool, err error) {
+// the dialler keeps it. answered says that our Hello, with what g has, is on it
+// already.
+func (m *Manager) hearEarly(ctx context.Context, conn carrier, st stream, in *bufio.Reader, hello wire.Hello, g greeting) (answered bool, err error) {
 	if _, ok := conn.(quicCarrier); !ok {
 		return false, down(Protocol, "a hello of %s over TCP says that it came early", hello.Node)
 	}
 	peer, props := hello.Node, m.linkTo(hello.Node)
 	m.met.early.WithLabelValues("received").Inc()
 	if m.reg.mayAnswer(peer) {
-		if err := m.greet(st, greeting{offer: props.offer(), begun: m.begun(peer), epoch: epoch}); err != nil {
+		g.offer = props.offer()
+		if err := m.greet(st, g); err != nil {
 			return false, err
 		}
 		answered = true
@@ -345,9 +347,9 @@ func (m *Manager) setEpoch(s *Session) {
 	m.epochs[node] = s.epoch
 	m.epochMu.Unlock()
 	m.wg.Go(func() {
-		m.epochMu.Lock()
-		defer m.epochMu.Unlock()
-		if err := m.cfg.Tickets.Keep(epochKey(node), binary.BigEndian.AppendUint64(nil, m.epochs[node])); err != nil {
+		m.epochDisk.Lock() // whoever writes last writes the newest
+		defer m.epochDisk.Unlock()
+		if err := m.cfg.Tickets.Keep(epochKey(node), binary.BigEndian.AppendUint64(nil, m.epoch(node))); err != nil {
 			m.cfg.Log.Warn("the epoch of a peer cannot be kept: after a restart its next session begins a round trip later", "peer", node, "error", err)
 		}
 	})

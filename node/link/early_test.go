@@ -3,6 +3,7 @@ package link
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"testing"
@@ -282,6 +283,24 @@ func TestReplayedFlight(t *testing.T) {
 		time.Sleep(time.Hour)
 		if n := f.b.pending.Load(); n != 0 {
 			t.Errorf("%d connections are still pending", n)
+		}
+	})
+}
+
+// FuzzTicket: whatever a disk gives back is a ticket that can be used, or none.
+func FuzzTicket(f *testing.F) {
+	log := slog.New(slog.DiscardHandler)
+	f.Add([]byte{})
+	f.Add([]byte{0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 1})
+	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		p := newPass(b, func([]byte) { t.Error("a ticket that nobody gave is kept") }, log)
+		state, ok := p.Get("")
+		if ok != (state != nil) {
+			t.Fatalf("Get: %v, %v", state, ok)
+		}
+		if ok && len(p.peer.PeerCertificates) == 0 {
+			t.Fatal("a ticket of nobody")
 		}
 	})
 }

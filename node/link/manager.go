@@ -31,11 +31,12 @@ type Manager struct {
 	local   net.Addr
 	demux   *demux
 
-	epochMu sync.Mutex           // guards epochs
-	epochs  map[addr.Node]uint64 // of the newest session that a node dialled
-	endedMu sync.Mutex           // guards ended and carried
-	ended   salvoTotals          // of sessions that are over
-	carried map[*Session]bool    // sessions with salvo that are not
+	epochMu   sync.Mutex           // guards epochs
+	epochs    map[addr.Node]uint64 // of the newest session that a node dialled
+	epochDisk sync.Mutex           // held while one is written; never under epochMu
+	endedMu   sync.Mutex           // guards ended and carried
+	ended     salvoTotals          // of sessions that are over
+	carried   map[*Session]bool    // sessions with salvo that are not
 
 	nextID  atomic.Uint64
 	pending atomic.Int64 // inbound connections before their Hello is done
@@ -235,9 +236,9 @@ func (m *Manager) inbound(ctx context.Context, conn carrier) (err error) {
 	if err != nil {
 		return err
 	}
-	answered, epoch := false, m.newEpoch()
+	answered, g := false, greeting{begun: m.begun(peer.Node), epoch: m.newEpoch()}
 	if hello.Early {
-		if answered, err = m.hearEarly(hctx, conn, st, in, hello, epoch); err != nil {
+		if answered, err = m.hearEarly(hctx, conn, st, in, hello, g); err != nil {
 			return err
 		}
 	}
@@ -249,8 +250,11 @@ func (m *Manager) inbound(ctx context.Context, conn carrier) (err error) {
 		done()
 	}
 	cancel()
-	s := newSession(m.nextID.Add(1), &m.cfg, conn, st, in, peer, hello, m.linkTo(peer.Node), m.begun(peer.Node))
-	s.answered, s.epoch = answered, epoch
+	if !answered {
+		g.begun = m.begun(peer.Node) // nobody was told the older list
+	}
+	s := newSession(m.nextID.Add(1), &m.cfg, conn, st, in, peer, hello, m.linkTo(peer.Node), g.begun)
+	s.answered, s.epoch = answered, g.epoch
 	m.serve(ctx, s, release)
 	return nil
 }
