@@ -1,7 +1,9 @@
 package routing
 
 // heap gives back the least of what was put into it first.
-type heap[T interface{ less(T) bool }] []T
+type heap[T lesser[T]] []T
+
+type lesser[T any] interface{ less(T) bool }
 
 func (h *heap[T]) push(v T) {
 	*h = append(*h, v)
