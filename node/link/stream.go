@@ -28,6 +28,22 @@ func newStream(qs stream, r *bufio.Reader) *Stream {
 // half-close is io.EOF.
 func (s *Stream) Read(p []byte) (int, error) { return s.r.Read(p) }
 
+// Pour writes what the far end sends to w until it half-closes, without a copy of
+// its own. ok is false where the link's layer cannot, and nothing was read.
+func (s *Stream) Pour(w io.Writer) (ok bool, err error) {
+	from, ok := s.qs.(io.WriterTo)
+	if !ok {
+		return false, nil
+	}
+	if br, ok := s.r.(*bufio.Reader); ok && br.Buffered() > 0 {
+		if _, err := io.CopyN(w, br, int64(br.Buffered())); err != nil {
+			return true, err
+		}
+	}
+	_, err = from.WriteTo(w)
+	return true, err
+}
+
 // Write implements io.Writer. It blocks while the far end does not read.
 func (s *Stream) Write(p []byte) (int, error) { return s.qs.Write(p) }
 

@@ -1,18 +1,17 @@
 package mux
 
 import (
-	"bufio"
 	"net"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// record stands between TLS and TCP: it joins the records of one write, and
-// reads more than one of them at a time, which saves calls of the system.
+// record stands between TLS and TCP: it joins the records of one write, which
+// saves calls of the system. What TLS reads needs no help: its own buffer grows
+// until it takes four records at a time.
 type record struct {
 	net.Conn
-	in    *bufio.Reader
 	hello helloClock
 
 	mu     sync.Mutex // TLS may answer while it reads
@@ -22,26 +21,16 @@ type record struct {
 	sent, received atomic.Uint64 // bytes
 }
 
-// joinedLen is the size of both buffers: a batch with what TLS adds to it.
+// joinedLen is a batch with what TLS adds to it.
 const joinedLen = 72 << 10
 
 func newRecord(nc net.Conn) *record {
-	r := &record{Conn: nc}
-	r.in = bufio.NewReaderSize(counted{r}, joinedLen)
-	return r
-}
-
-// counted reads from TCP.
-type counted struct{ r *record }
-
-func (c counted) Read(p []byte) (int, error) {
-	n, err := c.r.Conn.Read(p)
-	c.r.received.Add(uint64(n))
-	return n, err
+	return &record{Conn: nc}
 }
 
 func (r *record) Read(p []byte) (int, error) {
-	n, err := r.in.Read(p)
+	n, err := r.Conn.Read(p)
+	r.received.Add(uint64(n))
 	r.hello.read()
 	return n, err
 }

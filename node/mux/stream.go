@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"slices"
 	"sync"
@@ -100,24 +101,88 @@ func (s *Stream) Read(p []byte) (int, error) {
 	}
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
+	if err := s.awaitBytes(); err != nil {
+		return 0, err
+	}
+	n := s.take(p)
+	s.settle(n)
+	return n, nil
+}
+
+// awaitBytes waits until something can be read; mu is held.
+func (s *Stream) awaitBytes() error {
 	for {
 		switch {
 		case s.c.err != nil:
-			return 0, s.c.err
+			return s.c.err
 		case s.readErr != nil:
-			return 0, s.readErr
+			return s.readErr
 		case s.expired:
-			return 0, fmt.Errorf("read from stream: %w", os.ErrDeadlineExceeded)
+			return fmt.Errorf("read from stream: %w", os.ErrDeadlineExceeded)
 		case len(s.segs) > 0:
-			n := s.take(p)
-			s.settle(n)
-			return n, nil
+			return nil
 		case s.ended:
 			s.readErr = io.EOF
 			s.c.retire(s)
-			return 0, io.EOF
+			return io.EOF
 		}
 		s.readable.Wait()
+	}
+}
+
+// WriteTo implements io.WriterTo: it writes what comes, in the buffers that it
+// came in, until the peer's end. The peer may send more when w took them.
+func (s *Stream) WriteTo(w io.Writer) (total int64, err error) {
+	for {
+		segs, err := s.next()
+		if errors.Is(err, io.EOF) {
+			return total, nil
+		}
+		if err != nil {
+			return total, err
+		}
+		var some [maxPour][]byte
+		out := net.Buffers(some[:0])
+		for _, seg := range segs {
+			out = append(out, seg.buf[seg.r:seg.w])
+		}
+		n, err := out.WriteTo(w)
+		total += n
+		s.wrote(segs, int(n))
+		if err != nil {
+			return total, err
+		}
+	}
+}
+
+// maxPour is how many buffers WriteTo writes at once.
+const maxPour = 4
+
+// next takes what has come out of the stream.
+func (s *Stream) next() ([]segment, error) {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	if err := s.awaitBytes(); err != nil {
+		return nil, err
+	}
+	segs := s.segs[:min(len(s.segs), maxPour)]
+	for _, seg := range segs {
+		s.held -= seg.w - seg.r
+	}
+	s.segs = s.segs[len(segs):]
+	return segs, nil
+}
+
+// wrote gives the buffers back, of which n bytes were written.
+func (s *Stream) wrote(segs []segment, n int) {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	for i, seg := range segs {
+		s.c.release(seg.buf)
+		segs[i] = segment{}
+	}
+	if s.readErr == nil && s.c.err == nil {
+		s.settle(n)
 	}
 }
 

@@ -29,8 +29,21 @@ func (b *buffers) get() *[]byte {
 
 func (b *buffers) put(p *[]byte) { b.pool.Put(p) }
 
+// pourer is a source that writes its own buffers, where ok.
+type pourer interface {
+	Pour(w io.Writer) (ok bool, err error)
+}
+
 // copy moves bytes until src ends, and passes the end on.
 func (b *buffers) copy(dst Conn, src io.Reader) error {
+	if p, can := src.(pourer); can {
+		if ok, err := p.Pour(dst); ok {
+			if err != nil {
+				return err
+			}
+			return ignoreClosed(dst.CloseWrite())
+		}
+	}
 	p := b.get()
 	defer b.put(p)
 	// The wrappers hide ReadFrom and WriteTo, which would bring buffers of
