@@ -105,6 +105,18 @@ func (ls *links) close(id uint64, reason string) {
 	}
 }
 
+// renew has a silent session made anew, or ends the search for another one.
+func (ls *links) renew(r core.Renew) {
+	n := ls.session(r.Link)
+	switch {
+	case n == nil:
+	case r.Over:
+		n.Carries()
+	default:
+		n.Renew(r.Heard)
+	}
+}
+
 // decode makes of a wire frame what the core takes, nil for what it does not.
 func (ls *links) decode(n *session, f wire.Frame) core.Frame {
 	switch f := f.(type) {

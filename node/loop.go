@@ -26,6 +26,7 @@ type loop struct {
 	// What effects go to; set before run.
 	send     func(link uint64, frames core.Frame)
 	closeBy  func(link uint64, reason string)
+	renew    func(core.Renew)
 	deliver  *mailbox[any] // core.Delivery, core.Live or core.TakenOver
 	loads    *mailbox[storeforward.Load]
 	fetches  *mailbox[core.Fetch]
@@ -160,6 +161,9 @@ func (l *loop) perform(e *core.Effects) {
 	}
 	for _, s := range e.Silences {
 		l.silences.put(silence{time.Now(), s})
+	}
+	for _, r := range e.Renew {
+		l.renew(r)
 	}
 	for _, c := range e.Close {
 		l.closeBy(c.Link, c.Reason)

@@ -215,7 +215,7 @@ func (n *Node) build() error {
 		return err
 	}
 	st.links = n.manager
-	n.loop.send, n.loop.closeBy = n.links.send, n.links.close
+	n.loop.send, n.loop.closeBy, n.loop.renew = n.links.send, n.links.close, n.links.renew
 	n.loop.keep, n.loop.word, n.loop.region = n.mqtt.keep, n.mqtt.word, n.mqtt.region
 	n.taps = newTaps(n.loop, n.broker)
 	n.loop.early = n.links.early.answer

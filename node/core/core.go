@@ -398,7 +398,7 @@ func (c *Core) reroute() {
 }
 
 func (e *Effects) empty() bool {
-	return e.Write == nil && len(e.Loads)+len(e.Sends)+len(e.Deliver)+len(e.Live)+len(e.Replies)+len(e.Close)+len(e.Keeps)+len(e.Fetches)+len(e.Words)+len(e.Echoes)+len(e.Regions)+len(e.Sights)+len(e.Silences)+len(e.TakenOver)+len(e.Came)+len(e.Gone)+len(e.Early) == 0 && !e.Changed
+	return e.Write == nil && len(e.Loads)+len(e.Sends)+len(e.Deliver)+len(e.Live)+len(e.Replies)+len(e.Close)+len(e.Keeps)+len(e.Fetches)+len(e.Words)+len(e.Echoes)+len(e.Regions)+len(e.Sights)+len(e.Silences)+len(e.Renew)+len(e.TakenOver)+len(e.Came)+len(e.Gone)+len(e.Early) == 0 && !e.Changed
 }
 
 func (e *Effects) reset() {
@@ -413,7 +413,7 @@ func (e *Effects) reset() {
 	*e = Effects{
 		Loads: e.Loads[:0], Sends: e.Sends[:0], Deliver: e.Deliver[:0], Live: e.Live[:0],
 		Replies: e.Replies[:0], Close: e.Close[:0], Keeps: e.Keeps[:0], Fetches: e.Fetches[:0], Words: e.Words[:0], Echoes: e.Echoes[:0],
-		Regions: e.Regions[:0], Sights: e.Sights[:0], Silences: e.Silences[:0], TakenOver: e.TakenOver[:0], Early: e.Early[:0],
+		Regions: e.Regions[:0], Sights: e.Sights[:0], Silences: e.Silences[:0], Renew: e.Renew[:0], TakenOver: e.TakenOver[:0], Early: e.Early[:0],
 		Came: emptied(e.Came), Gone: emptied(e.Gone),
 	}
 }

@@ -92,7 +92,8 @@ type Effects struct {
 	Echoes    []Echoed      // answers to questions of this node
 	Sights    []Sight       // while somebody watches
 	Silences  []Silence     // for operators
-	TakenOver []TakenOver   // end these connections
+	Renew     []Renew
+	TakenOver []TakenOver // end these connections
 	Early     []EarlyOffer
 	Changed   bool     // what a Snapshot shows of routing changed
 	Came      []string // filters that sessions have from now on that messages wait for: for Sought, before the Replies

@@ -52,6 +52,7 @@ type life struct {
 	slows  int   // how many there were
 	opened int64 // when a contact opened and the peer is not heard since; 0 else
 	waited bool  // something waits for the peer that fell silent
+	anew   anew  // what was asked for since it fell silent
 }
 
 func newLife(now, rtt int64) life {
@@ -152,19 +153,24 @@ func (c *Core) late(by int64) {
 // sent. A Ping or an advert shows that we hear the peer, all else also that it
 // hears us: it answers, or hands on what it would keep if we were silent.
 func (c *Core) lives(l *link, proof bool) {
+	before := l.heard
 	l.heard, l.opened = c.now, 0
 	switch {
 	case proof:
 		l.proof, l.waited = c.now, false
 		if l.silent {
 			l.silent, l.back, l.lag, l.slows, l.gauge = false, c.now, 0, 0, 0
+			c.revived(l)
 			c.probe(l) // its answer says how long the way is now
 			c.adjacent(l.Node, l.cost(), l.usable())
 			c.m.Hot(c.outlet(l.Node))
 			c.cur.Silences = append(c.cur.Silences, Silence{Link: l.ID, Node: l.Node, For: c.now - l.mute, Over: true})
 		}
-	case l.silent && c.now >= l.pinged+l.rtt:
-		c.probe(l) // the way back works: ask at once
+	case l.silent:
+		l.hears(c.now, before)
+		if c.now >= l.pinged+l.rtt {
+			c.probe(l) // the way back works: ask at once
+		}
 	}
 }
 
@@ -252,6 +258,7 @@ func (c *Core) tickLinks() {
 			}
 		}
 		c.endPauses(l)
+		c.tickRenewal(l)
 		if c.now >= c.nextProbe(l) {
 			c.probe(l)
 		}
@@ -302,7 +309,7 @@ func (l *link) stuck(now int64) int64 {
 	case l.opened != 0 && l.open:
 		return l.opened + 2*l.rtt + l.floors.opened
 	case l.silent && (l.bytes > 0 || l.waited):
-		return l.mute + max(2*l.patience(now), l.floors.stuck)
+		return l.mute + l.giveUp(now)
 	}
 	return never
 }
@@ -344,7 +351,7 @@ func (c *Core) wakeLinks(w *wake) {
 				w.min(until)
 			}
 		}
-		if next := min(c.nextProbe(l), l.stuck(c.now)); next != never {
+		if next := min(c.nextProbe(l), l.stuck(c.now), l.besideAt(c.now)); next != never {
 			w.min(next)
 		}
 		if !l.silent && l.open && l.pinged != 0 {

@@ -20,6 +20,7 @@ type lifeRig struct {
 	nextOne time.Duration
 	coming  []arriving
 	told    []Silence
+	renew   []Renew
 }
 
 type arriving struct {
@@ -42,6 +43,7 @@ func (r *lifeRig) at() time.Duration { return r.now.Sub(r.began) }
 func (r *lifeRig) pump() {
 	for e := r.c.Take(); e != nil; e = r.c.Take() {
 		r.told = append(r.told, e.Silences...)
+		r.renew = append(r.renew, e.Renew...)
 		for _, s := range e.Sends {
 			if p, ok := s.Frame.(Ping); ok {
 				if after, ok := r.answer(r.at()); ok {

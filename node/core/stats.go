@@ -60,6 +60,7 @@ type Stats struct {
 type LinkStats struct {
 	Silences  uint64 // links whose peers fell silent
 	Probes    uint64 // Pings sent
+	Renewals  uint64 // times another session was asked for beside a silent one
 	LateWakes uint64 // times this node was woken late, and so could not hear
 }
 

@@ -42,13 +42,12 @@ func (m *Manager) Peers() []PeerState {
 
 // dialer keeps one configured peer connected.
 type dialer struct {
-	m    *Manager
-	peer Peer
-	rnd  *rand.Rand // of run alone
-
+	m       *Manager
+	peer    Peer
 	tickets chan []byte // the newest that is to be kept
 
-	mu       sync.Mutex
+	mu       sync.Mutex // guards what follows
+	rnd      *rand.Rand
 	node     addr.Node // found at the address, or the pin
 	rtt      time.Duration
 	attempts int
@@ -120,8 +119,22 @@ func (d *dialer) watch(ctx context.Context, s *Session) {
 	d.mark(func() { d.since, d.rtt = time.Now(), s.RTT() })
 	if why := s.cause.Load(); why != nil && why.Cause != Restarted {
 		// Both ends may dial now; a little chance spares them the crossing.
-		wait(ctx, time.Duration(d.rnd.Int64N(int64(d.peer.Link.timing(s.firstRTT).cross))))
+		wait(ctx, d.chance(d.peer.Link.timing(s.firstRTT).cross))
 	}
+}
+
+// chance is a part of d, drawn.
+func (d *dialer) chance(of time.Duration) time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return time.Duration(d.rnd.Int64N(int64(of)))
+}
+
+// backoff is the pause after attempt n, see Properties.backoff.
+func (d *dialer) backoff(n int, seen time.Duration) time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.peer.Link.backoff(n, seen, d.rnd)
 }
 
 // awaitContact sleeps until the schedule opens the link, or a session with
@@ -163,7 +176,7 @@ func (d *dialer) attempt(ctx context.Context) (pause time.Duration, again bool) 
 		d.mark(func() { d.since, d.rtt = time.Now(), s.RTT() })
 		if time.Since(s.upAt) < d.peer.Link.timing(s.firstRTT).settle || why.Remote && why.Cause != Restarted {
 			// Ended as soon as it began, or on purpose: do not hammer.
-			return d.peer.Link.backoff(0, rtt, d.rnd), true
+			return d.backoff(0, rtt), true
 		}
 		return 0, false
 	case ctx.Err() != nil:
@@ -171,10 +184,10 @@ func (d *dialer) attempt(ctx context.Context) (pause time.Duration, again bool) 
 	case downOf(err).Cause == Redundant:
 		// Look for the session that stays; it may still be on its way.
 		d.m.met.dials.WithLabelValues(string(Redundant)).Inc()
-		return d.peer.Link.backoff(0, rtt, d.rnd), true
+		return d.backoff(0, rtt), true
 	}
 	d.failed(err, d.peer.Link.handshakeTimeout(n, rtt))
-	return d.peer.Link.backoff(n, rtt, d.rnd), true
+	return d.backoff(n, rtt), true
 }
 
 // failed notes why an attempt failed and logs it when the cause is a new one.

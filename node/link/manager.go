@@ -290,6 +290,7 @@ func (m *Manager) serve(ctx context.Context, s *Session, release func()) Down {
 	log := m.cfg.Log.With("peer", s.peer.Node, "session", s.id)
 	log.Info("link up", "region", s.peer.Region, "remote", s.RemoteAddr(), "dialed", s.Dialed(), "kex", s.peer.Kex, "rtt", s.RTT(), "profile", s.Profile(), "layer", s.Layer())
 	m.cfg.Events.LinkUp(s)
+	m.wg.Go(func() { m.keepAnew(ctx, s) })
 	d := s.run(m.demux.release)
 	m.cfg.Events.LinkDown(s, d)
 	m.met.downs.WithLabelValues(string(d.Cause)).Inc()

@@ -46,10 +46,14 @@ type Session struct {
 	firstRTT time.Duration
 	down     chan struct{} // closed after LinkDown has returned
 	cause    atomic.Pointer[Down]
+
+	besideMu sync.Mutex // guards beside
+	beside   *beside    // while another session is sought in its place
+	renew    chan struct{}
 }
 
 func newSession(id uint64, c *Config, conn carrier, ctrl stream, in *bufio.Reader, peer Identity, h wire.Hello, props Properties, begun []wire.Begun) *Session {
-	s := &Session{id: id, cfg: c, conn: conn, ctrl: ctrl, in: in, peer: peer, hello: h, props: props, offered: offerOn(conn, props), down: make(chan struct{})}
+	s := &Session{id: id, cfg: c, conn: conn, ctrl: ctrl, in: in, peer: peer, hello: h, props: props, offered: offerOn(conn, props), down: make(chan struct{}), renew: make(chan struct{}, 1)}
 	s.ctx, s.cancel = context.WithCancelCause(context.WithoutCancel(conn.Context()))
 	s.out = outbox{budget: c.SendBudget, maxFrame: int(min(h.MaxFrame, math.MaxInt32)), parts: newSplitter(props, h), start: s.startLane}
 	tuned(conn, props, s.Dialed())
