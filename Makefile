@@ -164,12 +164,17 @@ bench-link: build ## how much of a link the nodes fill: the Moon's with loss, bu
 	go test -v -run Goodput ./node/salvo # in virtual time: ten minutes of light, heavy loss
 	go test -v -count 1 -run 'Ratio|OnePass' ./sim/virtual -full # in virtual time: beside stock quic-go, which takes hours
 
-# MISHAPS is how many flaps, cuts, rebinds and restarts soak-links plays.
-MISHAPS ?= 10000
+# MISHAPS is how many flaps, cuts, rebinds and restarts soak-links and
+# soak-processes play.
 
 .PHONY: soak-links
 soak-links: ## whole nodes in virtual time: MISHAPS=10000 flaps, half-open cuts, rebinds, restarts and kills (4 min; SEED=1)
-	go test -count 1 -timeout 60m -run 'TestSoak$$' ./node -soak $(MISHAPS) -soakseed $(SEED)
+	go test -count 1 -timeout 60m -run 'TestSoak$$' ./node -soak $(or $(MISHAPS),10000) -soakseed $(SEED)
+
+.PHONY: soak-processes
+soak-processes: build ## the same with real processes and clients: MISHAPS=500 (20 min; SEED=1)
+	go build -o bin/farhop-crash ./sim/crash
+	bin/farhop-crash -farhop bin/farhop -mishaps $(or $(MISHAPS),500) -seed $(SEED) -json $(ARGS) | tee bin/soak-processes.json
 
 .PHONY: bench-failover
 bench-failover: build ## how soon nodes go around a black hole, with every processor busy, beside NATS (5 min; builds nats-server into bin/peers)

@@ -107,7 +107,7 @@ var table = []row{
 	{"sim/bench/failover", "node/config routing/addr sim/bench/proc sim/emulator", "nodes are programs beside it"},
 	{"sim/bench/near", "node/config routing/addr sim/bench/proc", "nodes, peers and the load are programs beside it"},
 	{"sim/bench", "node/dtn routing/addr sim/bench/proc storeforward/bundle", "it measures nodes and other brokers alike, from outside; its own ends of a door are doors"},
-	{"sim/crash", "sim/emulator", "it judges the product from outside, by what its users get"},
+	{"sim/crash", "node/config sim/emulator", "it judges the product from outside, by what its users get"},
 	{"sim/mutants", "", "it breaks packages and runs their tests, and needs none of them"},
 	{"node/e2e", "", "its tests use the program alone, from outside"},
 	{"cmd/farhop", "all", "nothing stands above it"},

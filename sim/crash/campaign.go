@@ -30,6 +30,10 @@ type campaign struct {
 	kinds       []trouble
 	counts      map[string]int
 	clients     sync.WaitGroup
+
+	looked   bool          // at links
+	linksUp  int           // at both ends, when last looked
+	slowLink time.Duration // longest time until all links were up
 }
 
 // errFault ends a campaign early: the ledger has the faults.
@@ -117,6 +121,11 @@ func (c *campaign) interest(ctx context.Context) error {
 
 // await waits until late says nothing any more. Faults end it at once.
 func (c *campaign) await(ctx context.Context, patience time.Duration, late func() string) error {
+	return c.awaitOr(ctx, "stuck", patience, late)
+}
+
+// awaitOr is await with the kind of fault that it is when patience runs out.
+func (c *campaign) awaitOr(ctx context.Context, kind string, patience time.Duration, late func() string) error {
 	for end := time.Now().Add(patience); ; sleep(ctx, 10*time.Millisecond) {
 		what := late()
 		switch {
@@ -127,7 +136,7 @@ func (c *campaign) await(ctx context.Context, patience time.Duration, late func(
 		case what == "":
 			return nil
 		case time.Now().After(end):
-			c.ledger.fault("stuck: after %s: %s", patience, what)
+			c.ledger.fault("%s: after %s: %s", kind, patience, what)
 			return errFault
 		}
 	}
@@ -186,12 +195,18 @@ func (c *campaign) play(ctx context.Context, rounds int) error {
 	return nil
 }
 
-func (c *campaign) round(ctx context.Context, n int) error {
+// drawn is the n-th piece of trouble that the seed holds.
+func (c *campaign) drawn(n int) *round {
 	r := &round{campaign: c, number: n, rng: rand.New(rand.NewPCG(c.seed, uint64(n)))}
 	r.victim = c.mesh.nodes[names()[r.rng.IntN(3)]]
-	kind := c.draw(r.rng)
-	c.counts[kind.name]++
-	err := kind.strike(r, ctx)
+	r.kind = c.draw(r.rng)
+	c.counts[r.kind.name]++
+	return r
+}
+
+func (c *campaign) round(ctx context.Context, n int) error {
+	r := c.drawn(n)
+	err := r.kind.strike(r, ctx)
 	struck := time.Now()
 	if err == nil {
 		err = c.flowing(ctx)
@@ -199,19 +214,25 @@ func (c *campaign) round(ctx context.Context, n int) error {
 	if err == nil {
 		r.say("flowing after %s", short(time.Since(struck)))
 	}
+	err = errors.Join(err, c.panics())
+	published, _, refused, delivered := c.ledger.totals()
+	fmt.Fprintf(c.out, "round %3d  %-17s %-8s  %s  | %d published, %d refused, %d delivered\n",
+		n, r.kind.name, r.victim.name, r.story.String(), published, refused, delivered)
+	if err != nil {
+		return fmt.Errorf("round %d, %s of %s: %w", n, r.kind.name, r.victim.name, err)
+	}
+	return nil
+}
+
+// panics is a fault for each node whose log shows a crash of the program.
+func (c *campaign) panics() (err error) {
 	for _, p := range c.mesh.nodes {
 		if p.panicked() {
 			c.ledger.fault("%s panicked; its log ends with:\n%s", p.name, p.tail())
-			err = errors.Join(err, errFault)
+			err = errFault
 		}
 	}
-	published, _, refused, delivered := c.ledger.totals()
-	fmt.Fprintf(c.out, "round %3d  %-17s %-8s  %s  | %d published, %d refused, %d delivered\n",
-		n, kind.name, r.victim.name, r.story.String(), published, refused, delivered)
-	if err != nil {
-		return fmt.Errorf("round %d, %s of %s: %w", n, kind.name, r.victim.name, err)
-	}
-	return nil
+	return err
 }
 
 // draw chooses a kind of trouble by weight.

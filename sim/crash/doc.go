@@ -7,14 +7,20 @@
 // standard: so every message that was published has to arrive once, whole and
 // in the order of its publisher, and anything else is a fault of the product.
 //
+// With -mishaps the trouble is that of links: in a triangle they flap, lose one
+// direction, swallow everything or change addresses, several at once, while
+// nodes are restarted and killed. After each batch the network is whole, and
+// every link has to come up, at both ends (mishap.go, wire.go).
+//
 // It owns the campaign: which trouble comes when (trouble.go), the processes
 // and their disks (process.go, disk.go), the clients (publisher.go,
-// subscriber.go) and the judgement (ledger.go). It never looks into a node; it
+// subscriber.go) and the judgement (ledger.go, verdict.go). It never looks into a node; it
 // knows of one what a user can know. Kinds of trouble that this machine does
 // not allow, such as a full disk without root, are skipped and named. It is run
-// by make crash:
+// by make crash and make soak-processes:
 //
 //	go run ./sim/crash -farhop bin/farhop -rounds 200 -seed 7
+//	go run ./sim/crash -farhop bin/farhop -mishaps 500 -seed 7 -json
 //
 // One seed is one plan of trouble. When exactly it strikes is up to the
 // machine: two runs of one seed differ in what was in flight.

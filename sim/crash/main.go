@@ -2,11 +2,11 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"maps"
 	"math/rand/v2"
 	"os"
 	"os/signal"
@@ -28,7 +28,9 @@ const (
 type options struct {
 	program string // farhop
 	rounds  int
+	mishaps int // instead of rounds
 	seed    uint64
+	asJSON  bool
 	only    string // kinds of trouble, comma separated
 	keep    string // where data directories are kept after a fault
 }
@@ -46,25 +48,32 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	f.SetOutput(errs)
 	f.StringVar(&o.program, "farhop", "bin/farhop", "the program to run nodes with")
 	f.IntVar(&o.rounds, "rounds", 200, "how many times trouble strikes")
+	f.IntVar(&o.mishaps, "mishaps", 0, "instead of rounds: how many mishaps of links and nodes strike, several at once, in a triangle")
+	f.BoolVar(&o.asJSON, "json", false, "print the result as JSON, and what happens to standard error")
 	f.Uint64Var(&o.seed, "seed", 1, "which plan of trouble")
 	f.StringVar(&o.only, "only", "", "kinds of trouble, separated by commas, such as \"kill,sync fails\"")
 	f.StringVar(&o.keep, "keep", "", "a directory for the nodes' data, kept after a fault (default: a temporary one)")
 	if err := f.Parse(args); err != nil {
 		return exitUnfit
 	}
-	if f.NArg() > 0 || o.rounds < 1 {
-		fmt.Fprintln(errs, "crash: no arguments, and at least one round; see -help")
+	if f.NArg() > 0 || o.rounds < 1 || o.mishaps < 0 {
+		fmt.Fprintln(errs, "crash: no arguments, and at least one round or mishap; see -help")
 		return exitUnfit
 	}
-	code, err := o.play(ctx, out)
+	story := out
+	if o.asJSON {
+		story = errs
+	}
+	code, err := o.play(ctx, story, out)
 	if err != nil {
 		fmt.Fprintln(errs, "crash:", err)
 	}
 	return code
 }
 
-// play makes the mesh, runs the campaign and judges it.
-func (o options) play(ctx context.Context, out io.Writer) (code int, err error) {
+// play makes the mesh, runs the campaign and judges it. The result as JSON, if
+// it is wanted, is all that out gets.
+func (o options) play(ctx context.Context, story, out io.Writer) (code int, err error) {
 	program, err := filepath.Abs(o.program)
 	if err == nil {
 		_, err = os.Stat(program)
@@ -79,19 +88,23 @@ func (o options) play(ctx context.Context, out io.Writer) (code int, err error) 
 	began := time.Now()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	c := &campaign{out: out, seed: o.seed, ledger: &ledger{}, counts: map[string]int{}}
-	fmt.Fprintf(out, "crash: %d rounds, seed %d, nodes in %s\n", o.rounds, o.seed, dir)
-	c.mesh, err = newMesh(ctx, program, dir, c.ledger, rand.New(rand.NewPCG(o.seed, 1)))
+	c := &campaign{out: story, seed: o.seed, ledger: &ledger{}, counts: map[string]int{}}
+	n, unit, kinds, wires, play := o.rounds, "rounds", troubles, line(), c.play
+	if o.mishaps > 0 {
+		n, unit, kinds, wires, play = o.mishaps, "mishaps", mishaps, triangle(), c.soak
+	}
+	fmt.Fprintf(story, "crash: %d %s, seed %d, nodes in %s\n", n, unit, o.seed, dir)
+	c.mesh, err = newMesh(ctx, program, dir, c.ledger, wires, rand.New(rand.NewPCG(o.seed, 1)))
 	if err == nil {
-		err = c.choose(o.only)
+		err = c.choose(kinds, o.only)
 	}
 	if err == nil {
 		err = c.begin(ctx)
 	}
 	if err == nil {
-		err = c.play(ctx, o.rounds)
+		err = play(ctx, n)
 	}
-	done := c.ledger.missing()
+	missing := c.ledger.missing()
 	cancel()
 	c.clients.Wait()
 	bad := err != nil || len(c.ledger.list()) > 0
@@ -99,7 +112,11 @@ func (o options) play(ctx context.Context, out io.Writer) (code int, err error) 
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) && len(c.ledger.list()) == 0 {
 		return exitUnfit, errors.Join(errors.New("interrupted"), os.RemoveAll(dir))
 	}
-	c.verdict(o.rounds, done, time.Since(began))
+	v := c.verdict(missing, time.Since(began))
+	v.print(story, n, unit)
+	if o.asJSON {
+		err = errors.Join(err, json.NewEncoder(out).Encode(v))
+	}
 	switch {
 	case len(c.ledger.list()) > 0:
 		return exitFault, fmt.Errorf("%w\ndata directories and logs are kept in %s", err, dir)
@@ -117,8 +134,8 @@ func (o options) directory() (string, error) {
 }
 
 // choose takes the kinds of trouble that were asked for and can be had here.
-func (c *campaign) choose(only string) error {
-	for _, k := range troubles {
+func (c *campaign) choose(from []trouble, only string) error {
+	for _, k := range from {
 		if only != "" && !slices.Contains(strings.Split(only, ","), k.name) {
 			continue
 		}
@@ -134,38 +151,4 @@ func (c *campaign) choose(only string) error {
 		return fmt.Errorf("no kind of trouble is left of %q", only)
 	}
 	return nil
-}
-
-// verdict prints what came of it.
-func (c *campaign) verdict(rounds int, missing []string, took time.Duration) {
-	published, promised, refused, delivered := c.ledger.totals()
-	fmt.Fprintf(c.out, "%d published, %d acknowledged, %d refused, %d delivered in %s\n", published, promised, refused, delivered, took.Round(time.Second))
-	played := 0
-	var kinds []string
-	for _, k := range slices.Sorted(maps.Keys(c.counts)) {
-		played += c.counts[k]
-		kinds = append(kinds, fmt.Sprintf("%s %d", k, c.counts[k]))
-	}
-	fmt.Fprintf(c.out, "trouble: %s\n", strings.Join(kinds, ", "))
-	for _, f := range c.ledger.list() {
-		fmt.Fprintf(c.out, "FAULT: %s\n", f)
-	}
-	lost := c.ledger.count("lost")
-	if c.ledger.count("stuck") > 0 {
-		lost += len(missing)
-	} else if len(missing) > 0 {
-		fmt.Fprintf(c.out, "%d messages were still on their way\n", len(missing))
-		missing = nil
-	}
-	const most = 30
-	if len(missing) > most {
-		fmt.Fprintf(c.out, "%d are missing, the first of them:\n", len(missing))
-	}
-	for _, m := range missing[:min(len(missing), most)] {
-		fmt.Fprintf(c.out, "MISSING: %s\n", m)
-	}
-	if played < rounds {
-		fmt.Fprintf(c.out, "ended early, after %d of %d rounds\n", played, rounds)
-	}
-	fmt.Fprintf(c.out, "%d rounds, %d lost, %d duplicated\n", played, lost, c.ledger.count("duplicated"))
 }

@@ -9,9 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"time"
 
-	"github.com/farhop/farhop/sim/emulator"
+	"github.com/farhop/farhop/node/config"
 )
 
 // The nodes: each in its own region, sender and receiver joined by the relay.
@@ -27,14 +26,14 @@ func names() []string { return []string{sender, relay, receiver} }
 type mesh struct {
 	nodes map[string]*process
 	disks map[string]*disk
-	links map[string]*emulator.Link // sender's and receiver's, to the relay
-	why   error                     // why the disks cannot be filled
-	ended sync.WaitGroup            // goroutines of the links
+	wires []*wire
+	why   error          // why the disks cannot be filled
+	ended sync.WaitGroup // goroutines of the links
 }
 
 // newMesh makes the nodes below dir. Close it even after an error.
-func newMesh(ctx context.Context, program, dir string, l *ledger, rng *rand.Rand) (*mesh, error) {
-	m := &mesh{nodes: map[string]*process{}, disks: map[string]*disk{}, links: map[string]*emulator.Link{}}
+func newMesh(ctx context.Context, program, dir string, l *ledger, w wiring, rng *rand.Rand) (*mesh, error) {
+	m := &mesh{nodes: map[string]*process{}, disks: map[string]*disk{}}
 	ports := &ports{taken: map[string]bool{}}
 	for _, n := range names() {
 		d, why, err := newDisk(ctx, filepath.Join(dir, n))
@@ -48,11 +47,17 @@ func newMesh(ctx context.Context, program, dir string, l *ledger, rng *rand.Rand
 			return m, err
 		}
 	}
-	return m, m.provision(ctx, rng)
+	if err := w.open(m, rng); err != nil {
+		return m, err
+	}
+	for _, w := range m.wires {
+		m.ended.Go(func() { _ = w.Run(ctx) })
+	}
+	return m, m.provision(ctx)
 }
 
 // provision makes a mesh as its users do.
-func (m *mesh) provision(ctx context.Context, rng *rand.Rand) error {
+func (m *mesh) provision(ctx context.Context) error {
 	listen := func(p *process) []string {
 		return []string{"--name", p.name, "--mqtt", p.mqtt, "--mesh", p.mesh, "--admin", p.admin}
 	}
@@ -63,20 +68,16 @@ func (m *mesh) provision(ctx context.Context, rng *rand.Rand) error {
 	if err := hub.start(ctx); err != nil {
 		return err
 	}
-	far := emulator.Profile{Delay: 15 * time.Millisecond, Jitter: 5 * time.Millisecond, Loss: 0.0002}
 	for name, region := range map[string]string{sender: "earth", receiver: "luna"} {
-		link, err := emulator.Open(emulator.Config{Listen: "127.0.0.1:0", To: hub.mesh, Up: far, Down: far, Seed: rng.Uint64()})
-		if err != nil {
-			return err
-		}
-		m.links[name] = link
-		m.ended.Go(func() { _ = link.Run(ctx) })
-		ticket, err := hub.do(ctx, "invite", "--region", region, "--advertise", link.Addr().String())
+		ticket, err := hub.do(ctx, "invite", "--region", region, "--advertise", m.uplink(name).Addr().String())
 		if err != nil {
 			return err
 		}
 		p := m.nodes[name]
 		if _, err := p.do(ctx, append([]string{"join", strings.TrimSpace(ticket)}, listen(p)...)...); err != nil {
+			return err
+		}
+		if err := m.dials(p); err != nil {
 			return err
 		}
 		if err := p.start(ctx); err != nil {
@@ -86,14 +87,29 @@ func (m *mesh) provision(ctx context.Context, rng *rand.Rand) error {
 	return nil
 }
 
+// dials adds to a node's configuration whom it dials beside the relay.
+func (m *mesh) dials(p *process) error {
+	path := filepath.Join(p.dir, config.FileName)
+	c, err := config.Load(path)
+	if err != nil {
+		return err
+	}
+	for _, w := range m.wires {
+		if w.from == p.name && w.to != relay {
+			c.Peers = append(c.Peers, config.Peer{Address: config.HostPort(w.Addr().String())})
+		}
+	}
+	return config.Save(path, c)
+}
+
 // close ends everything. keep leaves what is on the disks where it can be
 // looked at.
 func (m *mesh) close(keep bool) error {
 	for _, p := range m.nodes {
 		p.kill()
 	}
-	for _, l := range m.links {
-		_ = l.Close()
+	for _, w := range m.wires {
+		_ = w.Close()
 	}
 	m.ended.Wait()
 	var errs []error

@@ -31,6 +31,9 @@ type process struct {
 	cmd    *exec.Cmd
 	ended  chan struct{} // closed when cmd ended
 	wanted bool          // its end is
+	begun  time.Time     // cmd was started
+
+	turn sync.Mutex // of mishaps that end the node and start it again
 }
 
 // launch starts the node, with a program before it that runs it, and does not
@@ -44,12 +47,13 @@ func (p *process) launch(mayEnd bool, before ...string) error {
 	line := append(before, p.program, "run", "--dir", p.dir)
 	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = log, log, childAttr()
+	begun := time.Now()
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", p.name, err)
 	}
 	ended := make(chan struct{})
 	p.mu.Lock()
-	p.cmd, p.ended, p.wanted = cmd, ended, mayEnd
+	p.cmd, p.ended, p.wanted, p.begun = cmd, ended, mayEnd, begun
 	p.mu.Unlock()
 	go func() { // ends with the process
 		err := cmd.Wait()
@@ -69,6 +73,13 @@ func (p *process) running() (*exec.Cmd, <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.cmd, p.ended
+}
+
+// since is when the process was started.
+func (p *process) since() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.begun
 }
 
 // allow says whether the node may end by itself.

@@ -38,8 +38,10 @@ var troubles = []trouble{
 type round struct {
 	*campaign
 	number int
+	kind   trouble
 	rng    *rand.Rand
 	victim *process
+	spread time.Duration // of a batch: it strikes within this time and lasts no longer
 	story  strings.Builder
 }
 
@@ -257,9 +259,9 @@ func (r *round) load(n int) {
 func (r *round) dam(on bool) {
 	switch r.victim.name {
 	case sender:
-		r.mesh.links[sender].Cut(on)
+		r.mesh.uplink(sender).Cut(on)
 	case relay:
-		r.mesh.links[receiver].Cut(on)
+		r.mesh.uplink(receiver).Cut(on)
 	case receiver:
 		for _, s := range r.subscribers {
 			s.leave(on)
@@ -273,9 +275,9 @@ func (r *round) cut(ctx context.Context) error {
 			continue
 		}
 		for range 1 + r.rng.IntN(3) {
-			r.mesh.links[p.name].Cut(true)
+			r.mesh.uplink(p.name).Cut(true)
 			r.pause(ctx, 1500*time.Millisecond)
-			r.mesh.links[p.name].Cut(false)
+			r.mesh.uplink(p.name).Cut(false)
 			r.pause(ctx, 300*time.Millisecond)
 		}
 	}
@@ -283,18 +285,19 @@ func (r *round) cut(ctx context.Context) error {
 }
 
 func (r *round) cutAndKill(ctx context.Context) error {
-	link := []string{sender, receiver}[r.rng.IntN(2)]
-	r.say("link of %s", link)
-	r.mesh.links[link].Cut(true)
+	end := []string{sender, receiver}[r.rng.IntN(2)]
+	link := r.mesh.uplink(end)
+	r.say("link of %s", end)
+	link.Cut(true)
 	r.pause(ctx, 700*time.Millisecond)
 	r.victim.kill()
 	if r.rng.IntN(2) == 0 {
-		r.mesh.links[link].Cut(false)
+		link.Cut(false)
 	}
 	r.pause(ctx, 500*time.Millisecond)
 	err := r.victim.start(ctx)
 	r.pause(ctx, 500*time.Millisecond)
-	r.mesh.links[link].Cut(false)
+	link.Cut(false)
 	return err
 }
 
