@@ -155,14 +155,15 @@ bench-mqtt: build ## the broker beside Mosquitto: workloads, idle clients, sessi
 	bin/farhop bench mqtt --hostile
 
 .PHONY: bench-link
-bench-link: build ## how much of a link the nodes fill: the Moon's with loss, bursts and a thin way back, and this machine's own (4 min)
+bench-link: build ## how much of a link the nodes fill: the Moon's with loss, bursts and a thin way back, and this machine's own (8 min)
 	bin/farhop bench link --delay 1.28s --loss 1% --rate 50mbit --bytes 64MiB $(ARGS)
 	bin/farhop bench link --delay 1.28s --loss 1% --rate 50mbit --return 256kbit --bytes 64MiB $(ARGS)
 	bin/farhop bench link --delay 1.28s --loss 1% --burst 10 --rate 50mbit --bytes 64MiB $(ARGS)
 	bin/farhop bench link --layer quic --bytes 256MiB $(ARGS)
 	bin/farhop bench mqtt --moon --loss 1% $(ARGS)
 	go test -v -run Goodput ./node/salvo # in virtual time: ten minutes of light, heavy loss
-	go test -v -count 1 -run 'Ratio|OnePass' ./sim/virtual -full # in virtual time: beside stock quic-go, which takes hours
+	go test -v -count 1 -run 'Ratio|OnePass' ./sim/virtual -full # in virtual time: beside stock quic-go, which takes hours; 20 minutes of round trip
+	go test -v -count 1 -run FarTransfer ./node -farseeds 20 # the same from store to store
 
 # MISHAPS is how many flaps, cuts, rebinds and restarts soak-links and
 # soak-processes play.

@@ -24,6 +24,7 @@ const (
 	storeDir     = "store"
 	quicFile     = "quic.key" // stateless reset and token keys
 	begunDir     = "begun"    // beginnings of large bundles
+	spoolDir     = "spool"    // what far links delivered out of order
 	ticketsDir   = "tickets"  // of peers, for the first flight to them
 )
 

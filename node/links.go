@@ -39,7 +39,8 @@ type links struct {
 type session struct {
 	*link.Session
 	out    *mailbox[core.Frame]
-	view   bundle.View // of the reader
+	stored [bundle.NumClasses]*mailbox[core.Frame] // transfers; nil: they go with the rest
+	view   bundle.View                             // of the reader
 	cancel context.CancelFunc
 }
 
@@ -51,12 +52,32 @@ func (ls *links) LinkUp(s *link.Session) {
 	ls.sessions[s.ID()] = n
 	ls.mu.Unlock()
 	ls.wg.Go(func() { n.out.each(ctx, func(f core.Frame) { ls.encode(n, f) }) })
+	if s.Layer() == link.LayerSalvo {
+		ls.startStored(ctx, n)
+	}
 	props := s.Link()
 	up := core.Link{ID: s.ID(), Node: s.Node(), Delay: props.OWLT, Schedule: schedule(props), Window: s.Window(), Probing: core.Probing(s.Probing())}
 	if up.Delay == 0 {
 		up.Delay = s.RTT() / 2
 	}
 	ls.loop.in.put(func(now time.Time, c *core.Core) { c.LinkUp(now, up) })
+}
+
+// startStored starts a sender for each class. What may be under way on a far
+// link is more than memory holds: so what is stored is read when the session has
+// room for it, and nothing else waits for that.
+func (ls *links) startStored(ctx context.Context, n *session) {
+	for class := range n.stored {
+		box, c := newMailbox[core.Frame](), bundle.Class(class)
+		n.stored[class] = box
+		ls.wg.Go(func() {
+			box.each(ctx, func(f core.Frame) {
+				if n.Await(ctx, c) {
+					ls.encode(n, f)
+				}
+			})
+		})
+	}
 }
 
 // LinkDown implements link.Sink.
@@ -93,9 +114,15 @@ func (ls *links) session(id uint64) *session {
 }
 
 func (ls *links) send(id uint64, f core.Frame) {
-	if n := ls.session(id); n != nil {
-		n.out.put(f)
+	n := ls.session(id)
+	if n == nil {
+		return
 	}
+	box := n.out
+	if t, ok := f.(*core.Transfer); ok && int(t.Class) < len(n.stored) && n.stored[t.Class] != nil {
+		box = n.stored[t.Class]
+	}
+	box.put(f)
 }
 
 func (ls *links) close(id uint64, reason string) {
@@ -274,8 +301,20 @@ func (ls *links) transfer(n *session, f *core.Transfer) bool {
 			return ls.unreadable(n, f, err)
 		}
 	}
-	hop := bundle.Hop{Prev: addr.NodeEID(ls.self, ""), Age: age(f.Entry.Frozen, f.Life), HopLimit: core.MaxHops, HopCount: f.Header.Hops}
-	return n.SendTransfer(f.Class, f.XID, f.Entry.Frozen, payload, hop)
+	life := min(f.Life, f.Header.Expires-ls.loop.clock.now().UnixMilli()) // it may have waited for room
+	hop := bundle.Hop{Prev: addr.NodeEID(ls.self, ""), Age: age(f.Entry.Frozen, life), HopLimit: core.MaxHops, HopCount: f.Header.Hops}
+	return n.SendTransfer(f.Class, f.XID, f.Entry.Frozen, payload, hop, ls.again(f.Header.Seq))
+}
+
+// again reads a payload for a session that has to repair what it sent.
+func (ls *links) again(seq uint64) link.Payload {
+	return func() ([]byte, error) {
+		b, err := ls.store.Read(seq)
+		if errors.Is(err, store.ErrNotFound) {
+			err = link.ErrGone
+		}
+		return b, err
+	}
 }
 
 // unreadable ends a message whose payload is lost. The peer gets its obituary

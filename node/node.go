@@ -265,6 +265,10 @@ func (n *Node) buildLink() error {
 	if err != nil {
 		return err
 	}
+	spool := filepath.Join(n.cfg.Dir, spoolDir)
+	if err := os.MkdirAll(spool, 0o700); err != nil {
+		return err
+	}
 	tickets, err := resume.Open(filepath.Join(n.cfg.Dir, ticketsDir))
 	if err != nil {
 		return err
@@ -278,7 +282,7 @@ func (n *Node) buildLink() error {
 		},
 		TLSServer: pki.ListenerConfig(pki.Serving{Material: func() *pki.Material { return n.material }, Joins: true, Resume: back, Now: now, Log: n.log}),
 		TLSClient: func(pin addr.Node) *tls.Config { return pki.ClientConfig(n.material, now, pin) },
-		Identify:  n.identify, Events: n.links, Parts: parts, Early: n.links, Tickets: tickets, Streams: serveStreams(n.streams), Join: n.admission.serve,
+		Identify:  n.identify, Events: n.links, Parts: parts, SpoolDir: spool, Early: n.links, Tickets: tickets, Streams: serveStreams(n.streams), Join: n.admission.serve,
 		Links: map[addr.Node]link.Properties{}, Log: n.log, Registerer: n.registry,
 	}
 	copy(c.StatelessResetKey[:], keys)

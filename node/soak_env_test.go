@@ -188,6 +188,7 @@ func (n *soakNode) config(boot uint64, sink *links, log *slog.Logger) link.Confi
 		Socket: n.socket, Node: n.name, Region: region, Events: sink, Early: sink, Tickets: &n.known, Log: log, Peers: n.peers, Links: n.props,
 		Hello:     wire.Hello{Version: wire.Version, Node: n.name, Region: region, Incarnation: 1, Boot: boot, MaxFrame: wire.MaxFrame, Software: "soak"},
 		TLSServer: pki.ListenerConfig(pki.Serving{Material: func() *pki.Material { return n.mat }, Resume: [32]byte{3, byte(n.index)}, Now: time.Now, Log: log}),
+		SpoolDir:  n.w.t.TempDir(),
 		TLSClient: func(pin addr.Node) *tls.Config { return pki.ClientConfig(n.mat, time.Now, pin) },
 		Identify: func(state tls.ConnectionState) (link.Identity, error) {
 			p, err := pki.PeerOf(state)

@@ -106,6 +106,9 @@ type Config struct {
 
 	SendBudget int      // bytes waiting per session; default 32 MiB
 	Seed       [32]byte // of the redial jitter
+	// SpoolDir is where what arrives over far links waits for what was before it,
+	// once it is too much for memory. "": then the session ends.
+	SpoolDir string
 
 	Log        *slog.Logger          // required
 	Registerer prometheus.Registerer // nil: not exported

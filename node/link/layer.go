@@ -29,11 +29,12 @@ func Layers() []Layer { return []Layer{LayerAuto, LayerQUIC, LayerSalvo, LayerTL
 // holds, or its congestion control would take loss of the link for too much
 // traffic, or its acknowledgements would not fit through the way back.
 const (
-	salvoPipe  = 4 << 20 // bytes under way in a round trip
-	salvoLoss  = 0.001
-	salvoRTT   = 200 * time.Millisecond // of links where that loss counts
-	salvoThin  = 20                     // times slower the way back is
-	salvoFlows = 24 << 20               // most bytes of blocks under way, in memory
+	salvoPipe   = 4 << 20 // bytes under way in a round trip
+	salvoLoss   = 0.001
+	salvoRTT    = 200 * time.Millisecond // of links where that loss counts
+	salvoThin   = 20                     // times slower the way back is
+	salvoMemory = 24 << 20               // bytes of blocks under way that are in memory, at either end
+	salvoFlows  = 4 << 30                // most bytes of blocks under way: on the sender's disk, and at worst on the receiver's too
 
 	// maxMTU is what IP and UDP make of the largest packet that is read from
 	// the socket salvo shares with QUIC.

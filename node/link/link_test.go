@@ -85,7 +85,7 @@ func TestSplicedTransferArrivesWhole(t *testing.T) {
 	a := m.start("a", dials(b.addr))
 	s := a.next("up").s
 	frozen, payload := []byte{0x82, 1, 2}, []byte{0x83, 1, 2, 3}
-	if !s.SendTransfer(bundle.Telemetry, 1, frozen, payload, bundle.Hop{}) {
+	if !s.SendTransfer(bundle.Telemetry, 1, frozen, payload, bundle.Hop{}, nil) {
 		t.Fatal("session over")
 	}
 	f, ok := (<-b.frames).(wire.Transfer)

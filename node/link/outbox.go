@@ -2,7 +2,6 @@ package link
 
 import (
 	"context"
-	"io"
 	"sync"
 
 	"github.com/farhop/farhop/node/wire"
@@ -54,6 +53,7 @@ type outbox struct {
 	budget   int
 	maxFrame int // the peer's limit, bytes of type and body
 	parts    splitter
+	origins  bool // lanes note where their frames come from
 
 	mu     sync.Mutex
 	closed bool
@@ -67,7 +67,10 @@ type outbox struct {
 
 type lane struct {
 	buf, spare []byte
+	from, past []origin      // of the frames in buf, and spare memory for it
+	queued     int           // bytes in buf and in a write under way
 	wake       chan struct{} // nil until the lane's first frame; capacity 1
+	room       chan struct{} // something of the lane was written; nil until somebody waits for that; capacity 1
 }
 
 // add queues frames. The Down is meaningful when ok is false: the session is
@@ -81,33 +84,37 @@ func (o *outbox) add(frames []wire.Frame) (d Down, ok bool) {
 			o.shed++ // no custody: better lost than the session
 			continue
 		}
-		if d, ok := o.put(i, func(dst []byte) []byte { return wire.Append(dst, f) }); !ok {
+		if d, ok := o.put(i, origin{}, func(dst []byte) []byte { return wire.Append(dst, f) }); !ok {
 			return d, false
 		}
 	}
 	return Down{}, !o.closed
 }
 
-// addTransfer is add for a bundle in parts.
-func (o *outbox) addTransfer(c bundle.Class, xid uint64, frozen, payloadBlock []byte, hop bundle.Hop) (d Down, ok bool) {
+// addTransfer is add for a bundle in parts. again reads its payload block once
+// more; nil: what is to be sent again is kept.
+func (o *outbox) addTransfer(c bundle.Class, xid uint64, frozen, payloadBlock []byte, hop bundle.Hop, again Payload) (d Down, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	lane := laneClass + int(min(c, bundle.NumClasses-1))
-	if parts := o.parts.split(c, xid, frozen, payloadBlock, hop); parts != nil {
-		for _, f := range parts {
-			if d, ok := o.put(lane, func(dst []byte) []byte { return wire.Append(dst, f) }); !ok {
-				return d, false
-			}
-		}
-		return Down{}, true
+	t := &stored{class: c, xid: xid, frozen: frozen, hop: hop, parts: o.parts.split(c, xid, frozen, payloadBlock, hop), payload: again}
+	n, from := 1, t
+	if t.parts != nil {
+		n = t.parts.count()
 	}
-	return o.put(lane, func(dst []byte) []byte {
-		return wire.AppendTransfer(dst, c, xid, frozen, payloadBlock, hop)
-	})
+	if again == nil {
+		from = nil
+	}
+	for i := range n {
+		if d, ok := o.put(lane, origin{of: from, part: i}, func(dst []byte) []byte { return t.append(dst, i, payloadBlock) }); !ok {
+			return d, false
+		}
+	}
+	return Down{}, true
 }
 
 // put appends one frame to a lane; mu is held.
-func (o *outbox) put(i int, encode func(dst []byte) []byte) (d Down, ok bool) {
+func (o *outbox) put(i int, from origin, encode func(dst []byte) []byte) (d Down, ok bool) {
 	if o.closed {
 		return Down{Cause: Closed, Err: errClosed}, false
 	}
@@ -116,7 +123,12 @@ func (o *outbox) put(i int, encode func(dst []byte) []byte) (d Down, ok bool) {
 	l.buf = encode(l.buf)
 	n := len(l.buf) - before
 	o.queued += n
+	l.queued += n
 	o.frames++
+	if o.origins && i != laneControl {
+		from.end = len(l.buf)
+		l.from = append(l.from, from)
+	}
 	switch {
 	case n > o.maxFrame+maxEnvelope:
 		return down(Protocol, "frame of %d bytes to send, the peer takes %d", n, o.maxFrame), false
@@ -140,20 +152,24 @@ func (o *outbox) close() {
 	defer o.mu.Unlock()
 	o.closed = true
 	for i := range o.lanes {
-		o.lanes[i].buf, o.lanes[i].spare = nil, nil
+		l := &o.lanes[i]
+		l.buf, l.spare, l.from, l.past = nil, nil, nil, nil
 	}
 }
 
+// laneWriter writes whole frames. from has an entry for each of them, or none.
+type laneWriter func(data []byte, from []origin) error
+
 // write empties lane i into w until ctx ends, everything waiting at a time.
-func (o *outbox) write(ctx context.Context, i int, w io.Writer) error {
+func (o *outbox) write(ctx context.Context, i int, w laneWriter) error {
 	l := &o.lanes[i]
 	for {
-		data := o.take(l, nil)
+		data, from := o.take(l, nil, nil)
 		for len(data) > 0 {
-			if _, err := w.Write(data); err != nil {
+			if err := w(data, from); err != nil {
 				return err
 			}
-			data = o.take(l, data)
+			data, from = o.take(l, data, from)
 		}
 		select {
 		case <-l.wake:
@@ -164,12 +180,17 @@ func (o *outbox) write(ctx context.Context, i int, w io.Writer) error {
 }
 
 // take settles what was written and returns what waits now.
-func (o *outbox) take(l *lane, written []byte) []byte {
+func (o *outbox) take(l *lane, written []byte, past []origin) ([]byte, []origin) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.queued -= len(written)
+	l.queued -= len(written)
+	if l.room != nil && len(written) > 0 {
+		poke(l.room)
+	}
 	if written != nil && !o.closed {
-		l.spare = written[:0]
+		clear(past)
+		l.spare, l.past = written[:0], past[:0]
 	}
 	if len(l.buf) == 0 {
 		// Quiet: give the memory of a rush back.
@@ -177,13 +198,42 @@ func (o *outbox) take(l *lane, written []byte) []byte {
 			l.buf = nil
 		}
 		if cap(l.spare) > maxSpare {
-			l.spare = nil
+			l.spare, l.past = nil, nil
 		}
-		return nil
+		return nil, nil
 	}
-	data := l.buf
-	l.buf, l.spare = l.spare, nil
-	return data
+	data, from := l.buf, l.from
+	l.buf, l.spare, l.from, l.past = l.spare, nil, l.past, nil
+	return data, from
+}
+
+// laneShare is the part of the budget that a lane has for what could as well
+// wait where it is stored: transfers of the largest size fit beside it in all
+// lanes at once.
+const laneShare = 32
+
+// await waits until a lane has room for a transfer. It reports false when one
+// of the contexts is over. One goroutine may wait for a lane.
+func (o *outbox) await(ctx, session context.Context, i int) bool {
+	for {
+		o.mu.Lock()
+		l := &o.lanes[i]
+		if l.room == nil {
+			l.room = make(chan struct{}, 1)
+		}
+		room, free := l.room, l.queued < o.budget/laneShare
+		o.mu.Unlock()
+		if free {
+			return ctx.Err() == nil && session.Err() == nil
+		}
+		select {
+		case <-room:
+		case <-ctx.Done():
+			return false
+		case <-session.Done():
+			return false
+		}
+	}
 }
 
 func (o *outbox) stats() (queued int, frames, shed uint64) {

@@ -68,27 +68,52 @@ func newSplitter(p Properties, peer wire.Hello) splitter {
 	return s
 }
 
-// split returns the parts of a bundle, nil when it goes as a whole.
-func (s *splitter) split(c bundle.Class, xid uint64, frozen, payload []byte, hop bundle.Hop) []wire.Part {
+// split returns a bundle that goes in parts, nil when it goes as a whole.
+func (s *splitter) split(c bundle.Class, xid uint64, frozen, payload []byte, hop bundle.Hop) *parted {
 	total := len(frozen) + len(payload)
 	if s.least == 0 || total < s.least {
 		return nil
 	}
-	f := wire.Part{Class: c, XID: xid, Key: keyOf(frozen), Total: uint64(total), Frozen: uint64(len(frozen))}
-	at := int(min(s.have[f.Key], f.Total))
-	delete(s.have, f.Key) // a second time it is sent from the beginning
-	whole := slices.Concat(frozen, payload)
-	var parts []wire.Part
-	for {
-		end := min(at+partSize, total)
-		f.Offset, f.Data = uint64(at), whole[at:end]
-		if at = end; at < total {
-			parts = append(parts, f)
-			continue
-		}
-		f.Hops = bundle.AppendHop(nil, frozen, hop)
-		return append(parts, f)
+	p := &parted{head: wire.Part{Class: c, XID: xid, Key: keyOf(frozen), Total: uint64(total), Frozen: uint64(len(frozen))}, frozen: frozen, hop: hop}
+	p.begin = int(min(s.have[p.head.Key], p.head.Total))
+	delete(s.have, p.head.Key) // a second time it is sent from the beginning
+	return p
+}
+
+// parted is a bundle that goes in parts, but for its payload block.
+type parted struct {
+	head   wire.Part // what all parts have in common
+	frozen []byte
+	hop    bundle.Hop
+	begin  int // bytes that the peer has
+}
+
+// count is the number of parts.
+func (p *parted) count() int {
+	return max((int(p.head.Total)-p.begin+partSize-1)/partSize, 1)
+}
+
+// part makes one part, the same each time.
+func (p *parted) part(i int, payload []byte) wire.Part {
+	f, total := p.head, int(p.head.Total)
+	at := p.begin + i*partSize
+	end := min(at+partSize, total)
+	f.Offset, f.Data = uint64(at), between(p.frozen, payload, at, end)
+	if end == total {
+		f.Hops = bundle.AppendHop(nil, p.frozen, p.hop)
 	}
+	return f
+}
+
+// between returns bytes lo to hi-1 of two slices, one after the other.
+func between(a, b []byte, lo, hi int) []byte {
+	switch {
+	case lo >= len(a):
+		return b[lo-len(a) : hi-len(a)]
+	case hi <= len(a):
+		return a[lo:hi]
+	}
+	return slices.Concat(a[lo:], b[:hi-len(a)])
 }
 
 // assembler puts the parts of one session together again. Parts of a class

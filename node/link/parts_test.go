@@ -57,7 +57,7 @@ func largeGoesOn(t *testing.T, layer Layer) {
 		s := a.next("up").s
 		b.next("up")
 		before := sent()
-		if !s.SendTransfer(bundle.Bulk, 1, frozen, payload, hop) {
+		if !s.SendTransfer(bundle.Bulk, 1, frozen, payload, hop, nil) {
 			t.Fatal("session over")
 		}
 		until(func() bool { return len(b.frames) > 0 || sent()-before > 900<<10 })

@@ -232,6 +232,16 @@ type SalvoStats struct {
 	In  salvo.ReceiverStats
 	// Unsent are packets that the socket did not take.
 	Unsent uint64
+
+	// Of what is under way: bytes in memory at the end that sends, and at most;
+	// payloads read again from where they are stored; and blocks given up
+	// because custody of what was in them had ended.
+	Held, MaxHeld int64
+	Reread, Gone  uint64
+	// Of what waits for what was before it: bytes in memory and on disk at the
+	// end that receives, and at most.
+	Kept, MaxKept       int64
+	Spooled, MaxSpooled int64
 }
 
 // Salvo returns the counts.
@@ -241,12 +251,14 @@ func (s *Session) Salvo() (st SalvoStats, ok bool) {
 	}
 	if o := s.salvo.out; o != nil {
 		o.mu.Lock()
-		st.Out = o.stats
+		st.Out, st.Gone = o.stats, o.gone
 		o.mu.Unlock()
+		st.Held, st.MaxHeld, st.Reread = o.shelf.stats()
 	}
 	if in := s.salvo.in; in != nil {
 		in.mu.Lock()
 		st.In = in.stats
+		st.Kept, st.MaxKept, st.Spooled, st.MaxSpooled = in.kept.memory, in.kept.memoryPeak, in.kept.disk, in.kept.diskPeak
 		in.mu.Unlock()
 	}
 	st.Unsent = s.salvoUnsent.Load()

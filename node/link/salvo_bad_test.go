@@ -133,12 +133,12 @@ func TestSalvoStalledReader(t *testing.T) {
 // TestControlDoesNotWait: with as much data under way as may be, what the mesh
 // itself says is taken all the same.
 func TestControlDoesNotWait(t *testing.T) {
-	o := &salvoOut{most: 1000, sizes: map[uint64]int64{}}
+	o := &salvoOut{most: 1000, shelf: shelf{most: 1 << 20, ahead: 1 << 20}}
 	class := func(c bundle.Class) uint8 { return laneClassOf(laneClass + int(c)) }
-	if !o.add(class(bundle.Bulk), 900, nil) || o.add(class(bundle.Alarm), 200, nil) {
+	if !o.add(class(bundle.Bulk), &block{length: 900}) || o.add(class(bundle.Alarm), &block{length: 200}) {
 		t.Error("the window does not hold")
 	}
-	if !o.add(class(bundle.Control), 200, nil) {
+	if !o.add(class(bundle.Control), &block{length: 200}) {
 		t.Error("control waits behind data")
 	}
 }

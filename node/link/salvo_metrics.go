@@ -14,6 +14,8 @@ type salvoTotals struct {
 	repaired       int64    // trains completed with parity
 	halvings       int64    // of the rate, by the breaker
 	unsent         int64    // packets the socket did not take
+	reread         int64    // payloads read again to repair what was lost
+	gone           int64    // blocks given up because custody had ended
 	drops          [packet.NumDrops]int64
 }
 
@@ -26,6 +28,8 @@ func (t *salvoTotals) add(st SalvoStats) {
 	t.repaired += st.In.Repaired
 	t.halvings += st.Out.Halvings
 	t.unsent += int64(st.Unsent)
+	t.reread += int64(st.Reread)
+	t.gone += int64(st.Gone)
 	for _, drops := range []salvo.Drops{st.Out.Drops, st.In.Drops} {
 		for i, n := range drops {
 			t.drops[i] += n
@@ -48,6 +52,8 @@ func salvoDescs() []*prometheus.Desc {
 		desc("trains_repaired_total", "Trains completed with parity."),
 		desc("halvings_total", "Times the breaker halved the rate because far more was lost than declared."),
 		desc("unsent_total", "Packets that the socket did not take."),
+		desc("payloads_reread_total", "Payloads read again from the store to repair what was lost of them."),
+		desc("blocks_gone_total", "Blocks given up because custody of what was in them ended before they were repaired."),
 		desc("drops_total", "Packets of salvo that were dropped, by reason.", "reason"),
 	}
 }
@@ -74,8 +80,10 @@ func (c *salvoCollector) Collect(out chan<- prometheus.Metric) {
 	put(3, t.repaired)
 	put(4, t.halvings)
 	put(5, t.unsent)
+	put(6, t.reread)
+	put(7, t.gone)
 	for d := range packet.Drop(packet.NumDrops) {
-		put(6, t.drops[d], d.String())
+		put(8, t.drops[d], d.String())
 	}
 }
 

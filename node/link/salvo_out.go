@@ -3,7 +3,7 @@ package link
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
+	"errors"
 	"sync"
 	"time"
 
@@ -18,6 +18,9 @@ const (
 	blockTime = 10 * time.Millisecond
 	minBlock  = 1 << 10
 	maxBlock  = 64 << 10
+	// How much is ready to be sent, in bytes of memory.
+	leastAhead = 4 << 20
+	mostAhead  = 16 << 20
 	// chargeEvery is how often what QUIC sent is taken off the rate.
 	chargeEvery = 5 * time.Millisecond
 )
@@ -31,14 +34,16 @@ type salvoOut struct {
 	block     int          // bytes of a block that may still grow
 	schedule  bool
 
+	shelf  shelf
 	mu     sync.Mutex
 	offers []salvo.Block // for the engine, ids not yet given
 	size   int64         // bytes offered and not released
 	most   int64
-	sizes  map[uint64]int64 // of blocks under way, by id
+	blocks map[uint64]*block // under way, by id
+	gone   uint64            // blocks given up because custody of what is in them had ended
 	stats  salvo.SenderStats
 	wake   chan struct{} // there are offers; capacity 1
-	room   chan struct{} // blocks were released; capacity 1
+	room   chan struct{} // blocks were sent or released; capacity 1
 
 	nextID  uint64    // of run
 	charged uint64    // bytes of QUIC that are off the rate already; of run
@@ -50,13 +55,16 @@ func newSalvoOut(line salvoLine, cfg salvo.Config, keys salvo.Keys) (*salvoOut, 
 	if err != nil {
 		return nil, err
 	}
-	return &salvoOut{
+	o := &salvoOut{
 		salvoLine: line, eng: eng, direction: keys.Direction, packets: make(chan *[]byte, queuedPackets),
 		block:    int(min(max(cfg.Rate/8*int64(blockTime)/int64(time.Second), minBlock), maxBlock)),
 		schedule: line.s.props.scheduled(),
-		most:     max(line.s.props.pipe(), cfg.MaxBlock), sizes: map[uint64]int64{},
+		most:     max(line.s.props.pipe(), cfg.MaxBlock), blocks: map[uint64]*block{},
 		wake: make(chan struct{}, 1), room: make(chan struct{}, 1), nextID: 1,
-	}, nil
+	}
+	// Two groups of trains: one is sent while the other fills up.
+	o.shelf = shelf{most: salvoMemory, ahead: min(max(2*eng.Group(), leastAhead), mostAhead), spare: cfg.MaxBlock + maxBlock}
+	return o, nil
 }
 
 // laneClassOf is the class of salvo that carries a lane of frames. What has no
@@ -68,53 +76,39 @@ func laneClassOf(lane int) uint8 {
 	return uint8(lane - laneClass)
 }
 
-// lane returns a writer of whole frames.
-func (o *salvoOut) lane(ctx context.Context, lane int) *salvoLane {
-	return &salvoLane{o: o, ctx: ctx, class: laneClassOf(lane)}
-}
-
-// salvoLane makes blocks of the frames of one lane.
-type salvoLane struct {
-	o     *salvoOut
-	ctx   context.Context
-	class uint8
-}
-
-// Write implements io.Writer. It blocks while too much is under way. data is
-// whole frames.
-func (l *salvoLane) Write(data []byte) (int, error) {
-	for rest := data; len(rest) > 0; {
-		n := frames(rest, l.o.block)
-		if err := l.o.offer(l.ctx, l.class, bytes.Clone(rest[:n])); err != nil {
-			return 0, err
+// lane returns the writer of a lane. It blocks while too much is under way.
+func (o *salvoOut) lane(ctx context.Context, lane int) laneWriter {
+	class, loose := laneClassOf(lane), lane == laneVolatile
+	return func(data []byte, from []origin) error {
+		for at := 0; len(from) > 0; {
+			n := frames(from, at, o.block)
+			b := &block{length: from[n-1].end - at, loose: loose, data: bytes.Clone(data[at:from[n-1].end])}
+			if from[0].of != nil {
+				b.from = make([]origin, n)
+				copy(b.from, from)
+			}
+			if err := o.offer(ctx, class, b); err != nil {
+				return err
+			}
+			at, from = from[n-1].end, from[n:]
 		}
-		rest = rest[n:]
+		return nil
 	}
-	return len(data), nil
 }
 
-// frames returns the length of the first frames of data: one, and more while
-// they stay within most bytes.
-func frames(data []byte, most int) int {
-	n := 0
-	for n < len(data) {
-		length, w := binary.Uvarint(data[n:])
-		if w <= 0 || length > uint64(len(data)-n-w) {
-			return len(data) // not ours; the peer will say so
-		}
-		next := n + w + int(length)
-		if n > 0 && next > most {
-			break
-		}
-		n = next
+// frames returns how many frames make a block: one, and more of the same kind
+// while they stay within most bytes. The first one begins at byte at.
+func frames(from []origin, at, most int) int {
+	n := 1
+	for n < len(from) && from[n].end-at <= most && (from[n].of == nil) == (from[0].of == nil) {
+		n++
 	}
 	return n
 }
 
 // offer hands a block to run, when there is room for it.
-func (o *salvoOut) offer(ctx context.Context, class uint8, data []byte) error {
-	n := int64(len(data))
-	for !o.add(class, n, data) {
+func (o *salvoOut) offer(ctx context.Context, class uint8, b *block) error {
+	for !o.add(class, b) {
 		select {
 		case <-o.room:
 		case <-ctx.Done():
@@ -128,14 +122,17 @@ func (o *salvoOut) offer(ctx context.Context, class uint8, data []byte) error {
 
 // add notes an offer, when there is room for it. What the mesh itself says
 // never waits behind data; the core bounds it.
-func (o *salvoOut) add(class uint8, n int64, data []byte) bool {
+func (o *salvoOut) add(class uint8, b *block) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.size > 0 && (class > uint8(bundle.Control) && o.size+n > o.most || len(o.sizes)+len(o.offers) >= salvo.DefaultMaxBlocks) {
+	n := int64(b.length)
+	full := o.size+n > o.most || !o.shelf.fits(b.length, b.stays())
+	if o.size > 0 && (class > uint8(bundle.Control) && full || len(o.blocks)+len(o.offers) >= salvo.DefaultMaxBlocks) {
 		return false
 	}
 	o.size += n
-	o.offers = append(o.offers, salvo.Block{Class: class, Length: n, Data: bytes.NewReader(data)})
+	o.shelf.add(b)
+	o.offers = append(o.offers, salvo.Block{Class: class, Length: n, Data: b})
 	return true
 }
 
@@ -192,7 +189,7 @@ func (o *salvoOut) take(now time.Time) {
 	o.stats = o.eng.Stats()
 	for i := range offers {
 		offers[i].ID = o.nextID
-		o.sizes[o.nextID] = offers[i].Length
+		o.blocks[o.nextID], _ = offers[i].Data.(*block)
 		o.nextID++
 	}
 	o.mu.Unlock()
@@ -238,22 +235,31 @@ func (o *salvoOut) hear(p *[]byte, free func(*[]byte)) {
 	}
 }
 
-// settle forgets what the peer has.
+// settle forgets what the peer has, and what nobody has custody of any more:
+// its peer has it from elsewhere, or will never have it, and then the order of
+// what follows tells.
 func (o *salvoOut) settle() {
 	eff := o.eng.Take()
+	poke(o.room) // at least for what was sent
 	for _, f := range eff.Failed {
+		if errors.Is(f.Err, ErrGone) || errors.Is(f.Err, errPutAway) {
+			eff.Released = append(eff.Released, f.ID)
+			continue
+		}
 		o.s.end(down(Failed, "block %d of salvo: %w", f.ID, f.Err))
 	}
 	if len(eff.Released) == 0 {
 		return
 	}
 	o.mu.Lock()
+	o.gone += uint64(len(eff.Failed))
 	for _, id := range eff.Released {
-		o.size -= o.sizes[id]
-		delete(o.sizes, id)
+		b := o.blocks[id]
+		o.size -= int64(b.length)
+		o.shelf.drop(b)
+		delete(o.blocks, id)
 	}
 	o.mu.Unlock()
-	poke(o.room)
 }
 
 // waiting is how many bytes are offered and not released.

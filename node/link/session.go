@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -55,7 +56,7 @@ type Session struct {
 func newSession(id uint64, c *Config, conn carrier, ctrl stream, in *bufio.Reader, peer Identity, h wire.Hello, props Properties, begun []wire.Begun) *Session {
 	s := &Session{id: id, cfg: c, conn: conn, ctrl: ctrl, in: in, peer: peer, hello: h, props: props, offered: offerOn(conn, props), down: make(chan struct{}), renew: make(chan struct{}, 1)}
 	s.ctx, s.cancel = context.WithCancelCause(context.WithoutCancel(conn.Context()))
-	s.out = outbox{budget: c.SendBudget, maxFrame: int(min(h.MaxFrame, math.MaxInt32)), parts: newSplitter(props, h), start: s.startLane}
+	s.out = outbox{budget: c.SendBudget, maxFrame: int(min(h.MaxFrame, math.MaxInt32)), parts: newSplitter(props, h), origins: s.offered.Rate > 0, start: s.startLane}
 	tuned(conn, props, s.Dialed())
 	s.parts = newAssembler(peer.Node, c.Parts, int(c.Hello.MaxFrame), begun)
 	return s
@@ -139,13 +140,23 @@ func (s *Session) Send(frames ...wire.Frame) bool {
 }
 
 // SendTransfer is Send for a Transfer whose bundle is in parts: they are
-// spliced straight into the write buffer, see wire.AppendTransfer.
-func (s *Session) SendTransfer(c bundle.Class, xid uint64, frozen, payloadBlock []byte, hop bundle.Hop) bool {
-	d, ok := s.out.addTransfer(c, xid, frozen, payloadBlock, hop)
+// spliced straight into the write buffer, see wire.AppendTransfer. again reads
+// the payload block once more, at any time until the session ends: with it the
+// bundle need not be held until the peer has it, which on a far link takes long.
+// Without it, nil, it is.
+func (s *Session) SendTransfer(c bundle.Class, xid uint64, frozen, payloadBlock []byte, hop bundle.Hop, again Payload) bool {
+	d, ok := s.out.addTransfer(c, xid, frozen, payloadBlock, hop, again)
 	if !ok && d.Err != nil && !errors.Is(d.Err, errClosed) {
 		s.end(d)
 	}
 	return ok
+}
+
+// Await waits until there is room for a transfer of a class, so that no more
+// of what is stored is read than the link takes soon. It reports false when the
+// session or ctx is over. One goroutine at a time may wait for a class.
+func (s *Session) Await(ctx context.Context, c bundle.Class) bool {
+	return s.out.await(ctx, s.ctx, laneClass+int(min(c, bundle.NumClasses-1)))
 }
 
 // Close ends the session without waiting for it to be down. What was not
@@ -261,7 +272,7 @@ func (s *Session) serveTCP(qs stream) {
 func (s *Session) startLane(i int) {
 	s.wg.Go(func() {
 		if i == laneControl {
-			s.endWrite(s.out.write(s.ctx, i, s.ctrl))
+			s.endWrite(s.out.write(s.ctx, i, onto(s.ctrl)))
 			return
 		}
 		if s.salvo != nil && s.salvo.out != nil {
@@ -271,10 +282,18 @@ func (s *Session) startLane(i int) {
 		st, err := s.conn.OpenUni(s.ctx)
 		if err == nil {
 			st.SetPriority(urgency(i), false)
-			err = s.out.write(s.ctx, i, st)
+			err = s.out.write(s.ctx, i, onto(st))
 		}
 		s.endWrite(err)
 	})
+}
+
+// onto writes frames as bytes.
+func onto(w io.Writer) laneWriter {
+	return func(data []byte, _ []origin) error {
+		_, err := w.Write(data)
+		return err
+	}
 }
 
 func (s *Session) endWrite(err error) {

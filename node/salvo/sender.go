@@ -361,6 +361,10 @@ func (s *Sender) Wake() time.Time {
 	return at
 }
 
+// Group is about how many bytes the trains hold that take turns, at most: so much
+// should wait for loss in bursts to be spread well.
+func (s *Sender) Group() int64 { return int64(s.plans.turn) * int64(s.trainBytes()) }
+
 // Take returns the effects since the last call. The slices are the caller's.
 func (s *Sender) Take() SenderEffects {
 	e := s.effects

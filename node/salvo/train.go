@@ -137,10 +137,7 @@ func (s *Sender) symbol(now time.Time, b []byte, t *train) ([]byte, error) {
 	t.lastAt = now
 	if repeat {
 		t.again = t.again[1:]
-		l.fix = l.fix[1:]
-		if len(t.again) > 0 {
-			l.fix = append(l.fix, t)
-		} else if len(l.fix) == 0 && len(l.active) == 0 {
+		if l.rotate(s.plans.turn); len(l.fix) == 0 && len(l.active) == 0 {
 			l.end(endings - 1) // how much of it arrived?
 		}
 		s.stats.Repeated++
@@ -154,6 +151,19 @@ func (s *Sender) symbol(now time.Time, b []byte, t *train) ([]byte, error) {
 	}
 	s.stats.Symbols++
 	return b[:len(b)+t.size], nil
+}
+
+// rotate ends the turn of the train whose symbol was sent again. As many take
+// turns as in the first pass, not all: what they are made of is at hand then.
+func (l *lane) rotate(turn int) {
+	t := l.fix[0]
+	if len(t.again) == 0 {
+		l.fix = l.fix[1:]
+		return
+	}
+	n := min(turn, len(l.fix))
+	copy(l.fix, l.fix[1:n])
+	l.fix[n-1] = t
 }
 
 // upcoming is the index of the symbol that a train sends next, and whether it

@@ -70,29 +70,6 @@ func TestRatioToStockQUIC(t *testing.T) {
 	}
 }
 
-// TestOnePass moves bytes over ten minutes of light: the last of them arrives
-// before an answer to the first could have. A session holds 24 MiB under way.
-func TestOnePass(t *testing.T) {
-	for _, c := range []struct {
-		bytes int
-		extra time.Duration // of a short transfer, once
-	}{
-		{1 << 20, 20 * time.Millisecond},
-		{22 << 20, 0},
-	} {
-		const light = 10 * time.Minute
-		var r run
-		synctest.Test(t, func(t *testing.T) {
-			r = moveLink(t, virtual.Config{Seed: 1, Way: virtual.Way{Delay: light, Rate: rate, Loss: 0.01}}, c.bytes)
-		})
-		serial := time.Duration(float64(c.bytes) * 8 / rate * float64(time.Second))
-		t.Logf("%d MiB: 10 min and %v, %.3f of the %v that the rate takes", c.bytes>>20, r.took-light, float64(r.took-light)/float64(serial), serial)
-		if most := light + serial*11/10 + c.extra; r.took > most {
-			t.Errorf("%d MiB took %v, want %v", c.bytes>>20, r.took, most)
-		}
-	}
-}
-
 // moveStock is one stream of stock quic-go between two endpoints. Windows and
 // timeouts are as large as it takes for a link that long; congestion control is
 // what there is.

@@ -16,7 +16,7 @@ const (
 
 	maxHosts     = 4096
 	defaultQueue = time.Second
-	maxWaiting   = 64 << 20 // bytes under way to one socket or waiting in it
+	maxWaiting   = 256 << 20 // bytes under way to one socket or waiting in it
 )
 
 // Way is one direction between two hosts. The zero value is a perfect wire.

@@ -76,7 +76,9 @@ type Report struct {
 	Share   float64    `json:"share_of_link"` // bytes over what the rate carries in Seconds less the delay; 0 without a rate
 	Reverse uint64     `json:"reverse_bytes"` // of IP packets, of TCP what they carry, while it lasted
 	SHA256  bool       `json:"sha256_ok"`
-	CPU     float64    `json:"cpu_s_per_gib"` // of this process: both ends and the emulator
+	CPU     float64    `json:"cpu_s_per_gib"`        // of this process: both ends and the emulator
+	Memory  int64      `json:"held_bytes,omitempty"` // by salvo of what was under way, at most
+	Again   uint64     `json:"reread,omitempty"`     // bundles that were made again to repair what was lost
 
 	RTT     float64 `json:"rtt_ms"` // as the session measured it
 	Packets uint64  `json:"packets"`

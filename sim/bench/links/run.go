@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash"
@@ -13,7 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/farhop/farhop/node/link"
-	"github.com/farhop/farhop/node/wire"
+	"github.com/farhop/farhop/routing/addr"
 	"github.com/farhop/farhop/sim/bench/proc"
 	"github.com/farhop/farhop/sim/emulator"
 	"github.com/farhop/farhop/storeforward/bundle"
@@ -135,6 +136,9 @@ func (c Config) measure(ctx context.Context, s *link.Session, far *node, l *emul
 	if c.Rate > 0 {
 		r.Share = float64(c.Bytes) * 8 / float64(c.Rate) / (took - c.Delay).Seconds()
 	}
+	if st, ok := s.Salvo(); ok {
+		r.Memory, r.Again = st.MaxHeld, st.Reread
+	}
 	if !r.SHA256 {
 		return r, errors.New("what arrived differs from what was sent")
 	}
@@ -143,27 +147,63 @@ func (c Config) measure(ctx context.Context, s *link.Session, far *node, l *emul
 
 func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// send gives the session transfers, as many as it takes without holding more
-// than a part of its budget.
+// send gives the session bundles, as many as it takes without holding more than
+// a part of its budget.
 func (c Config) send(ctx context.Context, s *link.Session, far *node, sum hash.Hash) error {
-	rnd := rand.NewChaCha8([32]byte{byte(c.Seed), 1})
 	for xid, left := uint64(1), c.Bytes; left > 0; xid++ {
-		for s.Stats().Queued > far.budget/4 {
-			select {
-			case <-time.After(time.Millisecond):
-			case <-s.Done():
-				return errors.New("the session ended")
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
+		if err := wait(ctx, s, far); err != nil {
+			return err
 		}
-		b := make([]byte, min(left, maxFrame))
-		_, _ = rnd.Read(b) // never fails
-		sum.Write(b)
-		if !s.Send(wire.Transfer{Class: bundle.Bulk, XID: xid, Bundle: b}) {
+		n := int(min(left, maxFrame))
+		frozen, data := c.message(xid, n)
+		sum.Write(data)
+		again := func() ([]byte, error) { // as a store would
+			_, data := c.message(xid, n)
+			return bundle.AppendPayload(nil, data), nil
+		}
+		if !s.SendTransfer(bundle.Bulk, xid, frozen, bundle.AppendPayload(nil, data), bundle.Hop{}, again) {
 			return fmt.Errorf("the session took no more after %d bytes", c.Bytes-left)
 		}
-		left -= int64(len(b))
+		left -= int64(n)
 	}
 	return nil
 }
+
+// wait waits until the session has room.
+func wait(ctx context.Context, s *link.Session, far *node) error {
+	if s.Layer() == link.LayerSalvo { // as nodes do
+		if s.Await(ctx, bundle.Bulk) {
+			return nil
+		}
+		return errors.New("the session ended")
+	}
+	for s.Stats().Queued > far.budget/4 {
+		select {
+		case <-time.After(time.Millisecond):
+		case <-s.Done():
+			return errors.New("the session ended")
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// message makes what a transfer carries, the same each time.
+func (c Config) message(xid uint64, n int) (frozen, data []byte) {
+	p := bundle.Primary{
+		Dest: addr.NodeEID(addr.MustNode("far"), service), Source: addr.NodeEID(addr.MustNode("near"), service), ReportTo: addr.None,
+		Created: bundle.Timestamp{Seq: xid}, Lifetime: lifetime,
+	}
+	data = make([]byte, n)
+	seed := [32]byte{byte(c.Seed), 1}
+	binary.BigEndian.PutUint64(seed[8:], xid)
+	_, _ = rand.NewChaCha8(seed).Read(data) // never fails
+	return bundle.AppendFrozen(nil, &p, bundle.MeshInfo{}), data
+}
+
+// What the bundles of a run say of themselves.
+const (
+	service  = "bench"
+	lifetime = 3600_000 // ms
+)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash"
 	"log/slog"
+	"os"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -18,6 +19,7 @@ import (
 	"github.com/farhop/farhop/node/link"
 	"github.com/farhop/farhop/node/wire"
 	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/storeforward/bundle"
 )
 
 const sendBudget = 32 << 20
@@ -48,6 +50,7 @@ type node struct {
 	// Of the session's reader, set before the first transfer is sent.
 	left int64
 	sum  hash.Hash
+	view bundle.View
 	done chan<- arrival
 }
 
@@ -81,7 +84,7 @@ func (w *world) node(ctx context.Context, name string, dials []string, p link.Pr
 			p, err := pki.PeerOf(state)
 			return link.Identity{Node: p.Node, Region: p.Region, Kex: pki.KexName(state)}, err
 		},
-		Events: n, Log: log,
+		Events: n, Log: log, SpoolDir: os.TempDir(),
 		Links: map[addr.Node]link.Properties{addr.MustNode("near"): p},
 	}
 	c.Hello.Node, c.Hello.Region = self, region()
@@ -135,12 +138,17 @@ func (n *node) Frames(s *link.Session, frames []wire.Frame) {
 		if !ok {
 			continue
 		}
-		if n.left < int64(len(t.Bundle)) {
+		if err := n.view.Parse(t.Bundle); err != nil {
+			s.Close(err.Error())
+			return
+		}
+		data := n.view.Payload.Data
+		if n.left < int64(len(data)) {
 			s.Close(errMore.Error())
 			return
 		}
-		n.sum.Write(t.Bundle)
-		if n.left -= int64(len(t.Bundle)); n.left == 0 {
+		n.sum.Write(data)
+		if n.left -= int64(len(data)); n.left == 0 {
 			n.done <- arrival{time.Now(), n.sum.Sum(nil)}
 		}
 	}
