@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/tls"
@@ -11,6 +12,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/farhop/farhop/routing/addr"
@@ -48,9 +50,9 @@ func KexName(state tls.ConnectionState) string {
 // ServerConfig is for the accepting end of a link between nodes. now is the
 // node's clock (see FloorClock). It logs peers that cannot do X25519MLKEM768.
 func ServerConfig(m *Material, now func() time.Time, log *slog.Logger) *tls.Config {
-	c := m.serverConfig(ALPN, now)
+	c, quiet := m.serverConfig(ALPN, now), &seldom{log: log, now: now}
 	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		logDowngrade(hello, log)
+		quiet.downgrade(hello)
 		return nil, nil // stay with c, which refuses it
 	}
 	return c
@@ -170,8 +172,9 @@ func ListenerConfig(s Serving) *tls.Config {
 	if s.Joins {
 		base.NextProtos = append(base.NextProtos, JoinALPN)
 	}
+	quiet := &seldom{log: s.Log, now: s.Now}
 	base.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		logDowngrade(hello, s.Log)
+		quiet.downgrade(hello)
 		m := s.Material()
 		asks := func(alpn string) bool {
 			return slices.Contains(hello.SupportedProtos, alpn) && !slices.Contains(hello.SupportedProtos, ALPN)
@@ -191,9 +194,25 @@ func ListenerConfig(s Serving) *tls.Config {
 	return base
 }
 
-// logDowngrade says why the handshake is about to fail, because the alert that
+// seldom logs what strangers can provoke: a line a second at most at Warn, the
+// rest at Debug.
+type seldom struct {
+	log  *slog.Logger
+	now  func() time.Time
+	last atomic.Int64 // Unix nanoseconds of the last line at Warn
+}
+
+func (s *seldom) level() slog.Level {
+	now, last := s.now().UnixNano(), s.last.Load()
+	if now-last < int64(time.Second) || !s.last.CompareAndSwap(last, now) {
+		return slog.LevelDebug
+	}
+	return slog.LevelWarn
+}
+
+// downgrade says why the handshake is about to fail, because the alert that
 // the peer gets (handshake_failure) does not.
-func logDowngrade(hello *tls.ClientHelloInfo, log *slog.Logger) {
+func (s *seldom) downgrade(hello *tls.ClientHelloInfo) {
 	if slices.Contains(hello.SupportedCurves, group) {
 		return
 	}
@@ -206,6 +225,6 @@ func logDowngrade(hello *tls.ClientHelloInfo, log *slog.Logger) {
 	for _, c := range hello.SupportedCurves[:min(most, len(hello.SupportedCurves))] {
 		offers = append(offers, c.String())
 	}
-	log.Warn("refused: peer "+peer+" offers only "+strings.Join(offers, ",")+"; update it",
+	s.log.Log(context.Background(), s.level(), "refused: peer "+peer+" offers only "+strings.Join(offers, ",")+"; update it",
 		"peer", peer, "offers", strings.Join(offers, ","), "want", group.String())
 }

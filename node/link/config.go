@@ -30,10 +30,13 @@ const (
 	retryPending = 32   // above this many, source addresses are validated first (Retry)
 	maxJoins     = 16   // newcomers served at the same time
 	maxChecks    = 16   // checks served at the same time
-	maxTCP       = 4096 // TCP service streams a peer may have open
+	maxTCP       = 2048 // TCP service streams a peer may have open: each costs 8 KiB before it has said anything
 	maxLanes     = 16   // unidirectional streams a peer may have open
 	maxOpenFrame = 4096 // largest StreamOpen, bytes
+	openBuffer   = 512  // bytes that are read of one at once
 	maxHello     = 4096 // largest Hello, bytes
+
+	maxOddFrame = 64 << 10 // largest frame on a stream beyond one for each lane, bytes
 )
 
 // Sink receives what happens on sessions. For one session the calls never

@@ -10,9 +10,11 @@ import (
 	"time"
 )
 
-// remoteError is the operation of an error that is an alert of the far end's
-// TLS.
-const remoteError = "remote error"
+// The operations of errors that are alerts, of the far end's TLS and of ours.
+const (
+	remoteError = "remote error"
+	localError  = "local error"
+)
 
 // explainTCP says why dialling over TCP failed; cause is "" when it is for
 // others to say.

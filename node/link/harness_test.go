@@ -27,6 +27,7 @@ type mesh struct {
 	auth  *pki.Authority
 	mu    sync.Mutex
 	known map[addr.Node]*pki.Material
+	ahead time.Duration // of the clock that certificates are made by
 }
 
 func newMesh(t testing.TB) *mesh {
@@ -69,7 +70,7 @@ func (m *mesh) material(name addr.Node) *pki.Material {
 		return mat
 	}
 	id := identity.New()
-	der, err := m.auth.Issue(pki.IssueRequest{Name: name, Region: earth, Keys: id.Public(), Now: time.Now()})
+	der, err := m.auth.Issue(pki.IssueRequest{Name: name, Region: earth, Keys: id.Public(), Now: time.Now().Add(m.ahead)})
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -125,8 +126,13 @@ func (n *testNode) Frames(s *Session, frames []wire.Frame) {
 }
 
 func (m *mesh) config(name string) Config {
-	node := addr.MustNode(name)
-	mat := m.material(node)
+	return configOf(m.material(addr.MustNode(name)))
+}
+
+// configOf is the configuration of a node that has a certificate.
+func configOf(mat *pki.Material) Config {
+	node := mat.Self().Node
+	name := node.String()
 	log := slog.New(slog.DiscardHandler)
 	return Config{
 		Listen: "127.0.0.1:0", Node: node, Region: earth,

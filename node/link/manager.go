@@ -133,7 +133,7 @@ func (m *Manager) Run(ctx context.Context) error {
 // the socket is a real one.
 func (m *Manager) share(conn net.PacketConn) net.PacketConn {
 	if c, ok := conn.(*net.UDPConn); ok {
-		return newSharedConn(c, m.stray)
+		return newSharedConn(c, m.stray, m.wrongVersion)
 	}
 	return conn
 }
@@ -151,44 +151,6 @@ func (c Config) bind(ctx context.Context) (net.PacketConn, error) {
 		return nil, fmt.Errorf("listen for peers on %s/udp (mesh.listen in farhop.yaml): %w", c.Listen, err)
 	}
 	return conn, nil
-}
-
-type pendingKey struct{}
-
-// admit bounds the inbound connections that have not shown who they are.
-func (m *Manager) admit(ctx context.Context, _ *quic.ClientInfo) (context.Context, error) {
-	if m.pending.Add(1) > maxPending {
-		m.pending.Add(-1)
-		m.met.refused.WithLabelValues(string(Busy)).Inc()
-		return nil, errors.New("too many connections wait to be authenticated")
-	}
-	done := sync.OnceFunc(func() { m.pending.Add(-1) })
-	context.AfterFunc(ctx, done)
-	return context.WithValue(ctx, pendingKey{}, done), nil
-}
-
-func (m *Manager) accept(ctx context.Context, ln *quic.EarlyListener) {
-	for {
-		qc, err := ln.Accept(ctx)
-		if err != nil {
-			return // ctx ended, or Run closed the listener
-		}
-		conn := quicCarrier{qc}
-		m.wg.Go(func() {
-			// Who came without a ticket has shown who it is when the handshake is done.
-			if !qc.ConnectionState().Used0RTT {
-				select {
-				case <-qc.HandshakeComplete():
-				case <-qc.Context().Done():
-					return
-				case <-ctx.Done():
-					hangUp(conn, down(Shutdown, "the node stops"))
-					return
-				}
-			}
-			m.take(ctx, conn)
-		})
-	}
 }
 
 // take serves an inbound connection to its end.
@@ -246,9 +208,7 @@ func (m *Manager) inbound(ctx context.Context, conn carrier) (err error) {
 	if err != nil {
 		return Down{Cause: Redundant, Err: err}
 	}
-	if done, ok := conn.Context().Value(pendingKey{}).(func()); ok {
-		done()
-	}
+	shown(conn)
 	cancel()
 	if !answered {
 		g.begun = m.begun(peer.Node) // nobody was told the older list

@@ -51,6 +51,7 @@ func urgency(lane int) int8 {
 // lock is held while writing.
 type outbox struct {
 	budget   int
+	volatile int // of the budget, most that waits without custody
 	maxFrame int // the peer's limit, bytes of type and body
 	parts    splitter
 	origins  bool // lanes note where their frames come from
@@ -80,7 +81,7 @@ func (o *outbox) add(frames []wire.Frame) (d Down, ok bool) {
 	defer o.mu.Unlock()
 	for _, f := range frames {
 		i := laneOf(f)
-		if i == laneVolatile && o.queued > o.budget/2 {
+		if i == laneVolatile && o.lanes[i].queued > o.volatile {
 			o.shed++ // no custody: better lost than the session
 			continue
 		}

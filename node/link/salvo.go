@@ -1,6 +1,7 @@
 package link
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -17,7 +18,7 @@ const exporterLabel = "EXPORTER-farhop-salvo"
 
 // Bounds of what waits between the socket and an engine.
 const (
-	queuedPackets = 8192 // of one association and direction
+	queuedPackets = 4096 // of one association and direction: 6 MiB
 	packetBytes   = 1452 // of UDP payload, the most that quic-go reads from the socket we share
 )
 
@@ -34,6 +35,10 @@ func newSalvo(s *Session, socket packetWriter) (*salvoEnds, error) {
 	mine, theirs := s.offered, s.hello.Salvo
 	if mine.Version == 0 || theirs.Version == 0 || mine.Rate == 0 && theirs.Rate == 0 {
 		return nil, nil //nolint:nilnil // a session without salvo is common
+	}
+	if mine.Version != theirs.Version { // both ends see that, and use streams
+		s.cfg.Log.Warn("salvo is not used: the versions differ, upgrade the older node", "peer", s.peer.Node, "version", theirs.Version, "want", mine.Version)
+		return nil, nil //nolint:nilnil // the session goes on without
 	}
 	state := s.conn.TLS()
 	secret, err := state.ExportKeyingMaterial(exporterLabel, nil, packet.SecretLen+4)
@@ -55,11 +60,22 @@ func newSalvo(s *Session, socket packetWriter) (*salvoEnds, error) {
 	}
 	if theirs.Rate > 0 {
 		keys.Direction, line.seeks = backward, theirs.OWLT == 0
-		if e.in, err = newSalvoIn(line, salvoConfig(theirs, int64(s.cfg.Hello.MaxFrame)+maxEnvelope), keys); err != nil {
+		if e.in, err = newSalvoIn(line, s.reporting(salvoConfig(theirs, int64(s.cfg.Hello.MaxFrame)+maxEnvelope)), keys); err != nil {
 			return nil, err
 		}
 	}
 	return e, nil
+}
+
+// unknownRate is what a way of which nothing is configured is trusted with, in
+// bit/s: a sixteenth of it may be reports, and timers follow from that.
+const unknownRate = 100_000_000
+
+// reporting bounds what a peer says of the way back by what is known of it
+// here: as often as it likes, our reports would go to the peer at our expense.
+func (s *Session) reporting(c salvo.Config) salvo.Config {
+	c.ReturnRate = min(cmp.Or(c.ReturnRate, c.Rate), cmp.Or(s.props.Rate, unknownRate))
+	return c
 }
 
 // start runs the ends.
@@ -110,7 +126,7 @@ type demux struct {
 }
 
 func newDemux() *demux {
-	return &demux{ends: map[uint32]*salvoEnds{}, free: sync.Pool{New: func() any { b := make([]byte, 0, 2048); return &b }}}
+	return &demux{ends: map[uint32]*salvoEnds{}, free: sync.Pool{New: func() any { b := make([]byte, 0, packetBytes); return &b }}}
 }
 
 // add makes ends reachable. Two sessions with one number among four billion

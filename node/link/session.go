@@ -56,7 +56,10 @@ type Session struct {
 func newSession(id uint64, c *Config, conn carrier, ctrl stream, in *bufio.Reader, peer Identity, h wire.Hello, props Properties, begun []wire.Begun) *Session {
 	s := &Session{id: id, cfg: c, conn: conn, ctrl: ctrl, in: in, peer: peer, hello: h, props: props, offered: offerOn(conn, props), down: make(chan struct{}), renew: make(chan struct{}, 1)}
 	s.ctx, s.cancel = context.WithCancelCause(context.WithoutCancel(conn.Context()))
-	s.out = outbox{budget: c.SendBudget, maxFrame: int(min(h.MaxFrame, math.MaxInt32)), parts: newSplitter(props, h), origins: s.offered.Rate > 0, start: s.startLane}
+	s.out = outbox{budget: c.SendBudget, volatile: c.SendBudget / 4, maxFrame: int(min(h.MaxFrame, math.MaxInt32)), parts: newSplitter(props, h), origins: s.offered.Rate > 0, start: s.startLane}
+	if s.offered.Rate > 0 { // salvo has more of what was sent in memory
+		s.out.volatile /= 4
+	}
 	tuned(conn, props, s.Dialed())
 	s.parts = newAssembler(peer.Node, c.Parts, int(c.Hello.MaxFrame), begun)
 	return s
@@ -190,7 +193,7 @@ func (s *Session) OpenStream(ctx context.Context) (*Stream, error) {
 func (s *Session) run(free func(*[]byte)) Down {
 	stop := context.AfterFunc(s.conn.Context(), func() { s.end(downOf(context.Cause(s.conn.Context()))) })
 	defer stop()
-	s.wg.Go(func() { s.read(s.in) })
+	s.wg.Go(func() { s.read(s.in, int(s.cfg.Hello.MaxFrame)) })
 	s.wg.Go(s.acceptUni)
 	s.wg.Go(s.acceptTCP)
 	s.wg.Go(s.keepSchedule)
@@ -207,8 +210,8 @@ func (s *Session) run(free func(*[]byte)) Down {
 }
 
 // read gives the frames of one stream to the sink.
-func (s *Session) read(r *bufio.Reader) {
-	err := readLoop(r, int(s.cfg.Hello.MaxFrame), s.deliver)
+func (s *Session) read(r *bufio.Reader, most int) {
+	err := readLoop(r, most, s.deliver)
 	// The connection's own end says more than the stream's error.
 	if cause := context.Cause(s.conn.Context()); cause != nil {
 		err = cause
@@ -234,12 +237,16 @@ func (s *Session) deliver(batch []wire.Frame) {
 }
 
 func (s *Session) acceptUni() {
-	for {
+	for n := 1; ; n++ {
 		st, err := s.conn.AcceptUni(s.ctx)
 		if err != nil {
 			return // the connection is gone, run knows why
 		}
-		s.wg.Go(func() { s.read(newReader(st)) })
+		most := int(s.cfg.Hello.MaxFrame)
+		if n >= numLanes { // none of ours: a frame of each lane may be in memory
+			most = min(most, maxOddFrame)
+		}
+		s.wg.Go(func() { s.read(newReader(st), most) })
 	}
 }
 
@@ -255,10 +262,15 @@ func (s *Session) acceptTCP() {
 
 func (s *Session) serveTCP(qs stream) {
 	qs.SetPriority(tcpUrgency, true)
-	r := bufio.NewReaderSize(qs, maxOpenFrame)
+	r := bufio.NewReaderSize(qs, openBuffer)
 	st := newStream(qs, r)
+	// Who opens thousands of streams and says nothing holds them for so long.
+	_ = qs.SetReadDeadline(time.Now().Add(s.props.helloWait(s.RTT())))
 	f, err := readFrame(r, maxOpenFrame)
 	open, ok := f.(wire.StreamOpen)
+	if err == nil {
+		err = qs.SetReadDeadline(time.Time{})
+	}
 	if err != nil || !ok || s.cfg.Streams == nil {
 		s.cfg.Log.Debug("stream refused", "peer", s.peer.Node, "err", err, "frame", fmt.Sprintf("%T", f))
 		st.Reset(resetRefused)

@@ -1,8 +1,11 @@
 package link
 
 import (
+	"encoding/binary"
 	"net"
+	"slices"
 
+	"github.com/quic-go/quic-go"
 	"golang.org/x/net/ipv4"
 )
 
@@ -14,10 +17,26 @@ type sharedConn struct {
 	*net.UDPConn
 	batch *ipv4.PacketConn // reads IPv6 as well: only the call of the system is used
 	stray func(b []byte)
+	// wrong is told of packets of versions of QUIC that nobody here speaks.
+	wrong func(from net.Addr, v quic.Version)
 }
 
-func newSharedConn(c *net.UDPConn, stray func(b []byte)) *sharedConn {
-	return &sharedConn{UDPConn: c, batch: ipv4.NewPacketConn(c), stray: stray}
+func newSharedConn(c *net.UDPConn, stray func(b []byte), wrong func(net.Addr, quic.Version)) *sharedConn {
+	return &sharedConn{UDPConn: c, batch: ipv4.NewPacketConn(c), stray: stray, wrong: wrong}
+}
+
+// minInitial is the least of a first packet, in bytes (RFC 9000, section 14.1):
+// to smaller ones of a version that is not known nobody answers.
+const minInitial = 1200
+
+// unknownVersion returns the version of a first packet that says one which
+// quic-go does not speak.
+func unknownVersion(b []byte) (v quic.Version, ok bool) {
+	if len(b) < minInitial || b[0]&0x80 == 0 {
+		return 0, false
+	}
+	v = quic.Version(binary.BigEndian.Uint32(b[1:]))
+	return v, v != 0 && !slices.Contains(quicVersions[:], v)
 }
 
 // isQUIC reports whether a packet has one of QUIC's header forms (RFC 9000,
@@ -46,6 +65,9 @@ func (c *sharedConn) sort(ms []ipv4.Message) (kept int) {
 		if !isQUIC(b) {
 			c.stray(b)
 			continue
+		}
+		if v, ok := unknownVersion(b); ok {
+			c.wrong(ms[i].Addr, v)
 		}
 		if to := &ms[kept]; kept < i {
 			from := &ms[i]

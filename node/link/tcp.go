@@ -199,6 +199,18 @@ func (m *Manager) acceptTCP(ctx context.Context, ln net.Listener) {
 	}
 }
 
+// shakeCause says why a handshake over TCP failed.
+func shakeCause(err error) Cause {
+	var op *net.OpError
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, errNoAnswer):
+		return Silent
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &op) && op.Op != localError:
+		return Failed
+	}
+	return Refused
+}
+
 // inboundTCP serves one connection.
 func (m *Manager) inboundTCP(ctx context.Context, nc net.Conn, conf *tls.Config, patience time.Duration) {
 	done, full := m.waiting.enter(nc)
@@ -211,7 +223,7 @@ func (m *Manager) inboundTCP(ctx context.Context, nc net.Conn, conf *tls.Config,
 	c, err := mux.Server(hctx, nc, conf, Properties{}.muxConfig(false))
 	if err != nil {
 		if ctx.Err() == nil {
-			m.met.refused.WithLabelValues(string(Failed)).Inc()
+			m.met.refused.WithLabelValues(string(shakeCause(err))).Inc()
 			m.warn("connection refused", "from", nc.RemoteAddr(), "layer", LayerTLS, "err", err)
 		}
 		return

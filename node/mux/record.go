@@ -1,6 +1,7 @@
 package mux
 
 import (
+	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -14,6 +15,8 @@ type record struct {
 	net.Conn
 	hello helloClock
 
+	shook int // bytes of the handshake, -1 when it is over
+
 	mu     sync.Mutex // TLS may answer while it reads
 	out    []byte     // of the write under way
 	joined bool       // writes wait for flush
@@ -24,6 +27,11 @@ type record struct {
 // joinedLen is a batch with what TLS adds to it.
 const joinedLen = 72 << 10
 
+// maxHandshake is the most that a peer sends before it is known who it is, in
+// bytes: three certificates of 4 KiB, what TLS has beside them, and two records
+// that may follow at once. TLS itself would take 320 KiB of each stranger.
+const maxHandshake = 64 << 10
+
 func newRecord(nc net.Conn) *record {
 	return &record{Conn: nc}
 }
@@ -31,6 +39,11 @@ func newRecord(nc net.Conn) *record {
 func (r *record) Read(p []byte) (int, error) {
 	n, err := r.Conn.Read(p)
 	r.received.Add(uint64(n))
+	if r.shook >= 0 {
+		if r.shook += n; r.shook > maxHandshake {
+			return 0, fmt.Errorf("a handshake of more than %d bytes: %w", maxHandshake, ErrProtocol)
+		}
+	}
 	r.hello.read()
 	return n, err
 }
@@ -75,7 +88,7 @@ func (r *record) send(p []byte) (int, error) {
 
 // settle ends the handshake; from now on writes are joined.
 func (r *record) settle() (rtt time.Duration) {
-	r.joined, r.hello.over = true, true
+	r.joined, r.hello.over, r.shook = true, true, -1
 	return r.hello.rtt
 }
 

@@ -23,7 +23,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
 	"unicode/utf8"
 
@@ -209,7 +208,10 @@ func ReadFrame(r *bufio.Reader, most int, buf []byte) (Type, []byte, error) {
 	for left > 0 {
 		step := min(left, max(cap(body)-len(body), len(body), firstRead))
 		old := len(body)
-		body = slices.Grow(body, step)[:old+step]
+		if old+step > cap(body) { // no more than is kept: append would round up
+			body = append(make([]byte, 0, old+step), body...)
+		}
+		body = body[:old+step]
 		if _, err := io.ReadFull(r, body[old:]); err != nil {
 			return 0, nil, fmt.Errorf("read %s frame: %w", Type(typ), noEOF(err))
 		}
