@@ -1,6 +1,7 @@
 package link
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"slices"
@@ -84,18 +85,6 @@ func TestTableInTheDocs(t *testing.T) {
 			rows = append(rows, line)
 		}
 	}
-	text := func(d time.Duration) string {
-		s := d.String()
-		if d == 0 {
-			return "–"
-		}
-		for _, zero := range []string{"m0s", "h0m"} {
-			if strings.HasSuffix(s, zero) {
-				s = s[:len(s)-2]
-			}
-		}
-		return strings.Replace(s, "ms", " ms", 1)
-	}
 	var want []string
 	for _, r := range append(slices.Clone(profiles[1:]), profiles[0]) {
 		name := string(r.profile)
@@ -103,10 +92,65 @@ func TestTableInTheDocs(t *testing.T) {
 			name = "–"
 		}
 		want = append(want, fmt.Sprintf("| `%s` | %s | %s … %s | %s … %s | %s | %s | %s | %d KiB / %d KiB |\n",
-			name, text(2*r.light), text(r.handshake), text(r.handshakeMax), text(r.redial), text(r.redialMax),
-			text(r.hello), text(r.idle), text(r.keepAlive), r.minWindow>>10, r.window>>10))
+			name, docTime(2*r.light), docTime(r.handshake), docTime(r.handshakeMax), docTime(r.redial), docTime(r.redialMax),
+			docTime(r.hello), docTime(r.idle), docTime(r.keepAlive), r.minWindow>>10, r.window>>10))
 	}
 	if !slices.Equal(rows, want) {
+		t.Errorf("docs/links.md has\n%s\nwant\n%s", strings.Join(rows, ""), strings.Join(want, ""))
+	}
+}
+
+// docTime is how docs/links.md writes a time.
+func docTime(d time.Duration) string {
+	if d == 0 {
+		return "–"
+	}
+	s := d.String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(s, zero) {
+			s = s[:len(s)-2]
+		}
+	}
+	return strings.Replace(s, "ms", " ms", 1)
+}
+
+// TestProbesInTheDocs compares the table of docs/links.md that says how links
+// are watched with the code: a row for each way of it, the usual one last.
+func TestProbesInTheDocs(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/links.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, doc, found := bytes.Cut(doc, []byte("## Detection and failover\n"))
+	doc, _, ends := bytes.Cut(doc, []byte("\n## "))
+	if !found || !ends {
+		t.Fatal("docs/links.md has no part on detection and failover")
+	}
+	var rows []string
+	for line := range strings.Lines(string(doc)) {
+		if strings.HasPrefix(line, "|") {
+			rows = append(rows, line)
+		}
+	}
+	usual := profiles[0].probing
+	row := func(names string, p Probing) string {
+		return fmt.Sprintf("| %s | %s | %s | %s | %s … %s | %s |\n", names,
+			docTime(p.Probe), docTime(p.Gauge), docTime(p.Idle), docTime(p.Mute), docTime(p.Muted), docTime(p.Stuck))
+	}
+	var ways []Probing
+	names := map[Probing][]string{}
+	for _, r := range profiles[1:] {
+		if names[r.probing] == nil && r.probing != usual {
+			ways = append(ways, r.probing)
+		}
+		names[r.probing] = append(names[r.probing], "`"+string(r.profile)+"`")
+	}
+	var want []string
+	for _, p := range ways {
+		want = append(want, row(strings.Join(names[p], ", "), p))
+	}
+	want = append(want, row("others", usual))
+	if len(rows) < 2 || !slices.Equal(rows[2:], want) { // after its head
 		t.Errorf("docs/links.md has\n%s\nwant\n%s", strings.Join(rows, ""), strings.Join(want, ""))
 	}
 }
