@@ -2,7 +2,7 @@ package link
 
 import (
 	"bufio"
-	"cmp"
+	"bytes"
 	"io"
 	"os"
 	"os/exec"
@@ -129,18 +129,22 @@ func TestGreedyPeers(t *testing.T) {
 	}
 }
 
-// shout sends as much as the core would, and QoS 0 until it is shed.
+// shout sends as much as a node would whose store has no end, and QoS 0 until it
+// is shed.
 func shout(t *testing.T, s *Session) {
 	t.Helper()
-	const size = 16 << 10
-	window := cmp.Or(s.Window(), sinkWindow)
-	for xid, n := uint64(1), int64(0); n < window; xid, n = xid+1, n+size {
-		if !s.Send(wire.Transfer{Class: bundle.Bulk, XID: xid, Bundle: make([]byte, size)}) {
-			t.Fatal("session over")
+	frozen, payload, hop := large(16 << 10)
+	ctx := t.Context()
+	go func() {
+		for xid := uint64(1); s.Await(ctx, bundle.Bulk); xid++ {
+			again := func() ([]byte, error) { return payload, nil }
+			if !s.SendTransfer(bundle.Bulk, xid, frozen, bytes.Clone(payload), hop, again) {
+				return
+			}
 		}
-	}
+	}()
 	for s.Stats().VolatileShed == 0 {
-		if !s.Send(wire.Volatile{Bundle: make([]byte, size)}) {
+		if !s.Send(wire.Volatile{Bundle: make([]byte, 16<<10)}) {
 			t.Fatal("session over")
 		}
 	}
