@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -123,10 +124,12 @@ type soakNode struct {
 	props map[addr.Node]link.Properties
 	mem   *memstore.Store // while it is down
 	known soakTickets     // of its peers, on its disk
+	tape  *tape           // records what it sends in its next life
 
 	life    int
 	boot    uint64
 	socket  *virtual.Socket
+	wire    net.PacketConn // the socket, or the tape around it
 	store   *ram
 	loop    *loop
 	manager *link.Manager
@@ -169,6 +172,10 @@ func (n *soakNode) start() {
 		t.Fatal(err)
 	}
 	n.boot = c.Boot()
+	n.wire = n.socket
+	if n.tape != nil {
+		n.tape.PacketConn, n.wire = n.socket, n.tape
+	}
 	m, err := link.New(n.config(n.boot, ls, log))
 	if err != nil {
 		t.Fatal(err)
@@ -185,7 +192,7 @@ func (n *soakNode) start() {
 func (n *soakNode) config(boot uint64, sink *links, log *slog.Logger) link.Config {
 	region := addr.MustRegion(soakService)
 	c := link.Config{
-		Socket: n.socket, Node: n.name, Region: region, Events: sink, Early: sink, Tickets: &n.known, Log: log, Peers: n.peers, Links: n.props,
+		Socket: n.wire, Node: n.name, Region: region, Events: sink, Early: sink, Tickets: &n.known, Log: log, Peers: n.peers, Links: n.props,
 		Hello:     wire.Hello{Version: wire.Version, Node: n.name, Region: region, Incarnation: 1, Boot: boot, MaxFrame: wire.MaxFrame, Software: "soak"},
 		TLSServer: pki.ListenerConfig(pki.Serving{Material: func() *pki.Material { return n.mat }, Resume: [32]byte{3, byte(n.index)}, Now: time.Now, Log: log}),
 		SpoolDir:  n.w.t.TempDir(),

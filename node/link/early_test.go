@@ -221,6 +221,23 @@ func TestTicketRefused(t *testing.T) {
 	})
 }
 
+// TestTicketOutlivesAnOutage: attempts that nobody answers do not cost the
+// ticket, so what waits when a link comes back goes with the first flight.
+func TestTicketOutlivesAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFar(t, 100*time.Millisecond, 50e6)
+		f.meet()
+		f.b.end()
+		f.a.next("down")
+		until(func() bool { return f.a.Peers()[0].Attempts >= 2*plainEvery })
+		f.startB()
+		f.a.next("up")
+		if took, _ := f.in.taken(); len(took) == 0 {
+			t.Error("nothing came early after the outage")
+		}
+	})
+}
+
 // TestTicketOfAStranger: at the address another node answers now.
 func TestTicketOfAStranger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

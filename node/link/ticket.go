@@ -93,10 +93,10 @@ func (p *pass) Get(string) (*tls.ClientSessionState, bool) {
 	return p.state, p.state != nil
 }
 
-// Put implements tls.ClientSessionCache.
+// Put implements tls.ClientSessionCache. crypto/tls takes a ticket back whenever
+// a handshake fails, also one that nobody answered: failed decides about that.
 func (p *pass) Put(_ string, cs *tls.ClientSessionState) {
 	if cs == nil {
-		p.forget()
 		return
 	}
 	ticket, state, err := cs.ResumptionState()
