@@ -97,6 +97,7 @@ type far struct {
 	starts   uint64
 	a, b     *testNode
 	dialling string
+	streams  func(context.Context, *Session, wire.StreamOpen, *Stream) // of b
 }
 
 func newFar(t *testing.T, light time.Duration, rate int64) *far {
@@ -115,7 +116,7 @@ func (f *far) startB() {
 	f.b = f.start("b", func(c *Config) {
 		c.Registerer = f.counts
 		c.Socket, c.Links, c.Early, c.Tickets = f.sky.conn("192.0.2.2:7330"), linksTo("a", f.props), &f.in, &f.epochs
-		c.Hello.Boot = f.starts
+		c.Hello.Boot, c.Streams = f.starts, f.streams
 		mat := f.material(c.Node)
 		c.TLSServer = pki.ListenerConfig(pki.Serving{Material: func() *pki.Material { return mat }, Resume: f.secret, Now: time.Now, Log: c.Log})
 	})

@@ -1,9 +1,12 @@
 package link
 
 import (
+	"context"
+	"io"
 	"math"
 	"net"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -199,4 +202,85 @@ func TestReportsOfALiar(t *testing.T) {
 
 func packetKeys(k salvo.Keys) (packet.Keys, error) {
 	return packet.Derive(k.Secret, k.Association, k.Incarnation, k.Direction, packet.Data)
+}
+
+// TestStreamThatSaysNothing: a stream is reset that does not say what it is for,
+// and the session goes on.
+func TestStreamThatSaysNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFar(t, 100*time.Millisecond, 50e6)
+		served := make(chan wire.StreamOpen, 1)
+		f.streams = func(_ context.Context, _ *Session, open wire.StreamOpen, st *Stream) {
+			served <- open
+			time.Sleep(time.Hour) // longer than one may take to say what it is for
+			if b, err := io.ReadAll(st); string(b) != "late" || err != nil {
+				t.Errorf("read %q, %v", b, err)
+			}
+			_ = st.CloseWrite()
+		}
+		f.meet()
+		s := f.a.Session(f.b.cfg.Node)
+		mute, err := s.OpenStream(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := mute.Write([]byte{200}); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		if _, err := mute.Read(make([]byte, 1)); err == nil || time.Since(began) > f.props.helloWait(0)+time.Second {
+			t.Errorf("after %v: %v", time.Since(began), err)
+		}
+		slow, err := s.OpenStream(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := slow.Write(wire.Append(nil, wire.StreamOpen{Service: "db", Dest: f.b.cfg.Node, Source: f.a.cfg.Node, Hops: 1})); err != nil {
+			t.Fatal(err)
+		}
+		<-served
+		if _, err := slow.Write([]byte("late")); err != nil {
+			t.Fatal(err)
+		}
+		_ = slow.CloseWrite()
+		if _, err := io.ReadAll(slow); err != nil {
+			t.Error(err)
+		}
+		if f.a.Session(f.b.cfg.Node) != s {
+			t.Error("the session is another one")
+		}
+	})
+}
+
+// TestOddLanes: streams beyond one for each lane take small frames alone.
+func TestOddLanes(t *testing.T) {
+	m := newMesh(t)
+	a := m.start("a", nil)
+	conn, _ := impostor(t, m, "z", a.addr)
+	a.next("up")
+	frame := func(size int) []byte {
+		return wire.Append(nil, wire.Transfer{Class: bundle.Bulk, XID: 1, Bundle: make([]byte, size)})
+	}
+	for n := 1; n <= numLanes; n++ {
+		st, err := conn.OpenUniStreamSync(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		size := 1000
+		if n < numLanes {
+			size = 2 * maxOddFrame
+		}
+		if _, err := st.Write(frame(size)); err != nil {
+			t.Fatal(err)
+		}
+		if f, ok := (<-a.frames).(wire.Transfer); !ok || len(f.Bundle) != size {
+			t.Fatalf("stream %d: got %T", n, f)
+		}
+		if n == numLanes {
+			_, _ = st.Write(frame(2 * maxOddFrame)) // it may end before all of it left
+		}
+	}
+	if e := a.next("down"); e.why.Cause != Protocol || e.why.Remote {
+		t.Errorf("down for %v", e.why)
+	}
 }

@@ -101,6 +101,7 @@ func (m *Manager) Run(ctx context.Context) error {
 		TokenGeneratorKey:   &token,
 		ConnectionIDLength:  8,
 		ConnContext:         m.admit,
+		Tracer:              strayQUIC{m},
 		VerifySourceAddress: func(net.Addr) bool { return m.pending.Load() > retryPending },
 	}
 	ln, err := m.tr.ListenEarly(m.cfg.TLSServer, m.cfg.listenConfig())

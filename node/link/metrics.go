@@ -32,7 +32,7 @@ func newMetrics(reg prometheus.Registerer, m *Manager) (*metrics, error) {
 		refused: vec("refused_total", "Inbound connections that got no session, by cause.", "cause"),
 		early:   vec("early_total", "Connections with data in their first flight: sent and refused of those dialled, received, and of these stale: heard and not taken.", "result"),
 		joins:   one("joins_total", "Newcomers served."),
-		strays:  vec("strays_total", "Packets that are no QUIC and found no salvo association, by cause.", "cause"),
+		strays:  vec("strays_total", "Packets that belong to nobody: of QUIC without a connection, and such as are no QUIC and found no association of salvo, by cause.", "cause"),
 		moves:   vec("moves_total", "Links that went over TCP because no UDP passed, and those that came back, by the layer they went to.", "layer"),
 	}
 	if reg == nil {

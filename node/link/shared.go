@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/qlog"
+	"github.com/quic-go/quic-go/qlogwriter"
 	"golang.org/x/net/ipv4"
 )
 
@@ -79,3 +81,17 @@ func (c *sharedConn) sort(ms []ipv4.Message) (kept int) {
 	}
 	return kept
 }
+
+// strayQUIC counts packets of QUIC that belong to no connection, as the
+// transport tells of them: it says nothing else that is not of a connection.
+type strayQUIC struct{ m *Manager }
+
+// RecordEvent implements qlogwriter.Recorder.
+func (s strayQUIC) RecordEvent(e qlogwriter.Event) {
+	if _, ok := e.(qlog.PacketDropped); ok {
+		s.m.met.strays.WithLabelValues("quic").Inc()
+	}
+}
+
+// Close implements qlogwriter.Recorder.
+func (strayQUIC) Close() error { return nil }
