@@ -25,9 +25,10 @@ const (
 	longOnceIn = 10               // batches
 	drainAfter = 5                // batches, until all that was published has to have arrived
 
-	// linkWait is what docs/links.md has for a link of profile wan: the longest
-	// pause before redialling and a quarter, and handshakes that began too early.
-	linkWait = 2 * time.Minute
+	// linkWait is what docs/links.md has for a link of profile wan: the silence
+	// that ends a session nobody needs, then the longest pause before redialling
+	// and a quarter, and handshakes that began too early.
+	linkWait = 10*time.Minute + 2*time.Minute
 	settle   = 3 * time.Second // how long links that are up have to stay so: an idle one is probed every 2 s
 	lookEach = 200 * ms
 )
