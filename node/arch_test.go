@@ -90,13 +90,13 @@ var table = []row{
 
 	// Those who know everything.
 	{"node", "all", "sim and cmd stand above or beside it"},
-	{"sim/scenario", "routing/addr routing/contact routing/interest routing/policy storeforward/bundle", "a scenario describes; sim runs it"},
+	{"sim/scenario", "routing/addr routing/contact routing/interest routing/policy sim/emulator/desc storeforward/bundle", "a scenario describes; sim runs it"},
 	{"sim/oracle", "node/core routing/addr routing/interest storeforward/bundle storeforward/store", "laws judge what is seen at the edges of a core, whoever drives it"},
 	{"sim", "node/core routing routing/addr routing/contact routing/interest routing/policy sim/oracle sim/scenario storeforward storeforward/batch storeforward/bundle storeforward/memstore storeforward/store", "a virtual world that touched the I/O side would not be repeatable"},
-	{"sim/virtual", "", "packets and their ways; what is in them, its tests know"},
+	{"sim/virtual", "sim/emulator/desc", "packets and their ways; what is in them, its tests know"},
 	{"sim/emulator/desc", "", "a link is described alike for real programs and for virtual worlds"},
 	{"sim/emulator", "sim/emulator/desc", "it stands between any two programs and looks into nothing"},
-	{"sim/demo", "node node/admin node/config routing/addr routing/policy sim/bench/proc sim/emulator", "it plays the product from outside, with what every user has"},
+	{"sim/demo", "node node/admin node/config routing/addr routing/policy sim/bench/proc sim/emulator sim/emulator/desc", "it plays the product from outside, with what every user has"},
 	{"sim/bench/proc", "", "what the system knows of a process"},
 	{"sim/bench/durable", "routing/addr sim/bench/proc storeforward/boltstore storeforward/bundle storeforward/journal storeforward/memstore storeforward/store", "it drives engines as the core does, without a core"},
 	{"sim/bench/mqtt/load", "sim/bench/proc", "bytes of many clients, whoever serves them"},

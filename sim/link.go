@@ -27,6 +27,8 @@ type link struct {
 	index    int
 	name     string
 	spec     scenario.Link
+	ways     [2]scenario.Way // by direction
+	bad      [2]bool         // in a burst of losses, by direction
 	schedule contact.Schedule
 	ends     [2]*node
 	rng      [2]*rand.Rand // by direction: 0 is from the first end
@@ -60,7 +62,23 @@ func (l *link) side(n *node) int {
 	return 1
 }
 
-func (l *link) delay() time.Duration { return time.Duration(l.spec.Delay) }
+// delay is the light time, of the way that takes longer.
+func (l *link) delay() time.Duration { return time.Duration(max(l.ways[0].Delay, l.ways[1].Delay)) }
+
+// loses draws whether a packet is lost: each by itself, or by Gilbert's chain,
+// in which all are lost while it is bad.
+func (l *link) loses(dir int) bool {
+	w, draw := &l.ways[dir], l.rng[dir].Float64()
+	switch loss := float64(w.Loss); {
+	case w.Burst <= 1:
+		return draw < loss
+	case l.bad[dir]:
+		l.bad[dir] = draw >= 1/w.Burst
+	default:
+		l.bad[dir] = draw < loss/(w.Burst*(1-loss))
+	}
+	return l.bad[dir]
+}
 
 func (l *link) open() bool { return l.cuts[0] == 0 && l.cuts[1] == 0 && l.schedule.Open(l.w.clock()) }
 
@@ -260,17 +278,18 @@ func (s *session) send(from *node, f core.Frame) {
 func (s *session) travel(dir, size int) time.Duration {
 	l, way := s.l, &s.ways[dir]
 	start := max(l.nextOpen(l.w.now, dir), way.busy)
-	if l.spec.Rate > 0 {
-		start += time.Duration(int64(size) * 8 * int64(time.Second) / int64(l.spec.Rate))
+	spec := &l.ways[dir]
+	if spec.Rate > 0 {
+		start += time.Duration(int64(size) * 8 * int64(time.Second) / int64(spec.Rate))
 		way.busy = start
 	}
-	arrive := start + l.delay()
-	if l.spec.Jitter > 0 {
-		arrive += time.Duration(l.rng[dir].Int64N(int64(l.spec.Jitter)))
+	arrive := start + time.Duration(spec.Delay)
+	if spec.Jitter > 0 {
+		arrive += time.Duration(l.rng[dir].Int64N(int64(spec.Jitter)))
 	}
-	if l.spec.Loss > 0 {
+	if spec.Loss > 0 {
 		for range (size + packet - 1) / packet {
-			for l.rng[dir].Float64() < float64(l.spec.Loss) {
+			for l.loses(dir) {
 				arrive = l.nextOpen(arrive, dir) + 2*l.delay() // noticed and repeated one round trip later
 			}
 		}

@@ -204,7 +204,7 @@ func (w *world) addNode(spec scenario.Node) {
 }
 
 func (w *world) addLink(spec scenario.Link) {
-	l := &link{w: w, index: len(w.links), spec: spec, ends: [2]*node{w.byName[spec.Between[0]], w.byName[spec.Between[1]]}}
+	l := &link{w: w, index: len(w.links), spec: spec, ways: spec.Ways(), ends: [2]*node{w.byName[spec.Between[0]], w.byName[spec.Between[1]]}}
 	l.schedule = spec.Contacts.Schedule(epoch)
 	for i, n := range l.ends {
 		n.links = append(n.links, l)

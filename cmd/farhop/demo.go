@@ -13,6 +13,7 @@ import (
 
 func (a *app) demoCmd() *cobra.Command {
 	var cfg demo.Config
+	var links string
 	c := &cobra.Command{
 		Use:     "demo",
 		GroupID: groupTry,
@@ -24,7 +25,8 @@ used across the Moon link. Then the relay is cut off, killed and started again,
 a server goes away, and a fleet revision is pushed while luna cannot be reached.
 
 Publishing stops at 60 % of the duration; the rest is for draining, and a few
-seconds more if they are needed.
+seconds more if they are needed. --links puts links of a file in the place of
+these two, for the emulator and for what the nodes are told (docs/emulator.md).
 
 Exit code 0: every acknowledged message arrived exactly once and in the order of
 its publisher, the TCP bytes are equal, and the revision is applied everywhere.
@@ -32,13 +34,14 @@ Exit code 1: not so; the report says what broke, and --keep keeps the evidence.
 
 Nothing outside a temporary directory is touched, and only ports of loopback
 are used.`,
-		Example: "  farhop demo\n  farhop demo --json --duration 40s --seed 7\n  farhop demo --duration 5m --keep moon",
+		Example: "  farhop demo\n  farhop demo --json --duration 40s --seed 7\n  farhop demo --duration 5m --keep moon\n  farhop demo --links worse.yaml",
 		Args:    args(0, 0, ""),
 	}
 	f := c.Flags()
 	f.DurationVar(&cfg.Duration, "duration", 40*time.Second, "how long it runs, at least "+demo.MinDuration.String())
 	f.Uint64Var(&cfg.Seed, "seed", 1, "seed of losses, payloads and the pace of the publishers")
 	f.StringVar(&cfg.Keep, "keep", "", "empty or new directory in which data and logs stay (default: a temporary one that is removed)")
+	f.StringVar(&links, "links", "", "file of links that take the place of those built in, YAML")
 	asJSON := f.Bool("json", false, "print the report as one JSON value, the log to standard error")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		var err error
@@ -47,6 +50,14 @@ are used.`,
 		}
 		if err := cfg.Validate(); err != nil {
 			return usage(c, "--%v", err)
+		}
+		if links != "" {
+			if cfg.Links, err = a.readLinks(links); err == nil {
+				err = cfg.Validate()
+			}
+			if err != nil {
+				return failed("docs/emulator.md has the keys, and what the demo honours of them", "%v", err)
+			}
 		}
 		cfg.Out = a.out
 		if *asJSON {

@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/farhop/farhop/sim"
+	"github.com/farhop/farhop/sim/emulator/desc"
 	"github.com/farhop/farhop/sim/scenario"
 )
 
@@ -31,6 +33,7 @@ other program.`,
 func (a *app) simRunCmd() *cobra.Command {
 	var seed uint64
 	var trace bool
+	var links string
 	names := strings.Join(sim.Builtins(), ", ")
 	c := &cobra.Command{
 		Use:   "run FILE.yaml|NAME",
@@ -41,16 +44,23 @@ was delivered to every subscriber, once and in order, or is accounted for. Exit
 code 6: it was not.
 
 Equal worlds and seeds give equal runs, bit for bit; the log hash tells. A world
-is a file, or one of these that are built in: ` + names + `.`,
-		Example: "  farhop sim run moon --seed 7\n  farhop sim run plant.yaml --json\n  farhop sim run ship --trace | less",
+is a file, or one of these that are built in: ` + names + `.
+
+With --links a file of links (docs/emulator.md), as farhop sim link and farhop
+demo read it, takes the place of those of the world that join the same nodes.`,
+		Example: "  farhop sim run moon --seed 7\n  farhop sim run plant.yaml --json\n  farhop sim run ship --trace | less\n  farhop sim run moon --links moon-links.yaml",
 		Args:    args(1, 1, "one world: a file, or one of "+names),
 	}
 	asJSON := jsonFlag(c)
 	c.Flags().Uint64Var(&seed, "seed", 1, "seed of everything random")
+	c.Flags().StringVar(&links, "links", "", "file of links that take the place of the world's, YAML")
 	c.Flags().BoolVar(&trace, "trace", false, "print every event, to standard error with --json")
 	c.RunE = func(c *cobra.Command, given []string) error {
 		world, err := a.world(given[0])
 		if err != nil {
+			return err
+		}
+		if err := a.relink(world, links); err != nil {
 			return err
 		}
 		var opt sim.Option
@@ -95,6 +105,30 @@ func (a *app) world(name string) (*scenario.World, error) {
 		return nil, err
 	}
 	return scenario.Parse(name, data)
+}
+
+// relink puts the links of a file in a world.
+func (a *app) relink(w *scenario.World, file string) error {
+	if file == "" {
+		return nil
+	}
+	links, err := a.readLinks(file)
+	if err == nil {
+		err = w.Relink(links)
+	}
+	if err != nil {
+		return failed("docs/emulator.md has the keys, and what a virtual world honours of them", "%v", err)
+	}
+	return nil
+}
+
+// readLinks reads a file of links.
+func (a *app) readLinks(file string) ([]desc.Named, error) {
+	data, err := a.readFile(file, desc.MaxFile)
+	if err != nil {
+		return nil, err
+	}
+	return desc.ParseLinks(file, data, a.linkFiles(filepath.Dir(file)))
 }
 
 // play runs a world. A run cannot be stopped half way; when ctx ends, it is left

@@ -23,6 +23,7 @@ import (
 // the names of the keys in its file.
 type linkFlags struct {
 	file, api string
+	between   string
 	run       time.Duration
 	json      bool
 }
@@ -85,6 +86,7 @@ At the end it prints what it carried and dropped.`,
 		f.String(k.name, "", k.use)
 	}
 	f.StringVar(&l.file, "file", "", "description of the link, YAML")
+	f.StringVar(&l.between, "between", "", "which link of a file with several: the names of its two ends, such as luna,relay")
 	f.StringVar(&l.api, "api", "127.0.0.1:0", "HOST:PORT of the HTTP API, port 0 for a free one; off for none")
 	f.DurationVar(&l.run, "for", 0, "end after this time (default: go on)")
 	f.BoolVar(&l.json, "json", false, "print the figures as one JSON value at the end")
@@ -110,7 +112,7 @@ func (a *app) linkDescription(c *cobra.Command, l *linkFlags) (desc.Link, error)
 		if err != nil {
 			return d, err
 		}
-		if d, err = desc.Parse(l.file, data, a.linkFiles(filepath.Dir(l.file))); err != nil {
+		if d, err = l.choose(data, a.linkFiles(filepath.Dir(l.file))); err != nil {
 			return d, failed("farhop sim link --help, or docs/emulator.md for all keys", "%v", err)
 		}
 	}
@@ -133,6 +135,32 @@ func (a *app) linkDescription(c *cobra.Command, l *linkFlags) (desc.Link, error)
 		return d, usage(c, "%v", err)
 	}
 	return d, nil
+}
+
+// choose reads the description of a file, or of one of the links in it.
+func (l *linkFlags) choose(data []byte, files desc.Files) (desc.Link, error) {
+	if !desc.Several(data) {
+		if l.between != "" {
+			return desc.Link{}, fmt.Errorf("%s describes one link and not between whom; leave --between out", l.file)
+		}
+		return desc.Parse(l.file, data, files)
+	}
+	all, err := desc.ParseLinks(l.file, data, files)
+	if err != nil {
+		return desc.Link{}, err
+	}
+	var names []string
+	from, to, _ := strings.Cut(l.between, ",")
+	for _, n := range all {
+		switch {
+		case n.Between == [2]string{from, to}, l.between == "" && len(all) == 1:
+			return n.Link, nil
+		case n.Between == [2]string{to, from}:
+			return n.Turned().Link, nil
+		}
+		names = append(names, strings.Join(n.Between[:], ","))
+	}
+	return desc.Link{}, fmt.Errorf("%s has %d links; name one with --between, of %s", l.file, len(all), strings.Join(names, " "))
 }
 
 // linkFiles reads the files that a description in a folder names.

@@ -109,3 +109,31 @@ func TestSimLinkChangesLive(t *testing.T) {
 		t.Errorf("%v in %s", err, out.String())
 	}
 }
+
+// TestSimLinkOfSeveral takes one link of a file with several, from either end.
+func TestSimLinkOfSeveral(t *testing.T) {
+	const two = "links:\n- {between: [luna, relay], delay: 1s, return: {delay: 2s}}\n- {between: [relay, earth], delay: 15ms}\n"
+	for _, c := range []struct {
+		between, file string
+		delay         time.Duration
+		wrong         string
+	}{
+		{"luna,relay", two, time.Second, ""},
+		{"relay,luna", two, 2 * time.Second, ""},
+		{"", "links: [{between: [a, b], delay: 3s}]", 3 * time.Second, ""},
+		{"", "delay: 4s", 4 * time.Second, ""},
+		{"", two, 0, "name one with --between, of luna,relay relay,earth"},
+		{"luna,mars", two, 0, "name one with --between"},
+		{"luna,relay", "delay: 1s", 0, "leave --between out"},
+		{"luna,relay", "links: 3", 0, "f.yaml:1: links: not a list"},
+	} {
+		l := linkFlags{file: "f.yaml", between: c.between}
+		d, err := l.choose([]byte(c.file), nil)
+		if c.wrong == "" && (err != nil || d.Up.Delay != c.delay) {
+			t.Errorf("%q of %q: delay %v, %v", c.between, c.file, d.Up.Delay, err)
+		}
+		if c.wrong != "" && (err == nil || !strings.Contains(err.Error(), c.wrong)) {
+			t.Errorf("%q of %q: got %v, want %q", c.between, c.file, err, c.wrong)
+		}
+	}
+}

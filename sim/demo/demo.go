@@ -28,6 +28,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/farhop/farhop/sim/emulator/desc"
 )
 
 // MinDuration is the shortest run in which everything fits: handshakes with
@@ -45,6 +47,7 @@ type Config struct {
 	Keep     string        // directory for data and logs, must not exist or be empty; "" for a temporary one that is removed
 	Out      io.Writer     // the view; nil for none
 	Live     bool          // Out is a terminal: redraw in place
+	Links    []desc.Named  // in the place of those built in that join the same nodes
 }
 
 // Validate reports everything that is wrong.
@@ -56,7 +59,8 @@ func (c Config) Validate() error {
 	if c.Duration < MinDuration || c.Duration > MaxDuration {
 		errs = append(errs, fmt.Errorf("duration: %v is not between %v and %v", c.Duration, MinDuration, MaxDuration))
 	}
-	return errors.Join(errs...)
+	_, err := c.links()
+	return errors.Join(append(errs, err)...)
 }
 
 // Run plays the demo. An error says that it could not be played to its end,
@@ -70,7 +74,10 @@ func Run(ctx context.Context, cfg Config) (r Report, err error) {
 		return r, fmt.Errorf("demo: %w", err)
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	s := newStage(cfg, dir)
+	s, err := newStage(cfg, dir)
+	if err != nil {
+		return r, errors.Join(fmt.Errorf("demo: %w", err), remove())
+	}
 	v := newView(cfg, s)
 	vctx, stopView := context.WithCancel(context.WithoutCancel(ctx))
 	var show errgroup.Group
@@ -114,6 +121,22 @@ type plan struct {
 	kill, rise time.Duration // the relay is killed and started again
 	fail       time.Duration // earth's TCP server goes away, if it has served by then
 	lead       time.Duration // the contacts before the pause began this long before it
+	again      time.Duration // from one contact to the next
+}
+
+// contacts are those of the plan, from a start of the nodes.
+func (p plan) contacts(start time.Time) desc.Schedule {
+	return desc.Schedule{Start: start.Add(p.gap - p.lead), Every: p.again, For: p.lead}
+}
+
+// follow takes the contacts of a description instead, which begin with the nodes.
+func (p plan) follow(at desc.Schedule) plan {
+	if at.Always() {
+		return p
+	}
+	p.gap, p.back, p.lead, p.again = at.For, at.Every, at.For, at.Every
+	p.push = (p.gap + p.back) / 2
+	return p
 }
 
 // planFor fits the events into a run. Shares of the duration keep their order;
@@ -126,6 +149,7 @@ func planFor(d time.Duration) plan {
 	p.grace = 14*time.Second + max(40*time.Second-d, 0)/2 // the handshakes of a short run take as long
 	p.gap = at(0.24)
 	p.back = p.gap + min(at(0.11), 20*time.Second)
+	p.again = p.lead + p.back - p.gap
 	p.push = (p.gap + p.back) / 2
 	p.cut = at(0.40)
 	p.heal = p.cut + min(at(0.05), 15*time.Second)
@@ -149,14 +173,6 @@ const (
 	lunaRegion  = "luna"
 	relayRegion = "leo"
 	earthRegion = "earth"
-)
-
-// Light times, losses and rates of the links, one way.
-const (
-	moonLight   = 1280 * time.Millisecond
-	moonLoss    = 0.01
-	moonRate    = 10_000_000 // bit/s
-	groundLight = 15 * time.Millisecond
 )
 
 // sleepUntil waits for a moment and reports why it ended early.

@@ -26,7 +26,7 @@ func TestSurveyFailsOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer second.close()
-	s := newSurvey(first.address(), 7)
+	s := newSurvey(first.address(), 7, time.Second)
 	var story []string
 	say := func(format string, _ ...any) { story = append(story, format) }
 	turn := func(seen surveyed) bool {
@@ -63,7 +63,7 @@ func TestSurveyTriesAgain(t *testing.T) {
 			_ = c.Close()
 		}
 	}()
-	s := newSurvey(l.Addr().String(), 7)
+	s := newSurvey(l.Addr().String(), 7, time.Second)
 	if err := s.run(t.Context(), time.Millisecond, func(seen surveyed) bool { return seen.broken == 3 }, func(string, ...any) {}); err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func TestSurveyEndsWithItsContext(t *testing.T) {
 	stop := errors.New("stop")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	time.AfterFunc(20*time.Millisecond, func() { cancel(stop) })
-	err = newSurvey(l.Addr().String(), 7).run(ctx, time.Millisecond, func(surveyed) bool { return false }, func(string, ...any) {})
+	err = newSurvey(l.Addr().String(), 7, time.Second).run(ctx, time.Millisecond, func(surveyed) bool { return false }, func(string, ...any) {})
 	if !errors.Is(err, stop) {
 		t.Errorf("got %v, want %v", err, stop)
 	}
@@ -154,7 +154,10 @@ func TestProcessIsKilled(t *testing.T) {
 }
 
 func TestViewFitsItsWidth(t *testing.T) {
-	s := newStage(Config{Duration: 40 * time.Second, Seed: 1<<64 - 1}, t.TempDir())
+	s, err := newStage(Config{Duration: 40 * time.Second, Seed: 1<<64 - 1}, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
 	check := func(when string) {
 		t.Helper()
 		for _, l := range s.picture().lines() {
@@ -165,7 +168,7 @@ func TestViewFitsItsWidth(t *testing.T) {
 	}
 	s.say("%s", strings.Repeat("word ", 40))
 	check("before the start")
-	s.start, s.survey, s.pushed, s.cut = time.Now().Add(-12*time.Second), newSurvey("", 1), 3, true
+	s.start, s.survey, s.pushed, s.cut = time.Now().Add(-12*time.Second), newSurvey("", 1, time.Second), 3, true
 	queue := []admin.Queue{{Bundles: 12345, InFlight: 4321}}
 	peers := []admin.Peer{{Node: addr.MustNode(relay), State: admin.PeerUp}}
 	s.seen[luna] = observed{Status: admin.Status{Queues: queue, Peers: peers}}
@@ -180,7 +183,10 @@ func TestViewFitsItsWidth(t *testing.T) {
 }
 
 func TestPlainLogTellsEachEventOnce(t *testing.T) {
-	s := newStage(Config{Duration: 40 * time.Second}, t.TempDir())
+	s, err := newStage(Config{Duration: 40 * time.Second}, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
 	var b strings.Builder
 	v := newView(Config{Out: &b}, s)
 	s.say("one")

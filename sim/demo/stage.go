@@ -16,6 +16,7 @@ import (
 type stage struct {
 	cfg    Config
 	dir    string
+	links  links
 	plan   plan
 	ledger *ledger
 	survey *survey // nil before the nodes are there
@@ -51,8 +52,9 @@ type observed struct {
 	most         float64 // the most it was
 }
 
-func newStage(cfg Config, dir string) *stage {
-	return &stage{cfg: cfg, dir: dir, plan: planFor(cfg.Duration), ledger: &ledger{}, seen: map[string]observed{}, phase: "setting up"}
+func newStage(cfg Config, dir string) (*stage, error) {
+	l, err := cfg.links()
+	return &stage{cfg: cfg, dir: dir, links: l, plan: planFor(cfg.Duration).follow(l.moon.Up.Contacts), ledger: &ledger{}, seen: map[string]observed{}, phase: "setting up"}, err
 }
 
 // say adds a line to the story.
@@ -77,7 +79,7 @@ func (s *stage) set(change func()) {
 func (s *stage) play(ctx context.Context) (err error) {
 	ctx, lost := context.WithCancelCause(ctx)
 	defer lost(nil)
-	w := newWorld(s.cfg.Program, s.dir, lost)
+	w := newWorld(s.cfg.Program, s.dir, s.links, lost)
 	defer w.close()
 	s.say("three nodes are made on the ground: relay, luna and earth")
 	relayAddr, err := w.provision(ctx)
@@ -88,12 +90,12 @@ func (s *stage) play(ctx context.Context) (err error) {
 	if err := w.connect(relayAddr, s.plan, start, s.cfg.Seed); err != nil {
 		return cause(ctx, err)
 	}
-	survey := newSurvey(w.client, s.cfg.Seed)
+	survey := newSurvey(w.client, s.cfg.Seed, least(&s.links.moon))
 	s.set(func() { s.start, s.world, s.survey, s.phase = start, w, survey, "starting" })
 	if err := w.start(ctx, lost); err != nil {
 		return cause(ctx, err)
 	}
-	s.say("luna is on the Moon now: light is on its way, %s each way; a handshake takes four", seconds(moonLight))
+	s.say("luna is on the Moon now: light is on its way, %s each way; a handshake takes four", seconds(least(&s.links.moon)))
 	return cause(ctx, s.perform(ctx, w, lost))
 }
 
@@ -177,7 +179,7 @@ func (s *stage) contacts(ctx context.Context) error {
 	if err := s.at(ctx, s.plan.back); err != nil {
 		return err
 	}
-	s.say("the next contact with luna begins; it stays open")
+	s.say("the next contact with luna begins")
 	return nil
 }
 

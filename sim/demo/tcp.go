@@ -99,8 +99,9 @@ func (s *server) answer(c net.Conn) error {
 
 // survey is the TCP client at luna. It sends blobs, one after the other.
 type survey struct {
-	addr string
-	rnd  *rand.Rand // of run alone
+	addr  string
+	light time.Duration
+	rnd   *rand.Rand // of run alone
 
 	mu sync.Mutex // guards what follows
 	surveyed
@@ -116,8 +117,8 @@ type surveyed struct {
 	last      string         // server of the last exchange
 }
 
-func newSurvey(addr string, seed uint64) *survey {
-	return &survey{addr: addr, rnd: rand.New(rand.NewPCG(seed, 2)), surveyed: surveyed{done: map[string]int{}}}
+func newSurvey(addr string, seed uint64, light time.Duration) *survey {
+	return &survey{addr: addr, light: light, rnd: rand.New(rand.NewPCG(seed, 2)), surveyed: surveyed{done: map[string]int{}}}
 }
 
 func (s *survey) seen() surveyed {
@@ -183,7 +184,7 @@ func (s *survey) run(ctx context.Context, pause time.Duration, over func(surveye
 // exchange sends a blob and returns who sent what back.
 func (s *survey) exchange(ctx context.Context, blob []byte) (who string, back []byte, err error) {
 	// An application's patience: a dozen round trips, and a long pause.
-	ctx, cancel := context.WithTimeoutCause(ctx, 24*moonLight+30*time.Second, errors.New("no answer for a minute"))
+	ctx, cancel := context.WithTimeoutCause(ctx, 24*s.light+30*time.Second, errors.New("no answer for a minute"))
 	defer cancel()
 	defer func() { err = cause(ctx, err) }() // before cancel
 	var d net.Dialer

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/farhop/farhop/node/admin"
+	"github.com/farhop/farhop/sim/emulator/desc"
 )
 
 // Shape of the live view.
@@ -84,6 +85,7 @@ func (s *stage) story(n int) []event {
 type picture struct {
 	start    time.Time
 	plan     plan
+	links    links
 	phase    string
 	seed     uint64
 	seen     map[string]observed
@@ -98,7 +100,7 @@ type picture struct {
 
 func (s *stage) picture() picture {
 	p := picture{
-		plan: s.plan, seed: s.cfg.Seed, up: s.ledger.tally(luna), down: s.ledger.tally(earth),
+		plan: s.plan, links: s.links, seed: s.cfg.Seed, up: s.ledger.tally(luna), down: s.ledger.tally(earth),
 		seen: map[string]observed{}, fleet: map[string]uint64{},
 	}
 	s.mu.Lock()
@@ -112,7 +114,7 @@ func (s *stage) picture() picture {
 	if s.survey != nil {
 		p.tcp = s.survey.seen()
 		now := time.Since(s.start)
-		p.moonOpen = now < s.plan.gap || now >= s.plan.back
+		p.moonOpen = s.plan.contacts(s.start).Open(s.start.Add(now))
 	}
 	return p
 }
@@ -159,8 +161,8 @@ func (p picture) lines() []string {
 		fmt.Sprintf("farhop demo  seed %d   %s %4.0f s of %.0f s   %s", p.seed, bar(now, p.plan, 40), now.Seconds(), p.plan.length.Seconds(), p.phase),
 		"",
 	}
-	moon := fmt.Sprintf("%s, loss %g %%, %s", seconds(moonLight), 100*moonLoss, p.moon(now))
-	ground := fmt.Sprintf("%d ms, %s", groundLight.Milliseconds(), p.ground())
+	moon := fmt.Sprintf("%s, loss %s, %s", seconds(least(&p.links.moon)), desc.FormatLoss(p.links.moon.Up.Loss), p.moon(now))
+	ground := fmt.Sprintf("%d ms, %s", least(&p.links.ground).Milliseconds(), p.ground())
 	out = append(out, fmt.Sprintf("  luna ──── %s ──── relay ──── %s ──── earth", moon, ground), "")
 	for _, n := range names() {
 		out = append(out, "  "+p.node(n))

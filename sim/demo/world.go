@@ -17,11 +17,13 @@ import (
 	"github.com/farhop/farhop/routing/policy"
 	"github.com/farhop/farhop/sim/bench/proc"
 	"github.com/farhop/farhop/sim/emulator"
+	"github.com/farhop/farhop/sim/emulator/desc"
 )
 
 // world is the nodes, the links between them, and the TCP servers.
 type world struct {
 	nodes        map[string]*process
+	of           links
 	moon, ground *emulator.Link // luna-relay, relay-earth
 	servers      map[string]*server
 	client       string         // where luna listens for the TCP service
@@ -33,8 +35,8 @@ func names() []string { return []string{luna, relay, earth} }
 
 // newWorld prepares a world below dir. lost is told of nodes that end by
 // themselves.
-func newWorld(program, dir string, lost context.CancelCauseFunc) *world {
-	w := &world{nodes: map[string]*process{}, servers: map[string]*server{}}
+func newWorld(program, dir string, of links, lost context.CancelCauseFunc) *world {
+	w := &world{of: of, nodes: map[string]*process{}, servers: map[string]*server{}}
 	for _, n := range names() {
 		w.nodes[n] = newProcess(n, program, dir, lost)
 	}
@@ -103,14 +105,12 @@ func (w *world) provision(ctx context.Context) (relayAddr string, err error) {
 // connect puts the links and the TCP servers in place and tells the nodes of
 // them. start is the moment from which the plan counts.
 func (w *world) connect(relayAddr string, p plan, start time.Time, seed uint64) (err error) {
-	contacts := emulator.Schedule{Start: start.Add(p.gap - p.lead), Every: p.lead + p.back - p.gap, For: p.lead}
-	far := emulator.Profile{Delay: moonLight, Loss: moonLoss, Rate: moonRate, Overhead: 28, Contacts: contacts}
-	near := emulator.Profile{Delay: groundLight}
-	const any = "127.0.0.1:0"
-	if w.moon, err = emulator.Open(emulator.Config{Listen: any, To: relayAddr, Up: far, Down: far, Seed: 2*seed + 1}); err != nil {
+	contacts := p.contacts(start)
+	moon := anchored(w.of.moon, contacts)
+	if w.moon, err = open(moon.Link, relayAddr, 2*seed+1); err != nil {
 		return err
 	}
-	if w.ground, err = emulator.Open(emulator.Config{Listen: any, To: relayAddr, Up: near, Down: near, Seed: 2 * seed}); err != nil {
+	if w.ground, err = open(w.of.ground.Link, relayAddr, 2*seed); err != nil {
 		return err
 	}
 	for _, n := range []string{relay, earth} {
@@ -124,22 +124,28 @@ func (w *world) connect(relayAddr string, p plan, start time.Time, seed uint64) 
 	plan := &config.Contacts{
 		Start: config.Instant{Time: contacts.Start}, Every: config.Duration(contacts.Every), For: config.Duration(contacts.For),
 	}
-	moon := config.LinkProps{OWLT: config.Duration(moonLight), Rate: moonRate, Loss: moonLoss * 1e9, Contacts: plan}
 	peer := config.Peer{Node: addr.MustNode(relay)}
 	return errors.Join(
 		w.configure(luna, func(c *config.Config) {
-			peer.Address, peer.LinkProps = hostPort(w.moon), moon
+			peer.Address, peer.LinkProps = hostPort(w.moon), props(&moon.Up, &moon.Down, plan)
 			c.Peers = []config.Peer{peer}
 		}),
 		w.configure(relay, func(c *config.Config) {
 			c.MQTT.Listen = ""
-			c.Links = []config.Link{{Node: addr.MustNode(luna), LinkProps: moon}}
+			c.Links = []config.Link{{Node: addr.MustNode(luna), LinkProps: props(&moon.Down, &moon.Up, plan)}}
 		}),
 		w.configure(earth, func(c *config.Config) {
 			peer.Address, peer.LinkProps = hostPort(w.ground), config.LinkProps{}
 			c.Peers = []config.Peer{peer}
 		}),
 	)
+}
+
+// open opens a link to the relay.
+func open(l desc.Link, relayAddr string, seed uint64) (*emulator.Link, error) {
+	c := emulator.ConfigOf(l)
+	c.Network, c.Listen, c.To, c.Seed = "udp", "127.0.0.1:0", relayAddr, seed
+	return emulator.Open(c)
 }
 
 func hostPort(l *emulator.Link) config.HostPort { return config.HostPort(l.Addr().String()) }

@@ -92,10 +92,30 @@ type Link struct {
 	Between  [2]string `yaml:"between,flow"`
 	Delay    Duration  `yaml:"delay"`
 	Jitter   Duration  `yaml:"jitter,omitempty"`
-	Loss     Percent   `yaml:"loss,omitempty"` // of packets; the transport repeats them
+	Loss     Percent   `yaml:"loss,omitempty"`  // of packets; the transport repeats them
+	Burst    float64   `yaml:"burst,omitempty"` // packets lost in a row, on average; default: independently
 	Rate     Rate      `yaml:"rate,omitempty"`
+	Return   *Way      `yaml:"return,omitempty"` // from the second end to the first; default: as the other
 	Contacts *Contacts `yaml:"contacts,omitempty,flow"`
 	Cuts     []Span    `yaml:"cuts,omitempty,flow"`
+}
+
+// Way is one direction of a link.
+type Way struct {
+	Delay  Duration `yaml:"delay"`
+	Jitter Duration `yaml:"jitter,omitempty"`
+	Loss   Percent  `yaml:"loss,omitempty"`
+	Burst  float64  `yaml:"burst,omitempty"`
+	Rate   Rate     `yaml:"rate,omitempty"`
+}
+
+// Ways returns both directions, that from the first end first.
+func (l *Link) Ways() [2]Way {
+	there := Way{l.Delay, l.Jitter, l.Loss, l.Burst, l.Rate}
+	if l.Return != nil {
+		return [2]Way{there, *l.Return}
+	}
+	return [2]Way{there, there}
 }
 
 // Contacts is a periodic contact, counted from the start of the world.
@@ -215,8 +235,8 @@ func (w *World) Validate() error {
 		if l.Between[0] == l.Between[1] {
 			v.bad("%s: joins %s with itself", at, l.Between[0])
 		}
-		if l.Loss < 0 || l.Loss >= 1 {
-			v.bad("%s: loss must be 0%% or more and less than 100%%", at)
+		for _, way := range l.Ways() {
+			v.way(at, way)
 		}
 		if err := l.Contacts.Schedule(time.Time{}).Validate(); err != nil {
 			v.bad("%s: contacts: %w", at, err)
@@ -246,6 +266,15 @@ func (v *validator) bad(format string, args ...any) {
 func (v *validator) node(where, name string) {
 	if !v.known[name] {
 		v.bad("%s: no node is called %q", where, name)
+	}
+}
+
+func (v *validator) way(where string, w Way) {
+	if w.Loss < 0 || w.Loss >= 1 {
+		v.bad("%s: loss must be 0%% or more and less than 100%%", where)
+	}
+	if w.Burst != 0 && (!(w.Burst >= 1 && w.Burst <= 1e6) || float64(w.Loss) > w.Burst/(w.Burst+1)) {
+		v.bad("%s: burst must be 1 or more, and losses in such bursts leave a packet between them", where)
 	}
 }
 

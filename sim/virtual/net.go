@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/farhop/farhop/sim/emulator/desc"
 )
 
 // Limits and defaults.
@@ -26,6 +28,11 @@ type Way struct {
 	Rate   int64         // bit/s of IP packets; 0: no limit
 	Queue  time.Duration // longest wait at a Rate, beyond it packets are dropped; 0: 1 s
 	Loss   float64       // share of packets
+	Burst  float64       // packets lost in a row, on average; 0 and 1: each by itself
+
+	InOrder  bool          // Jitter overtakes nothing
+	MTU      int           // bytes of the largest IP packet; 0: no limit
+	Contacts desc.Schedule // when packets may leave; zero: always
 }
 
 // Validate reports everything that is wrong.
@@ -36,6 +43,9 @@ func (w Way) Validate() error {
 	}
 	if !(w.Loss >= 0 && w.Loss < 1) {
 		errs = append(errs, fmt.Errorf("loss: %v is not in [0, 1)", w.Loss))
+	}
+	if w.Burst != 0 && (!(w.Burst >= 1) || w.Loss > w.Burst/(w.Burst+1)) {
+		errs = append(errs, fmt.Errorf("burst: %v packets in a row, with one between them, are not a loss of %v", w.Burst, w.Loss))
 	}
 	return errors.Join(errs...)
 }
@@ -55,6 +65,8 @@ type Stats struct {
 	Queue     uint64 // at the bottleneck
 	Nowhere   uint64 // to an address that nobody has, or has no more, and to closed sockets
 	Full      uint64 // for want of room at the receiving socket
+	Closed    uint64 // outside of contacts
+	MTU       uint64 // larger than the way takes
 }
 
 // Net is a network of hosts, all of them with a way to each other.
@@ -81,7 +93,23 @@ type line struct{ from, to netip.AddrPort }
 type way struct {
 	Way
 	cut  bool
+	bad  bool      // in a burst of losses
 	busy time.Time // until then
+	last time.Time // the latest arrival
+}
+
+// loses draws whether a packet is lost, with Gilbert's chain where it is in
+// bursts: all are while it is bad.
+func (w *way) loses(draw float64) bool {
+	switch {
+	case w.Burst <= 1:
+		return draw < w.Loss
+	case w.bad:
+		w.bad = draw >= 1/w.Burst
+	default:
+		w.bad = draw < w.Loss/(w.Burst*(1-w.Loss))
+	}
+	return w.bad
 }
 
 // New makes a network without hosts.
@@ -187,25 +215,10 @@ func (n *Net) send(from *host, b []byte, to netip.AddrPort) {
 		return
 	}
 	w, now := n.way(line{from.home, far.home}), time.Now()
-	if w.cut {
-		n.stats.Cut++
+	if !n.enters(w, len(b)+Overhead, now) {
 		return
 	}
-	if w.busy.Before(now) {
-		w.busy = now
-	}
-	if w.Rate > 0 {
-		limit := w.Queue
-		if limit == 0 {
-			limit = defaultQueue
-		}
-		if w.busy.Sub(now) > limit {
-			n.stats.Queue++
-			return
-		}
-		w.busy = w.busy.Add(time.Duration(len(b)+Overhead) * 8 * time.Second / time.Duration(w.Rate))
-	}
-	if w.Loss > 0 && n.rnd.Float64() < w.Loss {
+	if w.Loss > 0 && w.loses(n.rnd.Float64()) {
 		n.stats.Lost++
 		return
 	}
@@ -213,6 +226,10 @@ func (n *Net) send(from *host, b []byte, to netip.AddrPort) {
 	if w.Jitter > 0 {
 		due = due.Add(time.Duration(n.rnd.Int64N(int64(w.Jitter))))
 	}
+	if w.InOrder && due.Before(w.last) {
+		due = w.last
+	}
+	w.last = due
 	if far.sock == nil {
 		n.stats.Nowhere++
 		return
@@ -221,6 +238,38 @@ func (n *Net) send(from *host, b []byte, to netip.AddrPort) {
 	if !far.sock.push(packet{data: append([]byte(nil), b...), from: from.seen, way: w, due: due, seq: n.seq}) {
 		n.stats.Full++
 	}
+}
+
+// enters reports whether a packet of a size gets through the bottleneck of a way,
+// and books its time there.
+func (n *Net) enters(w *way, size int, now time.Time) bool {
+	switch {
+	case w.cut:
+		n.stats.Cut++
+		return false
+	case !w.Contacts.Open(now):
+		n.stats.Closed++
+		return false
+	case w.MTU > 0 && size > w.MTU:
+		n.stats.MTU++
+		return false
+	}
+	if w.busy.Before(now) {
+		w.busy = now
+	}
+	if w.Rate == 0 {
+		return true
+	}
+	limit := w.Queue
+	if limit == 0 {
+		limit = defaultQueue
+	}
+	if w.busy.Sub(now) > limit {
+		n.stats.Queue++
+		return false
+	}
+	w.busy = w.busy.Add(time.Duration(size) * 8 * time.Second / time.Duration(w.Rate))
+	return true
 }
 
 // arrived counts a packet that reached its socket and reports whether it came

@@ -15,7 +15,8 @@ import (
 type reader struct {
 	file   string
 	files  Files
-	live   bool // the link is open
+	prefix string // of paths, in a file with several links
+	live   bool   // the link is open
 	faults []error
 	lines  map[string]int // of keys by path
 }
@@ -31,7 +32,7 @@ func (r *reader) fault(e entry, err error) {
 	if r.file == "" {
 		e.line = 0 // of a body or a flag, nobody counts lines
 	}
-	r.faults = append(r.faults, &Fault{File: r.file, Line: e.line, Key: e.path, Err: err})
+	r.faults = append(r.faults, &Fault{File: r.file, Line: e.line, Key: strings.TrimSuffix(r.prefix+e.path, "."), Err: err})
 }
 
 func (r *reader) unknown(e entry, known []string) {
