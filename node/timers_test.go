@@ -71,8 +71,6 @@ var allowedTimes = map[string]string{
 	"node/core/roam.go nearPause":              "collects claims for one bundle, which custody carries; nothing is sent again",
 	"node/core/roam.go farPause":               "collects claims for one bundle, which custody carries; the least beside twice the delay",
 	"node/core/roam.go storedPause":            "collects claims for a way that is down; the contact takes them along",
-	"node/core/roam_fence.go nearFence":        "asks again what custody carries to a node, not to a peer over a link",
-	"node/core/roam_fence.go farFence":         "asks again what custody carries to a node, not to a peer over a link",
 	"node/core/retained_sync.go settleTime":    "the least of a time that is eight times the delay of the way; it begins a comparison of nodes",
 	"node/core/retained_sync.go volatileTime":  "the least of a time that is eight times the delay of the way; it begins a comparison of nodes",
 	"node/core/retained_sync.go answerTime":    "the least of a time that is eight times the delay of the way; a comparison of nodes, which custody carries, begins anew",

@@ -58,6 +58,8 @@ type Store struct {
 	bytes int64
 	ticks uint64
 	out   uint64 // pushed out for want of room
+	lost  uint64 // could not be written or read
+	stuck bool   // nothing could be written the last time
 }
 
 type id struct {
@@ -206,8 +208,12 @@ func (s *Store) Append(peer addr.Node, key wire.PartKey, offset int, data []byte
 	data = data[have-offset:]
 	written, err := s.write(n, data)
 	if err != nil {
-		s.fail(n, "write", err)
+		s.unwritten(n, err)
 		return
+	}
+	if s.stuck {
+		s.stuck = false
+		s.cfg.Log.Info("beginnings of bundles are kept again", "dir", s.cfg.Dir, "lost", s.lost)
 	}
 	if s.files[n] == nil {
 		s.files[n] = &file{}
@@ -248,13 +254,14 @@ type Stats struct {
 	Files     int
 	Bytes     int64
 	PushedOut uint64 // beginnings that made room for others
+	Lost      uint64 // beginnings that could not be written, or read again
 }
 
 // Stats returns the counts.
 func (s *Store) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Stats{len(s.files), s.bytes, s.out}
+	return Stats{len(s.files), s.bytes, s.out, s.lost}
 }
 
 // shrink makes room: the oldest go, but not the one that just grew.
@@ -279,9 +286,25 @@ func (s *Store) forget(n id) {
 	}
 }
 
-// fail gives a beginning up: it will be sent again.
+// fail gives a beginning up that cannot be read: it will be sent again.
 func (s *Store) fail(n id, what string, err error) {
 	s.cfg.Log.Warn("the beginning of a bundle is lost, and will be sent again", "peer", n.peer, "while", what, "err", err)
+	s.giveUp(n)
+}
+
+// unwritten gives a beginning up that cannot be written. On a disk that is full
+// none can, so that is said once, until one was written again.
+func (s *Store) unwritten(n id, err error) {
+	if !s.stuck {
+		s.stuck = true
+		s.cfg.Log.Warn("beginnings of bundles cannot be kept: what a link's end interrupts is sent again from its start, until there is room; free space on the disk",
+			"dir", s.cfg.Dir, "peer", n.peer, "err", err)
+	}
+	s.giveUp(n)
+}
+
+func (s *Store) giveUp(n id) {
+	s.lost++
 	s.forget(n)
 	s.remove(n)
 }

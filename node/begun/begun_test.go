@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -161,14 +162,37 @@ func TestForeignFiles(t *testing.T) {
 // TestDiskFails: what cannot be written is not kept, and costs nothing else.
 func TestDiskFails(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "begun")
-	s := open(t, dir, nil)
+	var log bytes.Buffer
+	s := open(t, dir, func(c *Config) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+	said := func(level string) int { return strings.Count(log.String(), "level="+level) }
 	s.Append(luna, key(1), 0, []byte("kept"))
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
 	s.Append(luna, key(1), 4, []byte("lost"))
-	s.Append(luna, key(2), 0, []byte("lost"))
-	if s.Read(luna, key(1)) != nil || len(s.Begun(luna)) != 0 || s.Stats() != (Stats{}) {
+	for n := range byte(20) {
+		s.Append(luna, key(2+n), 0, []byte("lost"))
+	}
+	if s.Read(luna, key(1)) != nil || len(s.Begun(luna)) != 0 || s.Stats() != (Stats{Lost: 21}) {
 		t.Errorf("%+v of %v", s.Stats(), s.Begun(luna))
+	}
+	if said("WARN") != 1 {
+		t.Errorf("it was said %d times, want once:\n%s", said("WARN"), &log)
+	}
+	// When the disk takes them again that is said once, and so is the next fault.
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s.Append(luna, key(1), 0, []byte("kept"))
+	s.Append(luna, key(1), 4, []byte(" too"))
+	if string(s.Read(luna, key(1))) != "kept too" || said("INFO") != 1 {
+		t.Errorf("%q is kept:\n%s", s.Read(luna, key(1)), &log)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	s.Append(luna, key(3), 0, []byte("lost"))
+	if said("WARN") != 2 {
+		t.Errorf("a second fault was said %d times:\n%s", said("WARN")-1, &log)
 	}
 }

@@ -22,11 +22,16 @@ type fences struct {
 	had   [bundle.NumClasses]Stamp
 }
 
-// Times between two questions to one node, in ms.
-const (
-	nearFence = 10_000
-	farFence  = 60_000
-)
+// fenceTrips is how many round trips of the path, as far as it is known, lie
+// between two questions to one node, so that they are a small part of what a far
+// link carries.
+const fenceTrips = 8
+
+// fencePause is the time from one question for a fence to the next, in ms.
+func fencePause(delay uint64) int64 { return max(farPause, fenceTrips*2*int64(min(delay, mostDelay))) }
+
+// mostDelay bounds the light time that pauses follow, in ms: a day.
+const mostDelay = 24 * 3600 * 1000
 
 func (c *Core) fencesOf(n addr.Node) *fences {
 	f := c.roam.fences[n]
@@ -62,10 +67,7 @@ func (c *Core) workFences() {
 			continue
 		}
 		if f.next <= c.now && c.sayTo(n, bundle.Interactive, &roamMessage{kind: roamFence, upTo: r.fence, seq: c.advert.Seq}) {
-			f.asked, f.next = r.fence, c.now+nearFence
-			if !path.Up() || path.Delay() > nearDelay {
-				f.next = c.now + farFence
-			}
+			f.asked, f.next = r.fence, c.now+fencePause(path.Delay())
 			continue
 		}
 		r.fenceNext = min(r.fenceNext, max(f.next, c.now+farPause))
