@@ -17,10 +17,6 @@ import (
 // mostOfOne is what one peer may cost a node, in bytes: docs/limits.md.
 const mostOfOne = 32 << 20
 
-// sinkWindow is how much the core has under way on a link where the link does
-// not say (core.DefaultWindow).
-const sinkWindow = 4 << 20
-
 // heap is what this process holds.
 func heap() int64 {
 	runtime.GC()
