@@ -2,6 +2,7 @@ package link
 
 import (
 	"bytes"
+	"io"
 	"math/rand/v2"
 	"net"
 	"sync"
@@ -166,4 +167,65 @@ func TestMeddler(t *testing.T) {
 			t.Logf("%d packets were added", mid.added.Load())
 		})
 	}
+}
+
+// tampering forwards one connection over TCP after the other. Of the first it
+// changes a byte, when told to.
+func tampering(t *testing.T, to string) (at string, tamper func()) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var change atomic.Bool
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for near, err := ln.Accept(); err == nil; near, err = ln.Accept() {
+			far, err := net.Dial("tcp", to)
+			if err != nil {
+				_ = near.Close()
+				continue
+			}
+			wg.Go(func() { _, _ = io.Copy(near, far); _ = near.Close() })
+			wg.Go(func() {
+				defer far.Close()
+				for buf := make([]byte, 4096); ; {
+					n, err := near.Read(buf)
+					if n > 0 && change.CompareAndSwap(true, false) {
+						buf[n-1] ^= 1
+					}
+					if _, werr := far.Write(buf[:n]); err != nil || werr != nil {
+						return
+					}
+				}
+			})
+		}
+	})
+	t.Cleanup(func() { _ = ln.Close(); wg.Wait() })
+	return ln.Addr().String(), func() { change.Store(true) }
+}
+
+// TestTamperedTCP: a changed byte ends the session over TCP, for nothing behind
+// it can be believed. Nothing of it is delivered, the log says why, and the next
+// session is up.
+func TestTamperedTCP(t *testing.T) {
+	m := newMesh(t)
+	log := &pages{}
+	b := m.start("b", func(c *Config) { c.Log = log.logger() })
+	at, tamper := tampering(t, b.addr)
+	a := m.start("a", dialsTLS(at))
+	s := a.next("up").s
+	b.next("up")
+	others(t, s, b)
+	tamper()
+	s.Send(wire.Transfer{Class: bundle.Alarm, XID: 1, Bundle: filled(1, 100)})
+	b.next("down")
+	a.next("down")
+	log.await(t, "link down", "bad record MAC")
+	s = a.next("up").s
+	b.next("up")
+	if n := len(b.frames); n > 0 {
+		t.Errorf("%d frames of the changed bytes were delivered", n)
+	}
+	others(t, s, b)
 }
