@@ -67,6 +67,23 @@ func TestFlightPlayedAgain(t *testing.T) {
 	}
 }
 
+// newThief is a socket of somebody else, where nothing that comes is kept.
+func newThief(t *testing.T, w *soak) net.PacketConn {
+	t.Helper()
+	c, err := w.net.Listen(soakHome(9))
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for buf := make([]byte, 1<<16); ; {
+			if _, _, err := c.ReadFrom(buf); err != nil {
+				return
+			}
+		}
+	}()
+	return c
+}
+
 func playFlightAgain(t *testing.T, deaf, killed bool) {
 	w := newSoak(t, soakWorlds()[1], 1, "a", "b")
 	w.dials(0, 1)
@@ -100,19 +117,7 @@ func playFlightAgain(t *testing.T, deaf, killed bool) {
 		b.start()
 	}
 	time.Sleep(time.Hour)
-	thief, err := w.net.Listen(soakHome(9))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var answers sync.WaitGroup
-	answers.Go(func() { // or they would be what is kept
-		for buf := make([]byte, 1<<16); ; {
-			if _, _, err := thief.ReadFrom(buf); err != nil {
-				return
-			}
-		}
-	})
-	defer answers.Wait()
+	thief := newThief(t, w)
 	defer thief.Close()
 	again := func() {
 		flight.play(t, thief, net.UDPAddrFromAddrPort(b.home()))
