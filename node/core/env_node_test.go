@@ -29,6 +29,7 @@ type enode struct {
 	tokens   map[uint64]string
 	connects map[uint64]connecting
 	token    uint64
+	imports  map[uint64]func(bundle.Reason)
 	devices  []*edevice
 
 	cost  int64 // of all batches since boot
@@ -117,6 +118,10 @@ func (n *enode) run(eff *core.Effects) {
 				e.printf("%s session of %s after all present=%v inbound=%v", n.name, what, r.Session.Present, r.Session.Inbound)
 			}
 			n.answered(r)
+			if f := n.imports[r.Token]; f != nil {
+				delete(n.imports, r.Token)
+				f(r.Reason)
+			}
 			if e.onReply != nil {
 				e.onReply(what, r.Reason)
 			}

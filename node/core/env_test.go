@@ -30,6 +30,7 @@ type env struct {
 	show     map[string]bool
 	cmd      *datadriven.TestData
 	overfull int // batches beyond the room of their store
+	files    map[string]*efile
 
 	// Told of replies and of deliveries, when set.
 	onReply   func(what string, r bundle.Reason)
@@ -112,6 +113,9 @@ var commands = map[string]func(*env){
 	"retained":    (*env).cmdRetained,    // NODE: what its broker holds; with state what is on disk, too
 	"old-state":   (*env).cmdOldState,    // NODE TOPIC LABEL: a retained message as nodes without stamps kept it; then crash
 	"compare":     (*env).cmdCompare,     // NODE: it takes in the steps of comparisons, and of sessions that move, that came
+	"export":      (*env).cmdExport,      // NODE FILE [to=NODE]: what waits there for others goes into a file
+	"import":      (*env).cmdImport,      // NODE FILE
+	"hand":        (*env).cmdHand,        // FILE [all]: its node gives away what was taken in from it, or all that is in it
 	"answers":     (*env).cmdAnswers,     // those to CONNECT are shown from now on
 }
 
