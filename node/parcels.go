@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/farhop/farhop/crypto/identity"
@@ -251,18 +252,18 @@ func (b backend) spool(ctx context.Context, from io.Reader, do parcel.Reader) (s
 	}
 	dir := filepath.Join(b.n.cfg.Dir, parcelDir)
 	if err := identity.MakeDir(dir); err != nil {
-		return spooled{}, parcel.Whole{}, err
+		return spooled{}, parcel.Whole{}, roomless(dir, err)
 	}
 	f, err := os.OpenFile(filepath.Join(dir, "incoming"), os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600)
 	if err != nil {
-		return spooled{}, parcel.Whole{}, err
+		return spooled{}, parcel.Whole{}, roomless(dir, err)
 	}
 	s := spooled{f}
 	room := v.Room / 2 // the other half is for what is in it
 	size, err := io.Copy(f, io.LimitReader(from, room))
 	var whole parcel.Whole
-	if err == nil && size == room {
-		err = &admin.Error{Code: http.StatusInsufficientStorage, What: "the disk has no room for the file and what is in it", Hint: "free space on the disk"}
+	if err = roomless(dir, err); err == nil && size == room {
+		err = roomless(dir, syscall.ENOSPC)
 	} else if err == nil {
 		do.Verify = b.verify
 		if whole, err = s.read(do); err != nil {
@@ -271,8 +272,24 @@ func (b backend) spool(ctx context.Context, from io.Reader, do parcel.Reader) (s
 	}
 	if err != nil {
 		s.drop()
+		// Who is still sending would be reset, and not hear the answer.
+		_, _ = io.Copy(io.Discard, io.LimitReader(from, maxUnread))
 	}
 	return s, whole, err
+}
+
+// maxUnread is how much is read of a file that was refused, bytes.
+const maxUnread = 4 << 30
+
+// roomless says what a full disk means for a file that is being received.
+func roomless(dir string, err error) error {
+	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
+		return err
+	}
+	return &admin.Error{
+		Code: http.StatusInsufficientStorage, What: fmt.Sprintf("the disk of %s has no room for the file and what is in it; nothing was changed", dir),
+		Hint: "free space on the disk, and import the file again",
+	}
 }
 
 // importer takes in the bundles of a file.
