@@ -64,3 +64,46 @@ func rebindWhileHalfOpen(t *testing.T, world soakWorld, cut time.Duration, ways 
 	w.settled()
 	t.Logf("up after %v", w.slow)
 }
+
+// TestRebindAtFirstWords cuts the way back to a node that dialled just after
+// its session came up, and gives the node another address when it has sent all
+// that it may without being heard. Its handshake is not confirmed, so quic-go
+// repeats nothing of what it sent: the other end goes on answering an address
+// that is no more, and hears of no other. What waited goes by the third node,
+// so nobody needs the session, and it has to be made anew all the same.
+func TestRebindAtFirstWords(t *testing.T) {
+	for _, after := range []time.Duration{0, 20, 40, 80, 160} {
+		after *= time.Millisecond
+		t.Run(fmt.Sprint(after), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { rebindAtFirstWords(t, after) })
+		})
+	}
+}
+
+func rebindAtFirstWords(t *testing.T, after time.Duration) {
+	w := newSoak(t, soakWorlds()[1], 1, "a", "b", "c")
+	w.dials(0, 1)
+	w.dials(0, 2)
+	w.dials(1, 2)
+	defer w.start()()
+	a, b := w.nodes[0], w.nodes[1]
+	w.net.Rebind(a.home()) // what is sent to its home would arrive
+	w.recovered("at the start")
+	a.shut(false)
+	a.start() // to a peer it knows: up after one round trip
+	for a.manager.Session(b.name) == nil {
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(after)
+	w.cut(1, 0, 1)
+	for range 40 {
+		a.send(b.name, bundle.Telemetry, 10_000)
+	}
+	time.Sleep(time.Second)
+	w.net.Rebind(a.home())
+	w.cut(1, 0, -1)
+	w.slow = 0
+	w.recovered("after the cut")
+	w.settled()
+	t.Logf("up after %v", w.slow)
+}

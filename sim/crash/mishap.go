@@ -26,9 +26,9 @@ const (
 	drainAfter = 5                // batches, until all that was published has to have arrived
 
 	// linkWait is what docs/links.md has for a link of profile wan: the silence
-	// that ends a session nobody needs, then the longest pause before redialling
-	// and a quarter, and handshakes that began too early.
-	linkWait = 10*time.Minute + 2*time.Minute
+	// after which another session is sought, then the longest pause before
+	// redialling and a quarter, and handshakes that began too early.
+	linkWait = 2 * time.Minute
 	settle   = 3 * time.Second // how long links that are up have to stay so: an idle one is probed every 2 s
 	lookEach = 200 * ms
 )
