@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
-	"maps"
 	"math"
 	"slices"
 	"time"
@@ -58,27 +57,25 @@ func roomOf(v core.View) *int64 {
 // of it.
 func (b backend) peers(v core.View) []admin.Peer {
 	var out []admin.Peer
-	seen, known := map[addr.Node]bool{}, map[addr.Node]bool{} // connected; listed
+	seen, known := map[uint64]bool{}, map[addr.Node]bool{} // sessions; nodes
 	for _, p := range b.n.manager.Peers() {
 		ap := admin.Peer{Node: p.Node, Region: p.Region, Address: p.Address, State: admin.PeerDown, LastError: p.LastError, Since: p.Since.UTC()}
-		if s := b.n.manager.Session(p.Node); s != nil && !seen[p.Node] {
+		ap.Link = p.Uplink
+		if s := b.n.manager.SessionOver(p.Node, p.Uplink); s != nil && !seen[s.ID()] {
 			fill(&ap, s, v)
+			seen[s.ID()] = true
 		}
 		known[p.Node] = true
-		if p.Connected {
-			seen[p.Node] = true
-		}
 		out = append(out, ap)
 	}
 	for _, s := range b.n.manager.Sessions() {
-		if !seen[s.Node()] {
+		if !seen[s.ID()] {
 			ap := admin.Peer{Address: s.RemoteAddr()}
 			fill(&ap, s, v)
-			seen[s.Node()] = true
+			known[s.Node()] = true
 			out = append(out, ap)
 		}
 	}
-	maps.Copy(known, seen)
 	return append(out, b.gone(known)...)
 }
 
@@ -105,7 +102,7 @@ func (b backend) gone(seen map[addr.Node]bool) (out []admin.Peer) {
 func fill(p *admin.Peer, s *link.Session, v core.View) {
 	st := s.Stats()
 	p.Node, p.Region, p.State, p.Kex, p.Since = s.Node(), s.Region(), admin.PeerUp, s.Kex(), s.Since().UTC()
-	p.Layer, p.Profile = string(s.Layer()), string(s.Profile())
+	p.Layer, p.Profile, p.Link = string(s.Layer()), string(s.Profile()), s.Uplink()
 	if sv, ok := s.Salvo(); ok {
 		p.Loss = sv.Out.Loss
 	}
@@ -115,7 +112,12 @@ func fill(p *admin.Peer, s *link.Session, v core.View) {
 		if l.ID != s.ID() {
 			continue
 		}
-		p.InFlight, p.InFlightBytes = l.Flights, l.Bytes
+		p.InFlight, p.InFlightBytes, p.Cost = l.Flights, l.Bytes, l.Cost
+		for class := range bundle.Class(bundle.NumClasses) {
+			if l.Uses.Has(class) {
+				p.Classes = append(p.Classes, class.String())
+			}
+		}
 		switch {
 		case !l.Open:
 			p.State, p.NextContact = admin.PeerClosed, l.NextEdge.UTC()

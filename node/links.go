@@ -57,6 +57,10 @@ func (ls *links) LinkUp(s *link.Session) {
 	}
 	props := s.Link()
 	up := core.Link{ID: s.ID(), Node: s.Node(), Delay: props.OWLT, Schedule: schedule(props), Window: s.Window(), Probing: core.Probing(s.Probing())}
+	up.Uplink, up.Cost = props.Uplink, props.Cost
+	for _, class := range props.Classes {
+		up.Classes = up.Classes.With(class)
+	}
 	if up.Delay == 0 {
 		up.Delay = s.RTT() / 2
 	}
@@ -129,6 +133,14 @@ func (ls *links) close(id uint64, reason string) {
 	if n := ls.session(id); n != nil {
 		ls.log.Warn("closing a link", "peer", n.Node(), "reason", reason)
 		ls.wg.Go(func() { n.Close(reason) })
+	}
+}
+
+// silent tells a session whether its peer is silent, for those who choose one of
+// several without the core.
+func (ls *links) silent(id uint64, silent bool) {
+	if n := ls.session(id); n != nil {
+		n.Silent(silent)
 	}
 }
 

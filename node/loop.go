@@ -27,6 +27,7 @@ type loop struct {
 	send     func(link uint64, frames core.Frame)
 	closeBy  func(link uint64, reason string)
 	renew    func(core.Renew)
+	silent   func(link uint64, silent bool)
 	deliver  *mailbox[any] // core.Delivery, core.Live or core.TakenOver
 	loads    *mailbox[storeforward.Load]
 	fetches  *mailbox[core.Fetch]
@@ -161,6 +162,7 @@ func (l *loop) perform(e *core.Effects) {
 	}
 	for _, s := range e.Silences {
 		l.silences.put(silence{time.Now(), s})
+		l.silent(s.Link, !s.Over)
 	}
 	for _, r := range e.Renew {
 		l.renew(r)

@@ -31,6 +31,7 @@ import (
 	"github.com/farhop/farhop/node/wire"
 	"github.com/farhop/farhop/routing/addr"
 	"github.com/farhop/farhop/storeforward"
+	"github.com/farhop/farhop/storeforward/bundle"
 	"github.com/farhop/farhop/storeforward/store"
 )
 
@@ -215,7 +216,7 @@ func (n *Node) build() error {
 		return err
 	}
 	st.links = n.manager
-	n.loop.send, n.loop.closeBy, n.loop.renew = n.links.send, n.links.close, n.links.renew
+	n.loop.send, n.loop.closeBy, n.loop.renew, n.loop.silent = n.links.send, n.links.close, n.links.renew, n.links.silent
 	n.loop.keep, n.loop.word, n.loop.region = n.mqtt.keep, n.mqtt.word, n.mqtt.region
 	n.taps = newTaps(n.loop, n.broker)
 	n.loop.early = n.links.early.answer
@@ -289,10 +290,14 @@ func (n *Node) buildLink() error {
 	copy(c.TokenKey[:], keys[32:])
 	_, _ = rand.Read(c.Seed[:]) // never fails (crypto/rand)
 	for _, p := range n.cfg.Peers {
-		c.Peers = append(c.Peers, link.Peer{Address: string(p.Address), Node: p.Node, Link: properties(p.LinkProps)})
+		c.Peers = append(c.Peers, link.Peer{Address: string(p.Address), Node: p.Node, Link: linkOf(p.Uplink, p.LinkProps)})
 	}
 	for _, l := range n.cfg.Links {
-		c.Links[l.Node] = properties(l.LinkProps)
+		if l.Name == "" {
+			c.Links[l.Node] = linkOf(l.Uplink, l.LinkProps)
+			continue
+		}
+		c.More = append(c.More, link.Peer{Node: l.Node, Link: linkOf(l.Uplink, l.LinkProps)})
 	}
 	n.manager, err = link.New(c)
 	return err
@@ -306,6 +311,18 @@ func (n *Node) identify(state tls.ConnectionState) (link.Identity, error) {
 	}
 	n.loop.clock.raise(pki.IssuedAt(state.PeerCertificates[0]))
 	return link.Identity{Node: p.Node, Region: p.Region, Kex: pki.KexName(state)}, nil
+}
+
+// linkOf is what a file says of a link.
+func linkOf(u config.Uplink, p config.LinkProps) link.Properties {
+	out := properties(p)
+	out.Uplink, out.Cost = u.Name, uint32(u.Cost)
+	for _, c := range u.Classes {
+		if class, err := bundle.ParseClass(string(c)); err == nil { // the configuration was checked
+			out.Classes = append(out.Classes, class)
+		}
+	}
+	return out
 }
 
 func properties(p config.LinkProps) link.Properties {

@@ -161,7 +161,7 @@ func (n *soakNode) start() {
 	l := newLoop(c, r, cl, log)
 	r.done = l.done
 	ls := &links{self: n.name, region: region, loop: l, store: r, log: log, sessions: map[uint64]*session{}}
-	l.send, l.closeBy, l.renew = ls.send, ls.close, ls.renew
+	l.send, l.closeBy, l.renew, l.silent = ls.send, ls.close, ls.renew, ls.silent
 	l.keep, l.word, l.region = func(core.Keep) {}, func(core.Word) {}, func(core.RegionState) {}
 	l.sights, l.changed = func([]core.Sight) {}, func(*core.Snapshot) {}
 	l.early = ls.early.answer

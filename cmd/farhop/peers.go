@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -57,6 +59,9 @@ func (a *app) printPeers(s admin.Status, figures bool) error {
 		if name == "" && figures {
 			name = p.Address
 		}
+		if p.Link != "" {
+			name += "/" + p.Link
+		}
 		rtt := rttText(p.RTTms)
 		note, next, since := p.LastError, "", sinceText(s.Now, p.Since)
 		if !p.NextContact.IsZero() {
@@ -64,6 +69,9 @@ func (a *app) printPeers(s admin.Status, figures bool) error {
 		}
 		if p.State == admin.PeerUp {
 			note = "" // what failed before it came up
+			if figures && p.Link != "" {
+				note = fmt.Sprintf("cost %d, carries %s", p.Cost, cmp.Or(strings.Join(p.Classes, " "), "nothing now"))
+			}
 		}
 		if figures {
 			flight := fmt.Sprintf("%d (%s)", p.InFlight, sizeText(p.InFlightBytes))

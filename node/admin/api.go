@@ -175,6 +175,9 @@ type Peer struct {
 	Kind          string      `json:"kind,omitempty"` // of that door: tcpcl, stcp or mtcp; "" for a link
 	Region        addr.Region `json:"region,omitzero"`
 	Address       string      `json:"address"`
+	Link          string      `json:"link,omitempty"`    // its name, where several lead to the node
+	Cost          uint32      `json:"cost,omitempty"`    // of the link, among these
+	Classes       []string    `json:"classes,omitempty"` // that go by it now
 	State         PeerState   `json:"state"`
 	Kex           string      `json:"kex,omitempty"`     // key exchange in use, such as X25519MLKEM768
 	Layer         string      `json:"layer,omitempty"`   // what carries the bundles that go there: quic or salvo

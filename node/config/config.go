@@ -71,13 +71,25 @@ type Peer struct {
 	Address HostPort  `json:"address"`
 	Node    addr.Node `json:"node,omitzero"` // who must answer there, zero for any node of the mesh
 	LinkProps
+	Uplink
 }
 
 // Link gives the properties of the link to a node that dials us.
 type Link struct {
 	Node addr.Node `json:"node"`
 	LinkProps
+	Uplink
 }
+
+// Uplink is what tells one of several links with a node from the others.
+type Uplink struct {
+	Name    string      `json:"link,omitempty"`    // what both ends call it, "" for the only one
+	Cost    int         `json:"cost,omitempty"`    // the cheapest link that carries a class is used for it
+	Classes []ClassName `json:"classes,omitempty"` // that it carries, and is preferred for; none for all
+}
+
+// maxCost is the largest Cost.
+const maxCost = 1_000_000
 
 // LinkProps is what cannot be measured, or not soon enough.
 type LinkProps struct {

@@ -79,13 +79,16 @@ admin: {listen: "0.0.0.0:7331", remote: true}
 peers:
 - address: 127.0.0.1:9001
   node: relay
+  link: sat
+  cost: 10
+  classes: [alarm, control]
   owlt: 1.28s
   rate: 50Mbit
   contacts: {start: 2026-01-01T01:00:00+01:00, every: 2h, for: 40m}
 - {address: 127.0.0.1:9002}
 - {address: 127.0.0.1:9003, profile: moon, layer: salvo, rate: 50Mbit, return_rate: 256kbit, loss: 0.05%, burst: 10, mtu: 1480}
 links:
-- {node: truck, profile: narrow, layer: auto, rate: 9600bit, loss: 50%, burst: 1, mtu: 256}
+- {node: truck, link: lte, profile: narrow, layer: auto, rate: 9600bit, loss: 50%, burst: 1, mtu: 256}
 store: {engine: bbolt, max_bytes: 4GiB, max_messages: 5000, max_retained: 70, max_retained_bytes: 1MiB}
 delivery:
   ttl: 90d
@@ -161,13 +164,13 @@ func TestParseEveryKey(t *testing.T) {
 		Peers: []Peer{
 			{"127.0.0.1:9001", addr.MustNode("relay"), LinkProps{
 				OWLT: Duration(1280 * time.Millisecond), Rate: 50e6, Contacts: &Contacts{start, Duration(2 * time.Hour), Duration(40 * time.Minute)},
-			}},
+			}, Uplink{"sat", 10, []ClassName{"alarm", "control"}}},
 			{Address: "127.0.0.1:9002"},
 			{Address: "127.0.0.1:9003", LinkProps: LinkProps{
 				Profile: "moon", Layer: "salvo", Rate: 50e6, ReturnRate: 256e3, Loss: percent / 20, Burst: 10, MTU: 1480,
 			}},
 		},
-		Links: []Link{{addr.MustNode("truck"), LinkProps{Profile: "narrow", Layer: "auto", Rate: 9600, Loss: 50 * percent, Burst: 1, MTU: 256}}},
+		Links: []Link{{addr.MustNode("truck"), LinkProps{Profile: "narrow", Layer: "auto", Rate: 9600, Loss: 50 * percent, Burst: 1, MTU: 256}, Uplink{Name: "lte"}}},
 		Store: Store{"bbolt", 4 << 30, 5000, 70, 1 << 20},
 		Delivery: Delivery{Duration(90 * day), 0, 64000, Duration(20 * day), Batch{8 << 10, BatchWait{
 			Duration(time.Millisecond), Duration(2 * time.Millisecond), Duration(20 * time.Millisecond), Duration(10 * time.Second),

@@ -128,7 +128,8 @@ answer there. The rest says what the link is like (docs/links.md): profile: lan,
 wan, cellular, geo, moon, scheduled or narrow; layer: auto, quic,
 salvo or tls; owlt:
 one-way light time; rate and return_rate: from here and to here; loss of packets,
-burst: how many in a row; mtu; contacts: when the link can carry.`,
+burst: how many in a row; mtu; contacts: when the link can carry. Of several links
+to one node each has a name, link, with its cost and the classes it carries.`,
 		`- address: 192.0.2.7:7330
   node: relay
   owlt: 1.28s
@@ -141,6 +142,7 @@ burst: how many in a row; mtu; contacts: when the link can carry.`,
 		if !p.Node.IsZero() {
 			w.text("node", p.Node.String())
 		}
+		w.uplink(p.Uplink)
 		w.props(p.LinkProps)
 	}
 }
@@ -150,7 +152,24 @@ func (w *writer) links(links []Link) {
   owlt: 1.28s`, len(links))
 	for _, l := range links {
 		w.entry("node", l.Node.String())
+		w.uplink(l.Uplink)
 		w.props(l.LinkProps)
+	}
+}
+
+func (w *writer) uplink(u Uplink) {
+	if u.Name != "" {
+		w.text("link", u.Name)
+	}
+	if u.Cost != 0 {
+		w.line("cost: %d", u.Cost)
+	}
+	if len(u.Classes) > 0 {
+		names := make([]string, 0, len(u.Classes))
+		for _, c := range u.Classes {
+			names = append(names, string(c))
+		}
+		w.line("classes: [%s]", strings.Join(names, ", "))
 	}
 }
 

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -92,7 +93,7 @@ func (c Config) validatePeers(f *faults) {
 		f.add("peers", "%d peers and %d links, more than %d; a node needs only its neighbours", len(c.Peers), len(c.Links), maxPeers)
 		return
 	}
-	addresses, pinned := make(map[HostPort]int), make(map[addr.Node]int)
+	addresses, pinned := make(map[HostPort]int), make(map[uplinkOf]int)
 	for i, p := range c.Peers {
 		field := fmt.Sprintf("peers[%d]", i)
 		if first, dup := addresses[p.Address]; dup && p.Address != "" {
@@ -101,26 +102,55 @@ func (c Config) validatePeers(f *faults) {
 		addresses[p.Address] = i
 		dialable(f, field+".address", p.Address)
 		if !p.Node.IsZero() {
-			pinned[p.Node] = i
+			at := uplinkOf{p.Node, p.Name}
+			if first, dup := pinned[at]; dup && p.Name != "" {
+				f.add(field+".link", "%s is what peers[%d] calls its link to %s already; give each link a name of its own", p.Name, first, p.Node)
+			}
+			pinned[at] = i
 			notSelf(f, field+".node", p.Node, c.Node.Name)
 		}
-		p.validate(f, field)
+		p.Uplink.validate(f, field)
+		p.LinkProps.validate(f, field)
 	}
-	linked := make(map[addr.Node]int)
+	linked := make(map[uplinkOf]int)
 	for i, l := range c.Links {
-		field := fmt.Sprintf("links[%d]", i)
+		field, at := fmt.Sprintf("links[%d]", i), uplinkOf{l.Node, l.Name}
 		if l.Node.IsZero() {
 			f.add(field+".node", "is missing; write the name of the node that dials us")
-		} else if first, dup := linked[l.Node]; dup {
-			f.add(field+".node", "%s is links[%d] already; remove one", l.Node, first)
-		} else if p, dup := pinned[l.Node]; dup && c.Peers[p].LinkProps != (LinkProps{}) {
+		} else if first, dup := linked[at]; dup {
+			f.add(field+".node", "%s is links[%d] already; remove one, or give each a link of its own", l.Node, first)
+		} else if p, dup := pinned[at]; dup && c.Peers[p].LinkProps != (LinkProps{}) {
 			f.add(field+".node", "%s has its link properties in peers[%d]; keep them in one place", l.Node, p)
 		}
-		linked[l.Node] = i
+		linked[at] = i
 		notSelf(f, field+".node", l.Node, c.Node.Name)
-		l.validate(f, field)
+		l.Uplink.validate(f, field)
+		l.LinkProps.validate(f, field)
 	}
 }
+
+// uplinkOf names a link.
+type uplinkOf struct {
+	node addr.Node
+	name string
+}
+
+func (u Uplink) validate(f *faults, field string) {
+	if !uplinkName.MatchString(u.Name) {
+		f.add(field+".link", "%s is no name; write at most 32 letters, digits, and any of - _ . after the first", quote(u.Name))
+	}
+	inRange(f, field+".cost", u.Cost, 0, maxCost)
+	for i, c := range u.Classes {
+		at := fmt.Sprintf("%s.classes[%d]", field, i)
+		if c == "" {
+			f.add(at, "is empty; write one of control, alarm, interactive, telemetry, bulk")
+		} else if first := slices.Index(u.Classes, c); first < i {
+			f.add(at, "%s is classes[%d] already; remove one", c, first)
+		}
+	}
+}
+
+var uplinkName = regexp.MustCompile(`^([A-Za-z0-9][A-Za-z0-9._-]{0,31})?$`)
 
 func notSelf(f *faults, field string, n, self addr.Node) {
 	if n == self && !n.IsZero() {

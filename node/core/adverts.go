@@ -13,20 +13,26 @@ import (
 
 // adjacent notes the state of an adjacency. It stays advertised when it is
 // down: a link that was is where bundles wait nearest to their destination.
-func (c *Core) adjacent(n addr.Node, cost uint32, up bool) {
-	nb := routing.Neighbor{Node: n, Cost: max(cost, 1), Up: up}
+func (c *Core) adjacent(l *link) {
+	n, used := l.Node, c.linkTo(l.Node)
+	up := used != nil
+	if !up {
+		used = l
+	}
+	nb := routing.Neighbor{Node: n, Cost: max(used.cost(), 1), Up: up}
 	at, found := slices.BinarySearchFunc(c.advert.Neighbors, n, func(e routing.Neighbor, n addr.Node) int { return e.Node.Compare(n) })
 	switch {
 	case !found && len(c.advert.Neighbors) >= routing.MaxNeighbors:
 		return
 	case !found:
 		c.advert.Neighbors = slices.Insert(slices.Clone(c.advert.Neighbors), at, nb)
-	case c.advert.Neighbors[at].Up == up:
+	case c.advert.Neighbors[at].Up == up && (!up || c.edges[n] == used.Uplink):
 		return
 	default:
 		c.advert.Neighbors = slices.Clone(c.advert.Neighbors)
 		c.advert.Neighbors[at] = nb
 	}
+	c.edges[n] = used.Uplink
 	c.advertDirty = true
 	if up && c.converge != 0 {
 		c.converge = 0
@@ -167,7 +173,7 @@ func (c *Core) learn(a *routing.Advert, from *link) {
 	c.newKeeper(old, a)
 	c.roamLearned(old, a)
 	for _, l := range c.linkOrder {
-		if l != from && l.Node != a.Node {
+		if l.Node != from.Node && l.Node != a.Node {
 			c.send(l, a)
 		}
 	}

@@ -85,8 +85,9 @@ type Core struct {
 
 	early     []earlyAsk
 	links     map[uint64]*link
-	linkOrder []*link // by ID
-	byNode    map[addr.Node]*link
+	linkOrder []*link               // by ID
+	byNode    map[addr.Node][]*link // the cheapest first
+	edges     map[addr.Node]string  // which of them the mesh was told of, by name
 	outlets   map[addr.Node]*storeforward.Outlet
 	hot       []*storeforward.Outlet
 
@@ -134,7 +135,7 @@ func New(cfg Config) *Core {
 		batches: map[store.Queue]*openBatch{}, joined: map[string]storeforward.Usage{}, dests: map[store.Queue]*dest{}, source: addr.NodeEID(cfg.Self, ServiceMQTT), hops: map[hopKey]*storeforward.Window{},
 		messages: map[originKey]*storeforward.Window{}, legs: map[originKey]*leg{},
 		sessions: map[string]*session{}, services: map[string]*server{},
-		links: map[uint64]*link{}, byNode: map[addr.Node]*link{}, outlets: map[addr.Node]*storeforward.Outlet{},
+		links: map[uint64]*link{}, byNode: map[addr.Node][]*link{}, edges: map[addr.Node]string{}, outlets: map[addr.Node]*storeforward.Outlet{},
 		settings: Settings{TTL: DefaultTTL, OrderWait: DefaultOrderWait, Quotas: &policy.Quotas{}},
 		groups:   map[string]*group{}, holding: map[string]bool{}, moved: map[string]bool{}, sentOld: map[string]uint64{},
 		cur: &Effects{}, spare: &Effects{}, advertDirty: true, interest: interestWatch{dirty: true},
@@ -336,7 +337,7 @@ func (c *Core) dispatch() {
 		storing := false
 		switch owner := o.Owner.(type) {
 		case addr.Node:
-			storing = c.serveLink(o, c.byNode[owner])
+			storing = c.serveNode(o, owner)
 		case *session:
 			storing = c.serveSession(owner)
 		case *server:

@@ -1,6 +1,7 @@
 package core_test
 
 import (
+	"strings"
 	"time"
 
 	"github.com/farhop/farhop/node/core"
@@ -45,7 +46,7 @@ func (e *env) session(id uint64) *elink {
 
 func (e *env) link(a, b string) *elink {
 	for _, l := range e.links {
-		if l.has(e.node(a)) && l.has(e.node(b)) {
+		if l.has(e.node(a)) && l.has(e.node(b)) && l.spec.Uplink == e.value("by", "") {
 			return l
 		}
 	}
@@ -57,6 +58,14 @@ func (e *env) cmdLink() {
 	l.spec = core.Link{
 		Delay: e.duration("delay"), Window: int64(e.number("window", 0)),
 		Schedule: contact.Schedule{Every: e.duration("every"), For: e.duration("for")},
+		Uplink:   e.value("by", ""), Cost: uint32(e.number("cost", 0)),
+	}
+	for name := range strings.FieldsSeq(strings.ReplaceAll(e.value("classes", ""), "+", " ")) {
+		class, err := bundle.ParseClass(name)
+		if err != nil {
+			panic(err)
+		}
+		l.spec.Classes = l.spec.Classes.With(class)
 	}
 	e.links = append(e.links, l)
 	l.up()
@@ -123,6 +132,9 @@ func reasonOf(s string) bundle.Reason {
 func (l *elink) send(from *enode, f core.Frame) {
 	w, to := l.way(from)
 	if text := l.e.frameText(f); text != "" {
+		if l.spec.Uplink != "" {
+			text = "by " + l.spec.Uplink + " " + text
+		}
 		l.e.printf("%s -> %s %s", from.name, to.name, text)
 	}
 	if t, ok := f.(*core.Transfer); ok && t.Blob == nil && t.Entry.State != store.Ended {

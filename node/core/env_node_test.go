@@ -145,6 +145,9 @@ func (n *enode) run(eff *core.Effects) {
 	for _, t := range eff.TakenOver {
 		n.takenOver(t)
 	}
+	for _, r := range eff.Renew {
+		e.printf("%s asks for another session: heard=%v over=%v", n.name, r.Heard, r.Over)
+	}
 	for _, c := range eff.Close {
 		e.printf("%s closes a link: %s", n.name, c.Reason)
 		if l := e.session(c.Link); l != nil {

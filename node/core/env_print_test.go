@@ -2,6 +2,7 @@ package core_test
 
 import (
 	"fmt"
+	"math/bits"
 	"reflect"
 	"slices"
 	"strings"
@@ -139,6 +140,9 @@ func (e *env) cmdView() {
 			state = "silent"
 		case !l.Open:
 			state = "closed"
+		}
+		if l.Uplink != "" {
+			state = fmt.Sprintf("by %s at %d for %d classes, %s", l.Uplink, l.Cost, bits.OnesCount8(uint8(l.Uses)), state)
 		}
 		text := fmt.Sprintf("link %s %s, %d in flight, %d bytes", l.Node, state, l.Flights, l.Bytes)
 		if !l.NextEdge.IsZero() {

@@ -70,7 +70,7 @@ func TestGolden(t *testing.T) {
 // commands by name; the comment tells the arguments.
 var commands = map[string]func(*env){
 	"node":        (*env).cmdNode,        // NAME region=R [window=N] [count=N]
-	"link":        (*env).cmdLink,        // A B [delay=D] [every=D] [for=D] [window=BYTES]: and up
+	"link":        (*env).cmdLink,        // A B [delay=D] [every=D] [for=D] [window=BYTES] [by=NAME] [cost=N] [classes=C+C]: and up; commands with A B or FROM TO take by=NAME too
 	"up":          (*env).cmdUp,          // A B: a new session
 	"down":        (*env).cmdDown,        // A B: the session ends, frames are lost
 	"cut":         (*env).cmdCut,         // A B: frames wait, nobody is told

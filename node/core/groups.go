@@ -200,8 +200,7 @@ func compareBool(a, b bool) int {
 // distance is how far a node is; ok is false when nothing can set out for it.
 func (c *Core) distance(n addr.Node) (d distance, ok bool) {
 	p := c.table.Path(n)
-	l := c.byNode[p.Hop]
-	if !p.Up() && (l == nil || !l.usable()) {
+	if !p.Up() && c.linkTo(p.Hop) == nil {
 		return d, false
 	}
 	return distance{!p.Up(), c.table.Advert(n).Region != c.cfg.Region, p.Cost}, true

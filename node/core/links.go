@@ -42,10 +42,11 @@ func classOf(i int) bundle.Class { return bundle.Class(i) }
 // usable reports whether transfers may be sent now.
 func (l *link) usable() bool { return l.open && !l.silent }
 
-// LinkUp begins a session. An older session with the same node ends.
+// LinkUp begins a session. An older session with the same node, of the same
+// Uplink, ends.
 func (c *Core) LinkUp(now time.Time, l Link) {
 	c.at(now)
-	if old := c.byNode[l.Node]; old != nil {
+	if old := c.uplink(l.Node, l.Uplink); old != nil {
 		c.drop(old)
 		c.cur.Close = append(c.cur.Close, CloseLink{old.ID, "replaced by a newer session"})
 	}
@@ -56,7 +57,8 @@ func (c *Core) LinkUp(now time.Time, l Link) {
 		n.out[i].next, n.out[i].first, n.in[i].next = 1, 1, 1
 	}
 	c.notePlan(l.Node, l.Schedule)
-	c.links[l.ID], c.byNode[l.Node] = n, n
+	c.links[l.ID] = n
+	c.bind(n)
 	at, _ := slices.BinarySearchFunc(c.linkOrder, l.ID, func(l *link, id uint64) int { return cmp.Compare(l.ID, id) })
 	c.linkOrder = slices.Insert(c.linkOrder, at, n)
 	for _, node := range c.table.Nodes() {
@@ -69,7 +71,7 @@ func (c *Core) LinkUp(now time.Time, l Link) {
 	if a := c.table.Advert(c.cfg.Self); a != nil {
 		c.send(n, a)
 	}
-	c.adjacent(l.Node, n.cost(), n.usable())
+	c.adjacent(n)
 	c.m.Hot(c.outlet(l.Node))
 }
 
@@ -83,9 +85,7 @@ func (c *Core) LinkDown(now time.Time, id uint64) {
 
 func (c *Core) drop(l *link) {
 	delete(c.links, l.ID)
-	if c.byNode[l.Node] == l {
-		delete(c.byNode, l.Node)
-	}
+	c.unbind(l)
 	c.linkOrder = slices.DeleteFunc(c.linkOrder, func(o *link) bool { return o == l })
 	for class := range l.out {
 		for _, i := range l.out[class].flights {
@@ -120,28 +120,26 @@ func (c *Core) ackLater(l *link, class bundle.Class, xid uint64) {
 	}
 }
 
-// serveLink offers what waits for a neighbour, as far as the link takes it,
-// and reports whether something waits for the store alone.
-func (c *Core) serveLink(o *storeforward.Outlet, l *link) (storing bool) {
-	if l == nil || !l.usable() {
-		if l != nil && l.silent {
-			l.waited = l.waited || !o.Empty()
-		}
-		return false
-	}
+// serveLink offers what waits for a neighbour in some classes, as far as the
+// link takes it, and at most so many bundles, 0 for any number. It returns how
+// many, and whether something waits for the store alone.
+func (c *Core) serveLink(o *storeforward.Outlet, l *link, some storeforward.Classes, most int) (n int, storing bool) {
 	for {
 		var of storeforward.Classes
 		for class := range bundle.Class(bundle.NumClasses) {
 			// Control never waits behind data.
-			if l.paused[class] == 0 && len(l.out[class].flights) < maxFlights && (class == bundle.Control || l.bytes < l.Window) {
+			if some.Has(class) && l.paused[class] == 0 && len(l.out[class].flights) < maxFlights && (class == bundle.Control || l.bytes < l.Window) {
 				of = of.With(class)
 			}
 		}
 		i, storing := c.m.Next(o, of)
 		if i == nil {
-			return storing
+			return n, storing
 		}
 		c.transfer(l, i)
+		if n++; n == most {
+			return n, false
+		}
 	}
 }
 
@@ -277,7 +275,7 @@ func (c *Core) moveFlights() {
 				if i == nil {
 					continue
 				}
-				if o := c.outletOf(i.Entry.Queue); o != nil && o.Owner != any(l.Node) && c.upNow(o) {
+				if o := c.outletOf(i.Entry.Queue); o != nil && c.upNow(o, i.Header.Class) {
 					l.out[class].flights[n] = nil
 					l.bytes -= int64(i.Header.Size)
 					c.giveBack(i)
@@ -287,7 +285,7 @@ func (c *Core) moveFlights() {
 	}
 }
 
-func (c *Core) upNow(o *storeforward.Outlet) bool {
+func (c *Core) upNow(o *storeforward.Outlet, class bundle.Class) bool {
 	n, ok := o.Owner.(addr.Node)
-	return ok && c.byNode[n] != nil && c.byNode[n].usable()
+	return ok && c.linkFor(n, class) != nil
 }

@@ -162,7 +162,7 @@ func (c *Core) lives(l *link, proof bool) {
 			l.silent, l.back, l.lag, l.slows, l.gauge = false, c.now, 0, 0, 0
 			c.revived(l)
 			c.probe(l) // its answer says how long the way is now
-			c.adjacent(l.Node, l.cost(), l.usable())
+			c.adjacent(l)
 			c.m.Hot(c.outlet(l.Node))
 			c.cur.Silences = append(c.cur.Silences, Silence{Link: l.ID, Node: l.Node, For: c.now - l.mute, Over: true})
 		}
@@ -232,7 +232,7 @@ func (c *Core) again(l *link, d int64) {
 // came up.
 func (c *Core) cheaper(l *link) {
 	at, ok := slices.BinarySearchFunc(c.advert.Neighbors, l.Node, func(e routing.Neighbor, n addr.Node) int { return e.Node.Compare(n) })
-	if ok && l.usable() && 2*l.cost() <= c.advert.Neighbors[at].Cost {
+	if ok && c.linkTo(l.Node) == l && 2*l.cost() <= c.advert.Neighbors[at].Cost {
 		c.advert.Neighbors = slices.Clone(c.advert.Neighbors)
 		c.advert.Neighbors[at].Cost = l.cost()
 		c.advertDirty = true
@@ -250,7 +250,7 @@ func (c *Core) tickLinks() {
 		if open := l.Schedule.Open(now); open != l.open {
 			l.open = open
 			l.heard, l.proof, l.pinged, l.asked, l.from, l.gauge = c.now, c.now, 0, 0, 0, 0
-			c.adjacent(l.Node, l.cost(), l.usable())
+			c.adjacent(l)
 			if l.opened = 0; open {
 				l.opened = c.now
 				c.probe(l) // wakes a transport that backed off
@@ -275,6 +275,12 @@ func (c *Core) tickLinks() {
 // failOver has what went by a link go another way, at once where an alternate
 // is known: the others need not hear of it first.
 func (c *Core) failOver(l *link) {
+	c.pathsDirty = true
+	if c.linkTo(l.Node) != nil { // by another link to the same node
+		c.adjacent(l)
+		c.m.Hot(c.outlet(l.Node))
+		return
+	}
 	c.table.FailOver(l.Node)
 	c.converge = c.now + settleFloor
 	for _, o := range c.linkOrder {
@@ -282,8 +288,7 @@ func (c *Core) failOver(l *link) {
 			c.converge = max(c.converge, c.now+2*o.rtt)
 		}
 	}
-	c.adjacent(l.Node, l.cost(), false)
-	c.pathsDirty = true
+	c.adjacent(l)
 }
 
 // tickPaths goes back to the cheapest paths when the mesh knows what happened,

@@ -278,7 +278,7 @@ func (c *Core) volatile(h *store.Header, s *Submission) bundle.Reason {
 
 // passOn sends a volatile bundle towards a node if the way is up.
 func (c *Core) passOn(to addr.Node, v *Volatile) {
-	if l := c.byNode[c.table.Path(to).Hop]; l != nil && l.usable() && l.bytes < l.Window {
+	if l := c.linkFor(c.table.Path(to).Hop, v.Header.Class); l != nil && l.bytes < l.Window {
 		c.send(l, v)
 		l.sends(c.now)
 		l.spoke = c.now

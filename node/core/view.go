@@ -44,7 +44,10 @@ type QueueView struct {
 type LinkView struct {
 	ID       uint64
 	Node     addr.Node
-	Open     bool // within a contact
+	Uplink   string
+	Cost     uint32
+	Uses     storeforward.Classes // that go by it now
+	Open     bool                 // within a contact
 	Silent   bool
 	RTT      time.Duration
 	Flights  int
@@ -66,14 +69,17 @@ func (c *Core) View() View {
 		}
 		p := c.pathOf(q.Name)
 		qv.Hop, qv.Up = p.Hop, p.Up()
-		qv.Resting = c.refusedAt(c.byNode[p.Hop], q)
+		qv.Resting = c.refusedAt(c.linkFor(p.Hop, q.Name.Class), q)
 		v.Queues = append(v.Queues, qv)
 	})
 	c.m.Usages(func(u storeforward.Usage) { v.Quotas = append(v.Quotas, u) })
 	for _, l := range c.linkOrder {
 		lv := LinkView{
-			ID: l.ID, Node: l.Node, Open: l.open, Silent: l.silent, Bytes: l.bytes,
+			ID: l.ID, Node: l.Node, Uplink: l.Uplink, Cost: l.Cost, Open: l.open, Silent: l.silent, Bytes: l.bytes,
 			RTT: time.Duration(l.rtt) * time.Millisecond, NextEdge: l.Schedule.Next(time.UnixMilli(c.now)),
+		}
+		if l.usable() {
+			lv.Uses = c.classesOf(l)
 		}
 		for i := range l.out {
 			lv.Flights += len(l.out[i].flights)
@@ -242,7 +248,13 @@ func (c *Core) waitsFor(i *storeforward.Item) string {
 
 func (c *Core) waitsForHop(i *storeforward.Item) string {
 	hop := c.pathOf(i.Entry.Queue).Hop
-	l := c.byNode[hop]
+	class := i.Header.Class
+	l := c.linkFor(hop, class)
+	if all := c.byNode[hop]; l == nil && len(all) > 0 {
+		if l = all[0]; !l.carries(class) && l.usable() {
+			return fmt.Sprintf("a link to %s that carries %s; those that do are down, silent or closed", hop, class)
+		}
+	}
 	switch {
 	case hop.IsZero():
 		return "a path to " + QueueText(i.Entry.Queue) + "; no node on the way is known yet"

@@ -79,7 +79,7 @@ func (m *Manager) keepAnew(ctx context.Context, s *Session) {
 // dialerOf returns who can dial the peer of a session, nil when nobody can.
 func (m *Manager) dialerOf(s *Session) *dialer {
 	for _, d := range m.dialers {
-		if d.found() == s.peer.Node {
+		if s.peering() == (peering{d.found(), d.peer.Link.Uplink}) {
 			return d
 		}
 	}

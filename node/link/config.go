@@ -14,6 +14,7 @@ import (
 
 	"github.com/farhop/farhop/node/wire"
 	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/storeforward/bundle"
 )
 
 // The application protocols (ALPN, RFC 7301) of the mesh port.
@@ -91,6 +92,7 @@ type Config struct {
 
 	Peers []Peer
 	Links map[addr.Node]Properties // of nodes that dial us; default: as in Peers
+	More  []Peer                   // the same of links with names, by Node and Link.Uplink; no addresses
 
 	Events Sink
 	// Parts keeps the beginnings of large bundles over the ends of sessions. Nil
@@ -152,6 +154,12 @@ func (c Config) Validate() error {
 	for i, p := range c.Peers {
 		bad(c.Socket != nil && p.Link.Layer == LayerTLS, "peers[%d].link: layer tls needs TCP, and the node has one given socket", i)
 	}
+	for i, p := range c.More {
+		bad(p.Link.Uplink == "", "more[%d].link: has no name", i)
+		if err := p.Link.Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("more[%d].link: %w", i, err))
+		}
+	}
 	for n, p := range c.Links {
 		if err := p.Validate(); err != nil {
 			errs = append(errs, fmt.Errorf("links[%s]: %w", n, err))
@@ -176,6 +184,12 @@ type Properties struct {
 	Contacts []Window      // when the link can carry; none means always
 	MaxGap   time.Duration // longest silence to survive; 0: from Contacts
 
+	// Of one of several links with the node. The one that dials names it; the
+	// other end knows it by that name.
+	Uplink  string         // at most wire.MaxUplink bytes
+	Cost    uint32         // the cheapest link that carries a class is used for it
+	Classes []bundle.Class // that it carries; none means all
+
 	Layer      Layer   // of bundles that we send; "" is LayerAuto
 	ReturnRate int64   // bits per second towards us; 0: as Rate
 	Loss       float64 // share of packets, as far as it is known
@@ -196,6 +210,9 @@ func (p Properties) Validate() error {
 		if w.For <= 0 || w.Every < 0 || w.Every > 0 && w.Every < w.For {
 			errs = append(errs, fmt.Errorf("contacts[%d]: for %v every %v: want 0 < for <= every (or every 0 for a single contact)", i, w.For, w.Every))
 		}
+	}
+	if !wire.ValidUplink(p.Uplink) {
+		errs = append(errs, fmt.Errorf("link name %q: want at most %d letters, digits, and -_. after the first", p.Uplink, wire.MaxUplink))
 	}
 	return errors.Join(append(errs, p.validateLayer())...)
 }

@@ -22,7 +22,8 @@ type PeerState struct {
 	Node      addr.Node // pinned, or found there; zero before the first contact
 	Region    addr.Region
 	Connected bool
-	Inbound   bool // the session in use was dialled by the peer
+	Uplink    string // of several links with the node
+	Inbound   bool   // the session in use was dialled by the peer
 	Kex       string
 	RTT       time.Duration
 	Since     time.Time // of the state that Connected tells
@@ -62,11 +63,11 @@ type dialer struct {
 func (d *dialer) state() PeerState {
 	d.mu.Lock()
 	st := PeerState{
-		Address: d.peer.Address, Node: cmp.Or(d.node, d.peer.Node), Since: d.since,
+		Address: d.peer.Address, Node: cmp.Or(d.node, d.peer.Node), Uplink: d.peer.Link.Uplink, Since: d.since,
 		Attempts: d.attempts, LastError: d.lastErr, NextTry: d.next,
 	}
 	d.mu.Unlock()
-	if s := d.m.reg.current(st.Node); s != nil {
+	if s := d.m.reg.current(peering{st.Node, st.Uplink}); s != nil {
 		st.Connected, st.Inbound, st.Since = true, !s.Dialed(), s.Since()
 		st.Region, st.Kex, st.RTT = s.Region(), s.Kex(), s.RTT()
 		st.LastError, st.NextTry, st.Attempts = "", time.Time{}, 0
@@ -78,7 +79,7 @@ func (d *dialer) state() PeerState {
 func (d *dialer) run(ctx context.Context) {
 	d.mark(func() { d.since, d.node = time.Now(), d.peer.Node })
 	for ctx.Err() == nil {
-		if s := d.m.reg.current(d.found()); s != nil {
+		if s := d.m.reg.current(peering{d.found(), d.peer.Link.Uplink}); s != nil {
 			d.watch(ctx, s)
 			continue
 		}
@@ -235,7 +236,7 @@ func (d *dialer) establish(ctx context.Context, w way, rtt time.Duration) (_ *Se
 		return nil, nil, err
 	}
 	d.mark(func() { d.node = peer.Node })
-	claimed, err := m.reg.claimDial(peer.Node, w.instead)
+	claimed, err := m.reg.claimDial(peering{peer.Node, props.Uplink}, w.instead)
 	if err != nil {
 		return nil, nil, Down{Cause: Redundant, Err: err}
 	}

@@ -12,7 +12,8 @@
 //     acknowledgement. Urgencies (RFC 9218) follow the class order;
 //   - bidirectional streams for TCP services, whose first frame is StreamOpen.
 //
-// Between two nodes there is one session at a time. Both ends may dial; the
+// Between two nodes there is one session at a time, or one for each link with a
+// name (docs/adr/0022). Both ends may dial; the
 // node with the lower name is the judge of which connection stays, and a
 // connection counts only once the judge's Hello has been sent on it. See
 // registry.go for the rules and why both ends always agree.

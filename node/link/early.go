@@ -97,7 +97,7 @@ func (d *dialer) open(ctx context.Context, to net.Addr, w way, rtt time.Duration
 	}()
 	early := !peer.IsZero() && !isDone(qc.HandshakeComplete())
 	if early {
-		o.begun = m.begun(peer)
+		o.begun = m.begun(peering{peer, props.Uplink})
 		if err = o.greet(m, props, offer); err != nil && !errors.Is(err, quic.Err0RTTRejected) {
 			return o, betterCause(o.conn, err)
 		}
@@ -138,7 +138,7 @@ func (o *opening) greet(m *Manager, props Properties, offer []wire.Early) (err e
 	if o.ctrl, err = o.conn.OpenStream(o.conn.Context()); err != nil {
 		return err
 	}
-	if err = m.greet(o.ctrl, greeting{offer: props.offer(), begun: o.begun, early: true, epoch: o.pass.epoch}); err != nil {
+	if err = m.greet(o.ctrl, greeting{offer: props.offer(), begun: o.begun, early: true, epoch: o.pass.epoch, uplink: props.Uplink}); err != nil {
 		return err
 	}
 	var out []byte
@@ -163,8 +163,8 @@ func (o *opening) settle(ctx context.Context, m *Manager, props Properties, peer
 	if o.ctrl, err = o.conn.OpenStream(ctx); err != nil {
 		return fmt.Errorf("open the control stream: %w", err)
 	}
-	o.begun = m.begun(peer)
-	if err = m.greet(o.ctrl, greeting{offer: offerOn(o.conn, props), begun: o.begun}); err != nil {
+	o.begun = m.begun(peering{peer, props.Uplink})
+	if err = m.greet(o.ctrl, greeting{offer: offerOn(o.conn, props), begun: o.begun, uplink: props.Uplink}); err != nil {
 		return fmt.Errorf("send hello: %w", err)
 	}
 	return nil
@@ -219,23 +219,24 @@ func (m *Manager) hearEarly(ctx context.Context, conn carrier, st stream, in *bu
 	if _, ok := conn.(quicCarrier); !ok {
 		return false, down(Protocol, "a hello of %s over TCP says that it came early", hello.Node)
 	}
-	peer, props := hello.Node, m.linkTo(hello.Node)
+	peer := peering{hello.Node, hello.Uplink}
+	props := m.linkTo(peer)
 	m.met.early.WithLabelValues("received").Inc()
 	if m.reg.mayAnswer(peer) {
-		g.offer = props.offer()
+		g.offer, g.uplink = props.offer(), peer.uplink
 		if err := m.greet(st, g); err != nil {
 			return false, err
 		}
 		answered = true
 	}
 	defer context.AfterFunc(ctx, func() { _ = st.SetReadDeadline(time.Unix(1, 0)) })()
-	take := func(frames []wire.Early) { m.cfg.Early.Take(peer, props.rtt(), frames) }
+	take := func(frames []wire.Early) { m.cfg.Early.Take(peer.node, props.rtt(), frames) }
 	if m.cfg.Early == nil || hello.Epoch == 0 || hello.Epoch != m.epoch(peer) {
 		m.met.early.WithLabelValues("stale").Inc()
 		take = func([]wire.Early) {}
 	}
 	if err := takeEarly(in, take); err != nil {
-		return answered, betterCause(conn, fmt.Errorf("node %s, early: %w", peer, err))
+		return answered, betterCause(conn, fmt.Errorf("node %s, early: %w", peer.node, err))
 	}
 	select {
 	case <-handshakeDone(conn): // Begin came with data that nobody can play again
@@ -318,11 +319,16 @@ func (m *Manager) newEpoch() uint64 {
 
 // epochKey is where the epoch of a node is kept, beside tickets: no address
 // looks like it.
-func epochKey(node addr.Node) string { return "epoch of " + node.String() }
+func epochKey(l peering) string {
+	if l.uplink == "" {
+		return "epoch of " + l.node.String()
+	}
+	return "epoch of " + l.node.String() + " by " + l.uplink
+}
 
-// epoch returns that of the newest session that a node dialled, 0 if none is
-// known.
-func (m *Manager) epoch(node addr.Node) uint64 {
+// epoch returns that of the newest session that a node dialled on a link, 0 if
+// none is known.
+func (m *Manager) epoch(node peering) uint64 {
 	m.epochMu.Lock()
 	defer m.epochMu.Unlock()
 	if e, ok := m.epochs[node]; ok || m.cfg.Tickets == nil {
@@ -342,7 +348,7 @@ func (m *Manager) setEpoch(s *Session) {
 	if s.epoch == 0 {
 		return
 	}
-	node := s.peer.Node
+	node := s.peering()
 	m.epochMu.Lock()
 	m.epochs[node] = s.epoch
 	m.epochMu.Unlock()
@@ -350,7 +356,7 @@ func (m *Manager) setEpoch(s *Session) {
 		m.epochDisk.Lock() // whoever writes last writes the newest
 		defer m.epochDisk.Unlock()
 		if err := m.cfg.Tickets.Keep(epochKey(node), binary.BigEndian.AppendUint64(nil, m.epoch(node))); err != nil {
-			m.cfg.Log.Warn("the epoch of a peer cannot be kept: after a restart its next session begins a round trip later", "peer", node, "error", err)
+			m.cfg.Log.Warn("the epoch of a peer cannot be kept: after a restart its next session begins a round trip later", "peer", node.node, "error", err)
 		}
 	})
 }

@@ -129,44 +129,44 @@ func testBothDial(t *testing.T, dials dialing) {
 func TestCrossingKeepsTheLowerNamesConnection(t *testing.T) {
 	r := newRegistry(addr.MustNode("a"))
 	b := addr.MustNode("b")
-	release, err := r.claimDial(b, nil)
+	release, err := r.claimDial(peering{node: b}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.claimDial(b, nil); !errors.Is(err, errRedundant) {
+	if _, err := r.claimDial(peering{node: b}, nil); !errors.Is(err, errRedundant) {
 		t.Errorf("a second attempt of our own: %v, want redundant", err)
 	}
 	var wg sync.WaitGroup
 	inbound := make(chan error, 1)
 	wg.Go(func() {
-		_, err := r.claimInbound(t.Context(), b, 1)
+		_, err := r.claimInbound(t.Context(), peering{node: b}, 1)
 		inbound <- err
 	})
 	r.mu.Lock()
-	r.slot(b).cur = fakeSession(1)
+	r.slot(peering{node: b}).cur = fakeSession(1)
 	r.mu.Unlock()
 	release()
 	wg.Wait()
 	if err := <-inbound; !errors.Is(err, errRedundant) {
 		t.Errorf("the crossing connection: %v, want redundant", err)
 	}
-	if release, err := r.claimInbound(t.Context(), b, 2); err != nil {
+	if release, err := r.claimInbound(t.Context(), peering{node: b}, 2); err != nil {
 		t.Errorf("a connection of a newer boot: %v, want it accepted", err)
 	} else {
 		release()
 	}
 	higher := newRegistry(addr.MustNode("c"))
-	higher.slot(b).cur = fakeSession(1)
-	if _, err := higher.claimInbound(t.Context(), b, 1); err != nil {
+	higher.slot(peering{node: b}).cur = fakeSession(1)
+	if _, err := higher.claimInbound(t.Context(), peering{node: b}, 1); err != nil {
 		t.Errorf("c does not judge, but: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	r.slot(b).cur = nil
-	if _, err := r.claimDial(b, nil); err != nil {
+	r.slot(peering{node: b}).cur = nil
+	if _, err := r.claimDial(peering{node: b}, nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.claimInbound(ctx, b, 1); !errors.Is(err, errRedundant) {
+	if _, err := r.claimInbound(ctx, peering{node: b}, 1); !errors.Is(err, errRedundant) {
 		t.Errorf("waiting ended with %v", err)
 	}
 }

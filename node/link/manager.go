@@ -31,12 +31,12 @@ type Manager struct {
 	local   net.Addr
 	demux   *demux
 
-	epochMu   sync.Mutex           // guards epochs
-	epochs    map[addr.Node]uint64 // of the newest session that a node dialled
-	epochDisk sync.Mutex           // held while one is written; never under epochMu
-	endedMu   sync.Mutex           // guards ended and carried
-	ended     salvoTotals          // of sessions that are over
-	carried   map[*Session]bool    // sessions with salvo that are not
+	epochMu   sync.Mutex         // guards epochs
+	epochs    map[peering]uint64 // of the newest session that a node dialled
+	epochDisk sync.Mutex         // held while one is written; never under epochMu
+	endedMu   sync.Mutex         // guards ended and carried
+	ended     salvoTotals        // of sessions that are over
+	carried   map[*Session]bool  // sessions with salvo that are not
 
 	nextID  atomic.Uint64
 	pending atomic.Int64 // inbound connections before their Hello is done
@@ -54,7 +54,7 @@ func New(cfg Config) (*Manager, error) {
 		return nil, fmt.Errorf("link: %w", err)
 	}
 	cfg = cfg.withDefaults()
-	m := &Manager{cfg: cfg, reg: newRegistry(cfg.Node), bound: make(chan struct{}), demux: newDemux(), carried: map[*Session]bool{}, epochs: map[addr.Node]uint64{}, joins: make(chan struct{}, maxJoins), checks: make(chan struct{}, maxChecks)}
+	m := &Manager{cfg: cfg, reg: newRegistry(cfg.Node), bound: make(chan struct{}), demux: newDemux(), carried: map[*Session]bool{}, epochs: map[peering]uint64{}, joins: make(chan struct{}, maxJoins), checks: make(chan struct{}, maxChecks)}
 	met, err := newMetrics(cfg.Registerer, m)
 	if err != nil {
 		return nil, fmt.Errorf("link: register metrics: %w", err)
@@ -84,8 +84,14 @@ func (m *Manager) Sessions() []*Session {
 	return out
 }
 
-// Session returns the session with node, nil when there is none.
-func (m *Manager) Session(node addr.Node) *Session { return m.reg.current(node) }
+// Session returns the session with node, nil when there is none. Of several it
+// is the cheapest that is not silent.
+func (m *Manager) Session(node addr.Node) *Session { return m.reg.best(node) }
+
+// SessionOver returns the session of one link with node, nil when there is none.
+func (m *Manager) SessionOver(node addr.Node, uplink string) *Session {
+	return m.reg.current(peering{node, uplink})
+}
 
 // Run binds, dials and serves until ctx ends, then closes every session and
 // returns when all of its goroutines have. It may be called once.
@@ -189,7 +195,7 @@ func (m *Manager) inbound(ctx context.Context, conn carrier) (err error) {
 	if err != nil {
 		return err
 	}
-	hctx, cancel := m.awaitHello(ctx, conn, func() time.Duration { return m.linkTo(peer.Node).helloWait(conn.Stats().RTT) })
+	hctx, cancel := m.awaitHello(ctx, conn, func() time.Duration { return m.linkTo(peering{node: peer.Node}).helloWait(conn.Stats().RTT) })
 	defer cancel()
 	st, err := conn.AcceptStream(hctx)
 	if err != nil {
@@ -199,38 +205,47 @@ func (m *Manager) inbound(ctx context.Context, conn carrier) (err error) {
 	if err != nil {
 		return err
 	}
-	answered, g := false, greeting{begun: m.begun(peer.Node), epoch: m.newEpoch()}
+	at := peering{peer.Node, hello.Uplink}
+	if !m.reg.takes(at) {
+		return down(Refused, "node %s has %d links with names already: give links that come and go one name", peer.Node, maxUplinks)
+	}
+	answered, g := false, greeting{begun: m.begun(at), epoch: m.newEpoch()}
 	if hello.Early {
 		if answered, err = m.hearEarly(hctx, conn, st, in, hello, g); err != nil {
 			return err
 		}
 	}
-	release, err := m.reg.claimInbound(hctx, peer.Node, hello.Boot)
+	release, err := m.reg.claimInbound(hctx, at, hello.Boot)
 	if err != nil {
 		return Down{Cause: Redundant, Err: err}
 	}
 	shown(conn)
 	cancel()
 	if !answered {
-		g.begun = m.begun(peer.Node) // nobody was told the older list
+		g.begun = m.begun(at) // nobody was told the older list
 	}
-	s := newSession(m.nextID.Add(1), &m.cfg, conn, st, in, peer, hello, m.linkTo(peer.Node), g.begun)
+	s := newSession(m.nextID.Add(1), &m.cfg, conn, st, in, peer, hello, m.linkTo(at), g.begun)
 	s.answered, s.epoch = answered, g.epoch
 	m.serve(ctx, s, release)
 	return nil
 }
 
 // linkTo returns what is configured for the link to a node that dialled us.
-func (m *Manager) linkTo(node addr.Node) Properties {
-	if p, ok := m.cfg.Links[node]; ok {
+func (m *Manager) linkTo(l peering) Properties {
+	if p, ok := m.cfg.Links[l.node]; ok && l.uplink == "" {
 		return p
 	}
+	for _, p := range m.cfg.More {
+		if l == (peering{p.Node, p.Link.Uplink}) {
+			return p.Link
+		}
+	}
 	for _, d := range m.dialers {
-		if d.peer.Node == node || d.found() == node {
+		if d.peer.Link.Uplink == l.uplink && (d.peer.Node == l.node || d.found() == l.node) {
 			return d.peer.Link
 		}
 	}
-	return Properties{}
+	return Properties{Uplink: l.uplink}
 }
 
 // serve runs an agreed session until it is down. Of an inbound session it
@@ -241,7 +256,7 @@ func (m *Manager) serve(ctx context.Context, s *Session, release func()) Down {
 	m.reg.install(s)
 	m.setEpoch(s)
 	if !s.Dialed() && !s.answered {
-		if err := m.greet(s.ctrl, greeting{offer: s.offered, begun: s.parts.said, epoch: s.epoch}); err != nil {
+		if err := m.greet(s.ctrl, greeting{offer: s.offered, begun: s.parts.said, epoch: s.epoch, uplink: s.props.Uplink}); err != nil {
 			s.end(downOf(err))
 		}
 	}
@@ -249,6 +264,9 @@ func (m *Manager) serve(ctx context.Context, s *Session, release func()) Down {
 	defer m.useSalvo(s)()
 	m.met.ups.Inc()
 	log := m.cfg.Log.With("peer", s.peer.Node, "session", s.id)
+	if s.props.Uplink != "" {
+		log = log.With("link", s.props.Uplink)
+	}
 	log.Info("link up", "region", s.peer.Region, "remote", s.RemoteAddr(), "dialed", s.Dialed(), "kex", s.peer.Kex, "rtt", s.RTT(), "profile", s.Profile(), "layer", s.Layer())
 	m.cfg.Events.LinkUp(s)
 	m.wg.Go(func() { m.keepAnew(ctx, s) })
@@ -282,27 +300,28 @@ func (m *Manager) identify(conn carrier, pin addr.Node) (Identity, error) {
 
 // greeting is what of our Hello differs between connections.
 type greeting struct {
-	offer wire.Salvo
-	begun []wire.Begun
-	early bool
-	epoch uint64
+	offer  wire.Salvo
+	begun  []wire.Begun
+	early  bool
+	epoch  uint64
+	uplink string
 }
 
 // greet sends our Hello.
 func (m *Manager) greet(st stream, g greeting) error {
 	st.SetPriority(urgency(laneControl), false)
 	h := m.cfg.Hello
-	h.Salvo, h.Parts, h.Begun, h.Early, h.Epoch = g.offer, m.cfg.Parts != nil, g.begun, g.early, g.epoch
+	h.Salvo, h.Parts, h.Begun, h.Early, h.Epoch, h.Uplink = g.offer, m.cfg.partsOn(g.uplink) != nil, g.begun, g.early, g.epoch, g.uplink
 	_, err := st.Write(wire.Append(nil, h))
 	return err
 }
 
 // begun is what is kept of a peer's bundles.
-func (m *Manager) begun(peer addr.Node) []wire.Begun {
-	if m.cfg.Parts == nil {
+func (m *Manager) begun(l peering) []wire.Begun {
+	if m.cfg.partsOn(l.uplink) == nil {
 		return nil
 	}
-	all := m.cfg.Parts.Begun(peer)
+	all := m.cfg.Parts.Begun(l.node)
 	return all[:min(len(all), wire.MaxBegun)]
 }
 
@@ -324,6 +343,8 @@ func (m *Manager) hear(ctx context.Context, st stream, peer Identity) (*bufio.Re
 		return nil, h, down(Refused, "hello says node %s, its certificate says %s", h.Node, peer.Node)
 	case h.Region != peer.Region:
 		return nil, h, down(Refused, "hello of %s says region %s, its certificate says %s", h.Node, h.Region, peer.Region)
+	case !wire.ValidUplink(h.Uplink):
+		return nil, h, down(Refused, "hello of %s names its link %q: want letters, digits, and -_. after the first", h.Node, h.Uplink)
 	case h.MaxFrame < maxHello:
 		return nil, h, down(Refused, "hello of %s takes frames of %d bytes, at least %d are needed", h.Node, h.MaxFrame, maxHello)
 	}

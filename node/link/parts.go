@@ -35,6 +35,15 @@ type PartStore interface {
 	Drop(peer addr.Node, key wire.PartKey)
 }
 
+// partsOn is where the parts of a link are kept. Of several links to one node
+// none takes parts: what moved from one to another would be kept by both.
+func (c *Config) partsOn(uplink string) PartStore {
+	if uplink != "" {
+		return nil
+	}
+	return c.Parts
+}
+
 // parted is the size from which on bundles go in parts.
 func (p Properties) parted() int {
 	if p.Rate == 0 {

@@ -1,6 +1,7 @@
 package link
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -9,7 +10,8 @@ import (
 	"github.com/farhop/farhop/routing/addr"
 )
 
-// registry keeps one session per node. Both ends may dial, also at the same
+// registry keeps one session per link: per node, but for nodes with several
+// links, which have names. Both ends may dial, also at the same
 // moment, and must agree on which connection stays. The rules:
 //
 //  1. The node with the lower name is the judge of the pair. A connection
@@ -30,7 +32,59 @@ type registry struct {
 	self addr.Node
 
 	mu    sync.Mutex
-	slots map[addr.Node]*slot
+	slots map[peering]*slot
+}
+
+// peering names a link: its node, and what the dialler calls it, "" where it is the
+// only one.
+type peering struct {
+	node   addr.Node
+	uplink string
+}
+
+// maxUplinks is how many links with names a node may have.
+const maxUplinks = 8
+
+// takes reports whether a link has room among those of its node.
+func (r *registry) takes(l peering) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := 0
+	for k, s := range r.slots {
+		if k.node != l.node || k.uplink == "" || k == l {
+			continue
+		}
+		if s.cur == nil && s.claim == nil {
+			delete(r.slots, k)
+			continue
+		}
+		n++
+	}
+	return l.uplink == "" || n < maxUplinks
+}
+
+// best returns a session with a node: one that is not silent before those that
+// are, and the cheapest of them; nil when there is none.
+func (r *registry) best(node addr.Node) (out *Session) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for k, s := range r.slots {
+		if k.node == node && s.cur != nil && (out == nil || s.cur.rank(out) < 0) {
+			out = s.cur
+		}
+	}
+	return out
+}
+
+// rank compares two sessions with a node: negative when s is the better one.
+func (s *Session) rank(o *Session) int {
+	dead := func(s *Session) int {
+		if s.silent.Load() {
+			return 1
+		}
+		return 0
+	}
+	return cmp.Or(cmp.Compare(dead(s), dead(o)), cmp.Compare(s.props.Cost, o.props.Cost), cmp.Compare(s.props.Uplink, o.props.Uplink))
 }
 
 type slot struct {
@@ -41,15 +95,15 @@ type slot struct {
 var errRedundant = errors.New("a session with this node is up or coming up")
 
 func newRegistry(self addr.Node) *registry {
-	return &registry{self: self, slots: map[addr.Node]*slot{}}
+	return &registry{self: self, slots: map[peering]*slot{}}
 }
 
 // judge reports whether we decide for the pair with node.
 func (r *registry) judge(node addr.Node) bool { return r.self.Compare(node) < 0 }
 
-// slot returns the place of node; mu is held. There are as many as nodes
-// that have ever been authenticated here.
-func (r *registry) slot(node addr.Node) *slot {
+// slot returns the place of a link; mu is held. There are as many as nodes
+// that have ever been authenticated here, and maxUplinks of each.
+func (r *registry) slot(node peering) *slot {
 	s := r.slots[node]
 	if s == nil {
 		s = &slot{}
@@ -59,7 +113,7 @@ func (r *registry) slot(node addr.Node) *slot {
 }
 
 // current returns the session with node, nil when there is none.
-func (r *registry) current(node addr.Node) *Session {
+func (r *registry) current(node peering) *Session {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if s := r.slots[node]; s != nil {
@@ -71,7 +125,7 @@ func (r *registry) current(node addr.Node) *Session {
 // claimDial is rule 2. release must be called once the attempt is decided.
 // instead is a session of ours that the new one is to replace, nil when there
 // should be none: the judge believes that too, since the session is old.
-func (r *registry) claimDial(node addr.Node, instead *Session) (release func(), err error) {
+func (r *registry) claimDial(node peering, instead *Session) (release func(), err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.slot(node)
@@ -94,8 +148,8 @@ func (r *registry) claim(s *slot) (release func()) {
 
 // claimInbound is rules 3 to 5 for a connection whose Hello was read. boot is
 // the caller's. ctx bounds the wait of rule 3.
-func (r *registry) claimInbound(ctx context.Context, node addr.Node, boot uint64) (release func(), err error) {
-	if !r.judge(node) {
+func (r *registry) claimInbound(ctx context.Context, node peering, boot uint64) (release func(), err error) {
+	if !r.judge(node.node) {
 		return func() {}, nil
 	}
 	for {
@@ -125,8 +179,8 @@ func (r *registry) claimInbound(ctx context.Context, node addr.Node, boot uint64
 // before the handshake is done. Where we decide, an answer says that there is no
 // session and no attempt of ours; nothing is claimed by it, for the flight may
 // be one that somebody plays again.
-func (r *registry) mayAnswer(node addr.Node) bool {
-	if !r.judge(node) {
+func (r *registry) mayAnswer(node peering) bool {
+	if !r.judge(node.node) {
 		return true
 	}
 	r.mu.Lock()
@@ -145,7 +199,7 @@ func (s *Session) fresh() bool {
 func (r *registry) install(s *Session) {
 	for {
 		r.mu.Lock()
-		sl := r.slot(s.peer.Node)
+		sl := r.slot(s.peering())
 		old := sl.cur
 		if old == nil {
 			sl.cur = s
@@ -162,7 +216,7 @@ func (r *registry) install(s *Session) {
 func (r *registry) remove(s *Session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if sl := r.slots[s.peer.Node]; sl != nil && sl.cur == s {
+	if sl := r.slots[s.peering()]; sl != nil && sl.cur == s {
 		sl.cur = nil
 	}
 }

@@ -47,6 +47,7 @@ type Session struct {
 	firstRTT time.Duration
 	down     chan struct{} // closed after LinkDown has returned
 	cause    atomic.Pointer[Down]
+	silent   atomic.Bool
 
 	besideMu sync.Mutex // guards beside
 	beside   *beside    // while another session is sought in its place
@@ -61,7 +62,7 @@ func newSession(id uint64, c *Config, conn carrier, ctrl stream, in *bufio.Reade
 		s.out.volatile /= 4
 	}
 	tuned(conn, props, s.Dialed())
-	s.parts = newAssembler(peer.Node, c.Parts, int(c.Hello.MaxFrame), begun)
+	s.parts = newAssembler(peer.Node, c.partsOn(props.Uplink), int(c.Hello.MaxFrame), begun)
 	return s
 }
 
@@ -70,6 +71,14 @@ func (s *Session) ID() uint64 { return s.id }
 
 // Node is the far end, as its certificate says.
 func (s *Session) Node() addr.Node { return s.peer.Node }
+
+// Uplink names the link among several with the node, "" where it is the only one.
+func (s *Session) Uplink() string { return s.props.Uplink }
+
+// Silent notes whether the node found the link silent: others go first then.
+func (s *Session) Silent(silent bool) { s.silent.Store(silent) }
+
+func (s *Session) peering() peering { return peering{s.peer.Node, s.props.Uplink} }
 
 // Region is the far end's region, as its certificate says.
 func (s *Session) Region() addr.Region { return s.peer.Region }

@@ -58,6 +58,7 @@ func samples() map[string]Frame {
 		"hello, parts and none begun": Hello{Version: Version, Node: luna, Parts: true},
 		"part":                        Part{Class: bundle.Bulk, XID: 9, Key: PartKey{7}, Total: 1 << 20, Frozen: 100, Offset: 64 << 10, Data: make([]byte, 32<<10)},
 		"part, the last":              Part{Class: bundle.Alarm, XID: 9, Key: PartKey{7}, Total: 300, Frozen: 100, Offset: 299, Data: []byte{1}, Hops: []byte{2, 3}},
+		"hello, one of several":       Hello{Version: Version, Node: luna, Uplink: strings.Repeat("u", MaxUplink)},
 		"hello, without salvo":        Hello{Version: Version, Node: luna, Software: "farhop 0.1.0"},
 		"advert":                      Advert{full},
 		"advert, groups":              Advert{grouped},

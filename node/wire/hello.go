@@ -10,6 +10,21 @@ import (
 // MaxSoftware is the longest Hello.Software, in bytes.
 const MaxSoftware = 64
 
+// MaxUplink is the longest Hello.Uplink, in bytes.
+const MaxUplink = 32
+
+// ValidUplink reports whether a text may name a link: letters, digits, and any of
+// -_. between them; "" is no name, and valid.
+func ValidUplink(s string) bool {
+	for i, r := range []byte(s) {
+		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
+		if !letter && (i == 0 || r != '-' && r != '_' && r != '.') {
+			return false
+		}
+	}
+	return len(s) <= MaxUplink
+}
+
 // Hello is the first frame in both directions of a session. Its claims count
 // only as far as the peer's certificate bears them out.
 type Hello struct {
@@ -25,13 +40,14 @@ type Hello struct {
 	Begun       []Begun // bundles it has parts of, at most MaxBegun; with Parts
 	Early       bool    // said in the first flight of a connection: Early frames and a Begin follow
 	Epoch       uint64  // a listener's name for the session; in the next first flight the dialler says it back
+	Uplink      string  // the dialler's name for one of several links of the two, at most MaxUplink bytes; "" for the only one
 }
 
 // Type implements Frame.
 func (Hello) Type() Type { return TypeHello }
 
 func (f Hello) append(dst []byte) []byte {
-	dst = cbor.AppendArray(dst, 11)
+	dst = cbor.AppendArray(dst, 12)
 	dst = cbor.AppendUint(dst, uint64(f.Version))
 	dst = cbor.AppendText(dst, f.Node.String())
 	dst = cbor.AppendText(dst, f.Region.String())
@@ -39,7 +55,8 @@ func (f Hello) append(dst []byte) []byte {
 	dst = cbor.AppendUint(dst, f.Boot)
 	dst = cbor.AppendUint(dst, uint64(f.MaxFrame))
 	dst = appendBegun(f.Salvo.append(appendClipped(dst, f.Software, MaxSoftware)), f.Parts, f.Begun)
-	return cbor.AppendUint(cbor.AppendBool(dst, f.Early), f.Epoch)
+	dst = cbor.AppendUint(cbor.AppendBool(dst, f.Early), f.Epoch)
+	return appendClipped(dst, f.Uplink, MaxUplink)
 }
 
 func parseHello(r *cbor.Reader) (f Hello) {
@@ -65,6 +82,10 @@ func parseHello(r *cbor.Reader) (f Hello) {
 	}
 	if more > 0 {
 		f.Epoch = r.Uint()
+		more--
+	}
+	if more > 0 {
+		f.Uplink = r.TextMax(MaxUplink)
 		more--
 	}
 	rest(r, more)

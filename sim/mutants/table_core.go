@@ -67,8 +67,20 @@ var coreMutants = []mutant{
 	},
 	{
 		name: "what is in flight stays on a silent link", file: "node/core/links.go",
-		old:   "if o := c.outletOf(i.Entry.Queue); o != nil && o.Owner",
-		new:   "if o := c.outletOf(i.Entry.Queue); false && o.Owner",
+		old:   "if o := c.outletOf(i.Entry.Queue); o != nil && c.upNow",
+		new:   "if o := c.outletOf(i.Entry.Queue); false && c.upNow",
+		tests: "node/core .",
+	},
+	{
+		name: "a link carries what its classes do not name", file: "node/core/uplinks.go",
+		old:   "	return l.Classes == 0 || l.Classes.Has(class) || class == bundle.Control",
+		new:   "	return true",
+		tests: "node/core .",
+	},
+	{
+		name: "the dearer of two links is used", file: "node/core/uplinks.go",
+		old:   "cmp.Compare(l.Cost, o.Cost))\n}",
+		new:   "cmp.Compare(o.Cost, l.Cost))\n}",
 		tests: "node/core .",
 	},
 	{
