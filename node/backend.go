@@ -113,6 +113,7 @@ func fill(p *admin.Peer, s *link.Session, v core.View) {
 			continue
 		}
 		p.InFlight, p.InFlightBytes, p.Cost = l.Flights, l.Bytes, l.Cost
+		p.DampedMS = l.Damped.Milliseconds()
 		for class := range bundle.Class(bundle.NumClasses) {
 			if l.Uses.Has(class) {
 				p.Classes = append(p.Classes, class.String())

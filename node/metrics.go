@@ -108,7 +108,7 @@ func (m *coreMetrics) Collect(ch chan<- prometheus.Metric) {
 		count(c.d, c.n)
 	}
 	m.kinds(s, count)
-	for what, n := range map[string]uint64{"silences": v.Watching.Silences, "probes": v.Watching.Probes, "late-wakes": v.Watching.LateWakes, "renewals": v.Watching.Renewals} {
+	for what, n := range map[string]uint64{"silences": v.Watching.Silences, "probes": v.Watching.Probes, "late-wakes": v.Watching.LateWakes, "renewals": v.Watching.Renewals, "damped": v.Watching.Damped} {
 		count(m.watching, n, what)
 	}
 	st := m.n.store.stats()

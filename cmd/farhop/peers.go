@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -72,6 +73,9 @@ func (a *app) printPeers(s admin.Status, figures bool) error {
 			if figures && p.Link != "" {
 				note = fmt.Sprintf("cost %d, carries %s", p.Cost, cmp.Or(strings.Join(p.Classes, " "), "nothing now"))
 			}
+		}
+		if p.DampedMS > 0 {
+			note = join("; ", note, "came and went: the mesh is told in "+spanText(time.Duration(p.DampedMS)*time.Millisecond))
 		}
 		if figures {
 			flight := fmt.Sprintf("%d (%s)", p.InFlight, sizeText(p.InFlightBytes))

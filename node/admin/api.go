@@ -179,12 +179,13 @@ type Peer struct {
 	Cost          uint32      `json:"cost,omitempty"`    // of the link, among these
 	Classes       []string    `json:"classes,omitempty"` // that go by it now
 	State         PeerState   `json:"state"`
-	Kex           string      `json:"kex,omitempty"`     // key exchange in use, such as X25519MLKEM768
-	Layer         string      `json:"layer,omitempty"`   // what carries the bundles that go there: quic or salvo
-	Profile       string      `json:"profile,omitempty"` // kind of the link, from which its timers follow, such as moon
-	Loss          float64     `json:"loss,omitempty"`    // share of salvo's packets that got lost lately
-	RTTms         float64     `json:"rtt_ms"`            // round trip, ms; 0 not measured
-	InFlight      int         `json:"in_flight"`         // bundles offered, custody not yet taken
+	Kex           string      `json:"kex,omitempty"`       // key exchange in use, such as X25519MLKEM768
+	Layer         string      `json:"layer,omitempty"`     // what carries the bundles that go there: quic or salvo
+	Profile       string      `json:"profile,omitempty"`   // kind of the link, from which its timers follow, such as moon
+	Loss          float64     `json:"loss,omitempty"`      // share of salvo's packets that got lost lately
+	RTTms         float64     `json:"rtt_ms"`              // round trip, ms; 0 not measured
+	DampedMS      int64       `json:"damped_ms,omitempty"` // until the mesh is told that the link, which came and went, is back
+	InFlight      int         `json:"in_flight"`           // bundles offered, custody not yet taken
 	InFlightBytes int64       `json:"in_flight_bytes"`
 	SentBytes     uint64      `json:"sent_bytes"` // of this session, on the wire
 	ReceivedBytes uint64      `json:"received_bytes"`

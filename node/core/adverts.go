@@ -29,6 +29,12 @@ func (c *Core) adjacent(l *link) {
 	case c.advert.Neighbors[at].Up == up && (!up || c.edges[n] == used.Uplink):
 		return
 	default:
+		switch was := c.advert.Neighbors[at]; {
+		case better(was, nb):
+			c.fell(l)
+		case better(nb, was):
+			c.rises(n)
+		}
 		c.advert.Neighbors = slices.Clone(c.advert.Neighbors)
 		c.advert.Neighbors[at] = nb
 	}
@@ -82,6 +88,7 @@ func (c *Core) wakeInterest(w *wake) {
 // refreshAdvert publishes what changed about this node. It waits until the
 // number of this boot is durable: only then is a later boot sure to be newer.
 func (c *Core) refreshAdvert() {
+	c.releaseFlaps()
 	filters := c.interest.dirty && c.now >= c.interest.after
 	if !c.advertDirty && !c.groupsDirty && !filters || c.gate.persisted < c.bootLSN {
 		return
@@ -103,16 +110,26 @@ func (c *Core) refreshAdvert() {
 		defer c.advertised()
 		defer c.tellSettled()
 	}
-	if old.Seq > 0 && sameAdvert(old, &a) {
+	here := old.Seq == 0 || !sameAdvert(old, &a)
+	told := a
+	told.Neighbors = c.damp(a.Neighbors)
+	there := c.told == nil || !sameAdvert(c.told, &told)
+	if !here && !there {
 		return
 	}
 	c.advert.Seq++
-	a.Seq = c.advert.Seq
+	a.Seq, told.Seq = c.advert.Seq, c.advert.Seq
 	c.table.Apply(&a)
-	c.wanted(old, &a)
-	c.pathsDirty, c.cur.Changed = true, true
+	if here {
+		c.wanted(old, &a)
+		c.pathsDirty, c.cur.Changed = true, true
+	}
+	if !there {
+		return // what a damped link is, is this node's business alone
+	}
+	c.told = &told
 	for _, l := range c.linkOrder {
-		c.send(l, &a)
+		c.send(l, c.told)
 	}
 }
 
@@ -146,6 +163,7 @@ func (c *Core) learn(a *routing.Advert, from *link) {
 		if a.Seq > c.advert.Seq && a.Seq < maxAdvert {
 			c.advert.Seq = a.Seq
 			c.table.Forget(c.cfg.Self)
+			c.told = nil
 			c.advertDirty = true
 		}
 		return

@@ -88,6 +88,8 @@ type Core struct {
 	linkOrder []*link               // by ID
 	byNode    map[addr.Node][]*link // the cheapest first
 	edges     map[addr.Node]string  // which of them the mesh was told of, by name
+	flaps     map[addr.Node]*flap
+	told      *routing.Advert // of this node, as the mesh knows it; nil: of nothing yet
 	outlets   map[addr.Node]*storeforward.Outlet
 	hot       []*storeforward.Outlet
 
@@ -135,7 +137,7 @@ func New(cfg Config) *Core {
 		batches: map[store.Queue]*openBatch{}, joined: map[string]storeforward.Usage{}, dests: map[store.Queue]*dest{}, source: addr.NodeEID(cfg.Self, ServiceMQTT), hops: map[hopKey]*storeforward.Window{},
 		messages: map[originKey]*storeforward.Window{}, legs: map[originKey]*leg{},
 		sessions: map[string]*session{}, services: map[string]*server{},
-		links: map[uint64]*link{}, byNode: map[addr.Node][]*link{}, edges: map[addr.Node]string{}, outlets: map[addr.Node]*storeforward.Outlet{},
+		links: map[uint64]*link{}, byNode: map[addr.Node][]*link{}, edges: map[addr.Node]string{}, flaps: map[addr.Node]*flap{}, outlets: map[addr.Node]*storeforward.Outlet{},
 		settings: Settings{TTL: DefaultTTL, OrderWait: DefaultOrderWait, Quotas: &policy.Quotas{}},
 		groups:   map[string]*group{}, holding: map[string]bool{}, moved: map[string]bool{}, sentOld: map[string]uint64{},
 		cur: &Effects{}, spare: &Effects{}, advertDirty: true, interest: interestWatch{dirty: true},
@@ -258,6 +260,7 @@ func (c *Core) Wake() time.Time {
 	}
 	c.wakeLegs(&w)
 	c.wakeLinks(&w)
+	c.wakeFlaps(&w)
 	c.wakeSessions(&w)
 	c.wakeGroups(&w)
 	c.wakeRests(&w)
@@ -393,6 +396,7 @@ func (c *Core) reroute() {
 	}
 	c.m.Reroute()
 	c.moveFlights()
+	c.spareOnlyWays()
 	c.allGroupsMoved()
 	c.reroutedAway()
 	c.roamRerouted()

@@ -145,6 +145,9 @@ func (e *env) cmdView() {
 			state = fmt.Sprintf("by %s at %d for %d classes, %s", l.Uplink, l.Cost, bits.OnesCount8(uint8(l.Uses)), state)
 		}
 		text := fmt.Sprintf("link %s %s, %d in flight, %d bytes", l.Node, state, l.Flights, l.Bytes)
+		if l.Damped > 0 {
+			text += fmt.Sprintf(", told of in %v", l.Damped)
+		}
 		if !l.NextEdge.IsZero() {
 			text += ", next edge in " + l.NextEdge.Sub(e.now).Round(time.Second).String()
 		}

@@ -68,8 +68,8 @@ func (c *Core) LinkUp(now time.Time, l Link) {
 			c.send(n, a)
 		}
 	}
-	if a := c.table.Advert(c.cfg.Self); a != nil {
-		c.send(n, a)
+	if c.told != nil {
+		c.send(n, c.told)
 	}
 	c.adjacent(n)
 	c.m.Hot(c.outlet(l.Node))

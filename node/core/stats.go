@@ -61,6 +61,7 @@ type LinkStats struct {
 	Silences  uint64 // links whose peers fell silent
 	Probes    uint64 // Pings sent
 	Renewals  uint64 // times another session was asked for beside a silent one
+	Damped    uint64 // times the mesh was not told at once that a link that came and went is back
 	LateWakes uint64 // times this node was woken late, and so could not hear
 }
 

@@ -47,6 +47,7 @@ type LinkView struct {
 	Uplink   string
 	Cost     uint32
 	Uses     storeforward.Classes // that go by it now
+	Damped   time.Duration        // until the mesh is told that it is back; 0: it is
 	Open     bool                 // within a contact
 	Silent   bool
 	RTT      time.Duration
@@ -77,6 +78,9 @@ func (c *Core) View() View {
 		lv := LinkView{
 			ID: l.ID, Node: l.Node, Uplink: l.Uplink, Cost: l.Cost, Open: l.open, Silent: l.silent, Bytes: l.bytes,
 			RTT: time.Duration(l.rtt) * time.Millisecond, NextEdge: l.Schedule.Next(time.UnixMilli(c.now)),
+		}
+		if c.damped(l.Node) {
+			lv.Damped = time.Duration(c.flaps[l.Node].until-c.now) * time.Millisecond
 		}
 		if l.usable() {
 			lv.Uses = c.classesOf(l)

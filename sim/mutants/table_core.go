@@ -78,6 +78,12 @@ var coreMutants = []mutant{
 		tests: "node/core .",
 	},
 	{
+		name: "the only way to a node is held back as others", file: "node/core/damper.go",
+		old:   "&& !c.table.Around(n) {",
+		new:   "&& false {",
+		tests: "node/core .",
+	},
+	{
 		name: "the dearer of two links is used", file: "node/core/uplinks.go",
 		old:   "cmp.Compare(l.Cost, o.Cost))\n}",
 		new:   "cmp.Compare(o.Cost, l.Cost))\n}",
