@@ -87,6 +87,9 @@ func (c *Core) linkFor(n addr.Node, class bundle.Class) (best *link) {
 
 // classesOf returns the classes that go by a link while the others are as they are.
 func (c *Core) classesOf(l *link) (of storeforward.Classes) {
+	if l.Classes == 0 && len(c.byNode[l.Node]) == 1 {
+		return storeforward.AllClasses
+	}
 	for class := range bundle.Class(bundle.NumClasses) {
 		if best := c.linkFor(l.Node, class); best != nil && l.carries(class) && l.before(best, class) == 0 {
 			of = of.With(class)
