@@ -2,6 +2,7 @@ package core
 
 import (
 	"encoding/binary"
+	"math"
 
 	"github.com/farhop/farhop/routing/addr"
 	"github.com/farhop/farhop/storeforward"
@@ -28,10 +29,9 @@ type fences struct {
 const fenceTrips = 8
 
 // fencePause is the time from one question for a fence to the next, in ms.
-func fencePause(delay uint64) int64 { return max(farPause, fenceTrips*2*int64(min(delay, mostDelay))) }
-
-// mostDelay bounds the light time that pauses follow, in ms: a day.
-const mostDelay = 24 * 3600 * 1000
+func fencePause(delay uint64) int64 {
+	return max(farPause, fenceTrips*2*int64(min(delay, math.MaxInt32)))
+}
 
 func (c *Core) fencesOf(n addr.Node) *fences {
 	f := c.roam.fences[n]
