@@ -158,7 +158,8 @@ func TestHeldClientIsNotSilent(t *testing.T) {
 		h.l.now = h.l.now.Add(time.Minute)
 		h.p.onTime()
 		close(h.node.gate)
-		h.turn("CONNACK", func() bool { return len(h.s.out) > 0 })
+		h.turn("CONNACK, and the end of the hold", func() bool { return len(h.s.out) > 0 && h.p.c.holds.Load() == 0 })
+		h.l.doWork() // what was held
 		h.stays()
 	})
 	t.Run("subscribe", func(t *testing.T) {
@@ -170,7 +171,8 @@ func TestHeldClientIsNotSilent(t *testing.T) {
 		h.says(unix.EPOLLIN, ping) // not read
 		h.l.now = h.l.now.Add(time.Minute)
 		close(h.node.gate)
-		h.turn("SUBACK", func() bool { return len(h.s.out) > 0 })
+		h.turn("SUBACK, and the end of the hold", func() bool { return len(h.s.out) > 0 && h.p.c.holds.Load() == 0 })
+		h.l.doWork() // what was held
 		h.stays()
 	})
 }
