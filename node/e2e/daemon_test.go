@@ -7,8 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +18,7 @@ import (
 
 	"github.com/farhop/farhop/node/admin"
 	"github.com/farhop/farhop/node/config"
+	"github.com/farhop/farhop/sim/bench/proc"
 )
 
 // daemon is a node: its data directory and, while it runs, its process.
@@ -53,26 +52,15 @@ func newDaemon(t *testing.T, name string) *daemon {
 	return d
 }
 
-// freePort finds a port that is free for UDP and TCP, below those the system
-// gives to outgoing connections, so that it still is after a restart.
+// freePort finds a port that is free for UDP and TCP, and still is after a
+// restart.
 func freePort(t *testing.T) string {
 	t.Helper()
-	for range 100 {
-		a := fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(20000))
-		ln, err := net.Listen("tcp", a)
-		if err != nil {
-			continue
-		}
-		pc, err := net.ListenPacket("udp", a)
-		ln.Close()
-		if err != nil {
-			continue
-		}
-		pc.Close()
-		return a
+	a, err := proc.FreeAddr()
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no free port")
-	return ""
+	return a
 }
 
 // try runs a farhop command to its end.

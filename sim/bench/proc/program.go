@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -107,12 +106,17 @@ func (p *Program) Tail() string {
 
 func (p *Program) logs() string { return filepath.Join(p.Dir, "log") }
 
-// FreeAddr finds an address of loopback that is free for TCP and UDP. Its port
-// is below those that systems give to outgoing connections (32,768 and up on
-// Linux), so that nothing takes it while its program is down.
+// FreeAddr finds an address of loopback that is free for TCP and UDP, another
+// one each time for many times in a row. Its port is below those that systems
+// give to outgoing connections (32,768 and up on Linux), so that nothing takes
+// it while its program is down.
 func FreeAddr() (string, error) {
+	const first, ports = 12000, 20000
 	for range 100 {
-		addr := fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(20000))
+		// By the microsecond, which each call takes some of: two that were drawn
+		// would be the same now and then.
+		at := time.Now().UnixMicro() + int64(os.Getpid())*7919
+		addr := fmt.Sprintf("127.0.0.1:%d", first+at%ports)
 		ln, err := net.Listen("tcp", addr)
 		if err != nil {
 			continue
