@@ -154,6 +154,11 @@ type farWorld struct {
 }
 
 func newFarWorld(t *testing.T, c virtual.Config, props link.Properties, n int) *farWorld {
+	return newFarWorldOn(t, t.TempDir(), c, props, n)
+}
+
+// newFarWorldOn is newFarWorld with a directory for what waits at the far end.
+func newFarWorldOn(t *testing.T, disk string, c virtual.Config, props link.Properties, n int) *farWorld {
 	m := newMesh(t, c)
 	w := &farWorld{t: t, near: newTaker(0), far: newTaker(n)}
 	parts, err := begun.Open(begun.Config{Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler)})
@@ -161,7 +166,7 @@ func newFarWorld(t *testing.T, c virtual.Config, props link.Properties, n int) *
 		t.Fatal(err)
 	}
 	cb := m.config(2, "b", 1, w.far)
-	cb.Links, cb.SpoolDir, cb.Parts = map[addr.Node]link.Properties{addr.MustNode("a"): props}, t.TempDir(), parts
+	cb.Links, cb.SpoolDir, cb.Parts = map[addr.Node]link.Properties{addr.MustNode("a"): props}, disk, parts
 	_, stopFar := m.run(cb)
 	ca := m.config(1, "a", 1, w.near)
 	ca.Peers = []link.Peer{{Address: home(2).String(), Link: props}}

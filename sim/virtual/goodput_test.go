@@ -133,21 +133,22 @@ func noise() io.Reader { return rand.NewChaCha8([32]byte{5}) }
 
 // taker is a Sink that hears n bytes of transfers. Frames belongs to its session.
 type taker struct {
-	ups  chan *link.Session
-	left int
-	sum  hash.Hash
-	done chan time.Time
+	ups   chan *link.Session
+	downs chan link.Down
+	left  int
+	sum   hash.Hash
+	done  chan time.Time
 }
 
 func newTaker(n int) *taker {
-	return &taker{ups: make(chan *link.Session, 64), left: n, sum: sha256.New(), done: make(chan time.Time, 1)}
+	return &taker{ups: make(chan *link.Session, 64), downs: make(chan link.Down, 64), left: n, sum: sha256.New(), done: make(chan time.Time, 1)}
 }
 
 // LinkUp implements link.Sink.
 func (k *taker) LinkUp(s *link.Session) { k.ups <- s }
 
 // LinkDown implements link.Sink.
-func (k *taker) LinkDown(*link.Session, link.Down) {}
+func (k *taker) LinkDown(_ *link.Session, why link.Down) { k.downs <- why }
 
 // Frames implements link.Sink.
 func (k *taker) Frames(_ *link.Session, frames []wire.Frame) {
