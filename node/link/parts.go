@@ -20,8 +20,9 @@ const (
 )
 
 // PartStore keeps the beginnings of bundles whose sessions ended. It may
-// forget any of them at any time: they are sent again then. Calls for one peer
-// do not overlap.
+// forget any of them at any time: they are sent again then. Sessions share what
+// is kept of their peer, over whichever of its links that came, and call at the
+// same time: a bundle that begins on one link may end on another.
 type PartStore interface {
 	// Begun returns the keys of what is kept of a peer, newest first, and how
 	// many bytes of each.
@@ -33,15 +34,6 @@ type PartStore interface {
 	Append(peer addr.Node, key wire.PartKey, offset int, data []byte)
 	// Drop forgets.
 	Drop(peer addr.Node, key wire.PartKey)
-}
-
-// partsOn is where the parts of a link are kept. Of several links to one node
-// none takes parts: what moved from one to another would be kept by both.
-func (c *Config) partsOn(uplink string) PartStore {
-	if uplink != "" {
-		return nil
-	}
-	return c.Parts
 }
 
 // parted is the size from which on bundles go in parts.
