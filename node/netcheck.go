@@ -108,7 +108,7 @@ func (n netcheck) run(ctx context.Context, r admin.NetcheckRequest, f func(admin
 func (n netcheck) peers(names []string) ([]link.Peer, error) {
 	var all []link.Peer
 	for _, p := range n.cfg.Peers {
-		all = append(all, link.Peer{Address: string(p.Address), Node: p.Node, Link: properties(p.LinkProps)})
+		all = append(all, link.Peer{Address: string(p.Address), Node: p.Node, From: p.From, Link: properties(p.LinkProps)})
 	}
 	switch {
 	case len(names) > admin.MaxNetcheck:

@@ -290,7 +290,7 @@ func (n *Node) buildLink() error {
 	copy(c.TokenKey[:], keys[32:])
 	_, _ = rand.Read(c.Seed[:]) // never fails (crypto/rand)
 	for _, p := range n.cfg.Peers {
-		c.Peers = append(c.Peers, link.Peer{Address: string(p.Address), Node: p.Node, Link: linkOf(p.Uplink, p.LinkProps)})
+		c.Peers = append(c.Peers, link.Peer{Address: string(p.Address), Node: p.Node, From: p.From, Link: linkOf(p.Uplink, p.LinkProps)})
 	}
 	for _, l := range n.cfg.Links {
 		if l.Name == "" {

@@ -72,6 +72,7 @@ type Peer struct {
 	Node    addr.Node `json:"node,omitzero"` // who must answer there, zero for any node of the mesh
 	LinkProps
 	Uplink
+	From string `json:"from,omitempty"` // what packets leave by: an address of this machine or an interface; "" as its routes say
 }
 
 // Link gives the properties of the link to a node that dials us.

@@ -80,6 +80,7 @@ peers:
 - address: 127.0.0.1:9001
   node: relay
   link: sat
+  from: wwan0
   cost: 10
   classes: [alarm, control]
   owlt: 1.28s
@@ -164,7 +165,7 @@ func TestParseEveryKey(t *testing.T) {
 		Peers: []Peer{
 			{"127.0.0.1:9001", addr.MustNode("relay"), LinkProps{
 				OWLT: Duration(1280 * time.Millisecond), Rate: 50e6, Contacts: &Contacts{start, Duration(2 * time.Hour), Duration(40 * time.Minute)},
-			}, Uplink{"sat", 10, []ClassName{"alarm", "control"}}},
+			}, Uplink{"sat", 10, []ClassName{"alarm", "control"}}, "wwan0"},
 			{Address: "127.0.0.1:9002"},
 			{Address: "127.0.0.1:9003", LinkProps: LinkProps{
 				Profile: "moon", Layer: "salvo", Rate: 50e6, ReturnRate: 256e3, Loss: percent / 20, Burst: 10, MTU: 1480,

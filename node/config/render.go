@@ -129,7 +129,8 @@ wan, cellular, geo, moon, scheduled or narrow; layer: auto, quic,
 salvo or tls; owlt:
 one-way light time; rate and return_rate: from here and to here; loss of packets,
 burst: how many in a row; mtu; contacts: when the link can carry. Of several links
-to one node each has a name, link, with its cost and the classes it carries.`,
+to one node each has a name, link, with its cost and the classes it carries, and
+may say from which address or interface of this machine its packets leave.`,
 		`- address: 192.0.2.7:7330
   node: relay
   owlt: 1.28s
@@ -141,6 +142,9 @@ to one node each has a name, link, with its cost and the classes it carries.`,
 		w.entry("address", string(p.Address))
 		if !p.Node.IsZero() {
 			w.text("node", p.Node.String())
+		}
+		if p.From != "" {
+			w.text("from", p.From)
 		}
 		w.uplink(p.Uplink)
 		w.props(p.LinkProps)

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -93,13 +94,11 @@ func (c Config) validatePeers(f *faults) {
 		f.add("peers", "%d peers and %d links, more than %d; a node needs only its neighbours", len(c.Peers), len(c.Links), maxPeers)
 		return
 	}
-	addresses, pinned := make(map[HostPort]int), make(map[uplinkOf]int)
+	addresses, pinned := make(map[HostPort][]int), make(map[uplinkOf]int)
 	for i, p := range c.Peers {
 		field := fmt.Sprintf("peers[%d]", i)
-		if first, dup := addresses[p.Address]; dup && p.Address != "" {
-			f.add(field+".address", "%s is peers[%d] already; remove one", p.Address, first)
-		}
-		addresses[p.Address] = i
+		p.beside(f, field, c.Peers, addresses[p.Address])
+		addresses[p.Address] = append(addresses[p.Address], i)
 		dialable(f, field+".address", p.Address)
 		if !p.Node.IsZero() {
 			at := uplinkOf{p.Node, p.Name}
@@ -111,6 +110,7 @@ func (c Config) validatePeers(f *faults) {
 		}
 		p.Uplink.validate(f, field)
 		p.LinkProps.validate(f, field)
+		validSource(f, field+".from", p.From)
 	}
 	linked := make(map[uplinkOf]int)
 	for i, l := range c.Links {
@@ -126,6 +126,36 @@ func (c Config) validatePeers(f *faults) {
 		notSelf(f, field+".node", l.Node, c.Node.Name)
 		l.Uplink.validate(f, field)
 		l.LinkProps.validate(f, field)
+	}
+}
+
+// beside checks a peer against others at its address: each has its own from, and
+// its own name.
+func (p Peer) beside(f *faults, field string, all []Peer, others []int) {
+	for _, i := range others {
+		switch {
+		case p.Address == "":
+		case all[i].From == p.From:
+			f.add(field+".address", "%s is peers[%d] already; remove one, or give each a from and a link of its own", p.Address, i)
+			return
+		case all[i].Name == p.Name:
+			f.add(field+".link", "%s is what peers[%d] calls its link to the same address already; give each link a name of its own", quote(p.Name), i)
+			return
+		}
+	}
+}
+
+// sourceName is what an interface may be called.
+var sourceName = regexp.MustCompile(`^[^\s/:%]{1,15}$`)
+
+// validSource checks what packets are to leave by.
+func validSource(f *faults, field, from string) {
+	if ip, err := netip.ParseAddr(from); err == nil {
+		if ip.IsUnspecified() || ip.IsMulticast() {
+			f.add(field, "%s is no address of a machine; write one of this machine's, or the name of an interface", from)
+		}
+	} else if from != "" && !sourceName.MatchString(from) {
+		f.add(field, "%s is neither an IP address nor the name of an interface; write one of this machine's, such as 10.1.0.2 or wwan0", quote(from))
 	}
 }
 

@@ -90,7 +90,7 @@ func (m *Manager) accept(ctx context.Context, ln *quic.EarlyListener) {
 		if err != nil {
 			return // ctx ended, or Run closed the listener
 		}
-		conn := quicCarrier{qc}
+		conn := quicCarrier{qc, m.tr}
 		m.wg.Go(func() {
 			// Who came without a ticket has shown who it is when the handshake is done.
 			if !qc.ConnectionState().Used0RTT {

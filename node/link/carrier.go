@@ -54,8 +54,11 @@ type stream interface {
 	Reset(code uint64)
 }
 
-// quicCarrier is a connection of QUIC.
-type quicCarrier struct{ conn *quic.Conn }
+// quicCarrier is a connection of QUIC, and what its packets go through.
+type quicCarrier struct {
+	conn *quic.Conn
+	tr   *quic.Transport
+}
 
 func (c quicCarrier) Context() context.Context { return c.conn.Context() }
 func (c quicCarrier) RemoteAddr() net.Addr     { return c.conn.RemoteAddr() }

@@ -21,7 +21,12 @@ func (m *Manager) Check(ctx context.Context, r CheckRequest) (Check, error) {
 	if _, err := m.Addr(ctx); err != nil {
 		return Check{}, err
 	}
-	return check(ctx, m.tr, r), ctx.Err()
+	tr, free, err := m.outlet(ctx, source(r.Peer.From))
+	if err != nil {
+		return unbound(err, r), ctx.Err()
+	}
+	defer free()
+	return check(ctx, tr, r), ctx.Err()
 }
 
 // Checker checks without a Manager: of a node that does not run.
@@ -41,11 +46,27 @@ func NewChecker(ctx context.Context, listen string) (*Checker, error) {
 
 // Check is as that of Manager.
 func (c *Checker) Check(ctx context.Context, r CheckRequest) (Check, error) {
-	return check(ctx, c.tr, r), ctx.Err()
+	if r.Peer.From == "" {
+		return check(ctx, c.tr, r), ctx.Err()
+	}
+	conn, err := source(r.Peer.From).listen(ctx)
+	if err != nil {
+		return unbound(err, r), ctx.Err()
+	}
+	tr := &quic.Transport{Conn: conn}
+	defer func() { _, _ = tr.Close(), conn.Close() }()
+	return check(ctx, tr, r), ctx.Err()
 }
 
 // Close frees the socket.
 func (c *Checker) Close() error { return errors.Join(c.tr.Close(), c.conn.Close()) }
+
+// unbound is a check that found no socket to ask from.
+func unbound(err error, r CheckRequest) Check {
+	c := Check{ECNOut: ECNUnknown, ECNIn: ECNUnknown, NAT: NATUnknown}
+	c.Cause, c.Error = explain(err, r.Peer, 0)
+	return c
+}
 
 // check tries the addresses of a peer until one answers.
 func check(ctx context.Context, tr *quic.Transport, r CheckRequest) Check {
@@ -67,17 +88,18 @@ func check(ctx context.Context, tr *quic.Transport, r CheckRequest) Check {
 		c.Cause, c.Error = explain(err, r.Peer, r.Peer.Link.handshakeTimeout(checkAttempt, 0))
 		c.old(err)
 	}
-	c.tryTCP(ctx, r.Peer.Link)
+	c.tryTCP(ctx, r.Peer)
 	return c
 }
 
 // tryTCP opens a connection to the address that was tried with UDP, and closes
 // it: whether it passes, not what listens.
-func (c *Check) tryTCP(ctx context.Context, p Properties) {
-	tctx, cancel := context.WithTimeout(ctx, p.handshakeTimeout(0, c.RTT))
+func (c *Check) tryTCP(ctx context.Context, p Peer) {
+	tctx, cancel := context.WithTimeout(ctx, p.Link.handshakeTimeout(0, c.RTT))
 	defer cancel()
 	began := time.Now()
-	conn, err := new(net.Dialer).DialContext(tctx, "tcp", c.To)
+	d := source(p.From).dialer(net.Dialer{})
+	conn, err := d.DialContext(tctx, "tcp", c.To)
 	c.TCPTook = time.Since(began)
 	switch {
 	case err == nil:
@@ -120,7 +142,7 @@ func (c *Check) dial(ctx context.Context, tr *quic.Transport, to net.Addr, r Che
 		return err
 	}
 	c.UDP, c.Handshake = true, time.Since(began)
-	defer func() { hangUp(quicCarrier{conn}, down(Closed, "done")) }()
+	defer func() { hangUp(quicCarrier{conn: conn}, down(Closed, "done")) }()
 	state := conn.ConnectionState().TLS
 	if c.Peer, err = r.Identify(state); err != nil {
 		return Down{Cause: Refused, Err: err}
@@ -130,7 +152,7 @@ func (c *Check) dial(ctx context.Context, tr *quic.Transport, to net.Addr, r Che
 	}
 	c.Local = localAddr(tr.Conn.LocalAddr(), to)
 	if err := c.exchange(ctx, conn, w, r); err != nil {
-		return betterCause(quicCarrier{conn}, err)
+		return betterCause(quicCarrier{conn: conn}, err)
 	}
 	w.note(c, r.Quick)
 	return nil
@@ -140,7 +162,7 @@ func (c *Check) dial(ctx context.Context, tr *quic.Transport, to net.Addr, r Che
 // of it takes some of the round trips that QUIC reckons with, which on a busy
 // machine are longer than those found here.
 func (c *Check) exchange(ctx context.Context, conn *quic.Conn, w *watcher, r CheckRequest) error {
-	defer context.AfterFunc(ctx, func() { hangUp(quicCarrier{conn}, down(Closed, "given up")) })()
+	defer context.AfterFunc(ctx, func() { hangUp(quicCarrier{conn: conn}, down(Closed, "given up")) })()
 	st, err := conn.OpenStreamSync(ctx)
 	if err != nil {
 		return fmt.Errorf("open a stream: %w", err)

@@ -56,7 +56,16 @@ type Sink interface {
 type Peer struct {
 	Address string    // HOST:PORT
 	Node    addr.Node // if set, only this node is accepted there
+	From    string    // an address of this machine or, on Linux, an interface that packets leave by; "": as routes say
 	Link    Properties
+}
+
+// way names what leads to the peer, for what is kept of it.
+func (p Peer) way() string {
+	if p.From == "" {
+		return p.Address
+	}
+	return p.Address + " from " + p.From
 }
 
 // Identity is what a certificate says about the far end.
@@ -144,9 +153,10 @@ func (c Config) Validate() error {
 	for i, p := range c.Peers {
 		_, _, err := net.SplitHostPort(p.Address)
 		bad(err != nil, "peers[%d].address: %q is not HOST:PORT", i, p.Address)
-		bad(seen[p.Address], "peers[%d].address: %s is listed twice", i, p.Address)
+		bad(seen[p.way()], "peers[%d].address: %s is listed twice", i, p.way())
+		bad(c.Socket != nil && p.From != "", "peers[%d].from: the node has one given socket", i)
 		bad(p.Node == c.Node && !p.Node.IsZero(), "peers[%d].node: %s is this node", i, p.Node)
-		seen[p.Address] = true
+		seen[p.way()] = true
 		if err := p.Link.Validate(); err != nil {
 			errs = append(errs, fmt.Errorf("peers[%d].link: %w", i, err))
 		}

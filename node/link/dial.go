@@ -205,7 +205,7 @@ func (d *dialer) failed(err error, waited time.Duration) {
 	d.cause, d.lastErr = key, text
 	d.mu.Unlock()
 	if fresh {
-		d.m.cfg.Log.Warn("peer not reached", "peer", d.peer.Address, "cause", cause, "err", text)
+		d.m.cfg.Log.Warn("peer not reached", "peer", d.peer.way(), "cause", cause, "err", text)
 	}
 }
 
@@ -271,6 +271,11 @@ func (d *dialer) resolve(ctx context.Context, attempt int) (net.Addr, error) {
 	ips, port, err := lookUp(ctx, d.peer.Address)
 	if err != nil {
 		return nil, err
+	}
+	from := source(d.peer.From)
+	ips = slices.DeleteFunc(ips, func(ip netip.Addr) bool { return !from.reaches(ip) })
+	if len(ips) == 0 {
+		return nil, &sourceError{d.peer.From, fmt.Errorf("%s has no address of that kind (IPv4, IPv6)", d.peer.Address)}
 	}
 	ip := ips[attempt%len(ips)]
 	return &net.UDPAddr{IP: ip.AsSlice(), Port: int(port), Zone: ip.Zone()}, nil

@@ -68,7 +68,7 @@ func (d *dialer) open(ctx context.Context, to net.Addr, w way, rtt time.Duration
 	m, props := d.m, d.peer.Link
 	conf, p := m.cfg.TLSClient(d.peer.Node), d.pass(w)
 	if w.tcp {
-		o.conn, err = m.dialTLS(ctx, to, conf, props, props.handshakeTimeout(w.attempts, rtt))
+		o.conn, err = m.dialTLS(ctx, to, conf, d.peer, props.handshakeTimeout(w.attempts, rtt))
 		return o, err
 	}
 	o.pass = p
@@ -83,12 +83,18 @@ func (d *dialer) open(ctx context.Context, to net.Addr, w way, rtt time.Duration
 		offer = m.cfg.Early.Offer(octx, peer, props.light(), props.earlyMost())
 		cancel()
 	}
-	qc, err := m.tr.DialEarly(ctx, to, conf, props.dialConfig(w.attempts, rtt))
+	tr, free, err := m.outlet(ctx, source(d.peer.From))
 	if err != nil {
+		return o, err
+	}
+	qc, err := tr.DialEarly(ctx, to, conf, props.dialConfig(w.attempts, rtt))
+	if err != nil {
+		free()
 		p.failed(err)
 		return o, err
 	}
-	o.conn = quicCarrier{qc}
+	m.wg.Go(func() { <-qc.Context().Done(); free() })
+	o.conn = quicCarrier{qc, tr}
 	defer func() {
 		if err != nil {
 			p.failed(err)
@@ -97,7 +103,7 @@ func (d *dialer) open(ctx context.Context, to net.Addr, w way, rtt time.Duration
 	}()
 	early := !peer.IsZero() && !isDone(qc.HandshakeComplete())
 	if early {
-		o.begun = m.begun(peering{peer, props.Uplink})
+		o.begun = m.begun(peer)
 		if err = o.greet(m, props, offer); err != nil && !errors.Is(err, quic.Err0RTTRejected) {
 			return o, betterCause(o.conn, err)
 		}
@@ -119,7 +125,7 @@ func (d *dialer) open(ctx context.Context, to net.Addr, w way, rtt time.Duration
 		if qc, err = qc.NextConnection(ctx); err != nil {
 			return o, err
 		}
-		o.conn = quicCarrier{qc}
+		o.conn = quicCarrier{qc, tr}
 	}
 	return o, nil
 }
@@ -163,7 +169,7 @@ func (o *opening) settle(ctx context.Context, m *Manager, props Properties, peer
 	if o.ctrl, err = o.conn.OpenStream(ctx); err != nil {
 		return fmt.Errorf("open the control stream: %w", err)
 	}
-	o.begun = m.begun(peering{peer, props.Uplink})
+	o.begun = m.begun(peer)
 	if err = m.greet(o.ctrl, greeting{offer: offerOn(o.conn, props), begun: o.begun, uplink: props.Uplink}); err != nil {
 		return fmt.Errorf("send hello: %w", err)
 	}
@@ -178,7 +184,7 @@ func (d *dialer) pass(w way) *pass {
 	var ticket []byte
 	if w.instead == nil && w.attempts%plainEvery != plainEvery-1 {
 		var err error
-		if ticket, err = d.m.cfg.Tickets.Ticket(d.peer.Address); err != nil {
+		if ticket, err = d.m.cfg.Tickets.Ticket(d.peer.way()); err != nil {
 			d.m.cfg.Log.Warn("the ticket of a peer cannot be read: the first flight carries no data", "peer", d.peer.Address, "error", err)
 		}
 	}
@@ -203,7 +209,7 @@ func (d *dialer) writeTickets(ctx context.Context) {
 	for {
 		select {
 		case t := <-d.tickets:
-			if err := d.m.cfg.Tickets.Keep(d.peer.Address, t); err != nil {
+			if err := d.m.cfg.Tickets.Keep(d.peer.way(), t); err != nil {
 				d.m.cfg.Log.Warn("the ticket of a peer cannot be kept: its next session begins a round trip later", "peer", d.peer.Address, "error", err)
 			}
 		case <-ctx.Done():

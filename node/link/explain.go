@@ -42,12 +42,15 @@ func explain(err error, p Peer, waited time.Duration) (cause, text string) {
 		transport *quic.TransportError
 		dns       *net.DNSError
 		unknown   x509.UnknownAuthorityError
+		from      *sourceError
 		d         Down
 	)
 	if cause, text := explainTCP(err, p, waited); cause != "" {
 		return cause, text
 	}
 	switch {
+	case errors.As(err, &from):
+		return "from", from.Error()
 	case errors.Is(err, errResolve), errors.As(err, &dns):
 		return "name", fmt.Sprintf("%v; check the address %s", err, p.Address)
 	case errors.Is(err, errSelf):

@@ -97,7 +97,7 @@ func dialEither(ctx context.Context, tr *quic.Transport, to *net.UDPAddr, conf *
 		config := Properties{}.quicConfig()
 		config.HandshakeIdleTimeout = patience
 		conn, err := tr.Dial(ctx, to, conf, config)
-		over[0] <- result{quicCarrier{conn}, err}
+		over[0] <- result{quicCarrier{conn: conn}, err}
 	})
 	tryTCP := sync.OnceFunc(func() {
 		attempts++

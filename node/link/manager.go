@@ -105,7 +105,7 @@ func (m *Manager) Run(ctx context.Context) error {
 		Conn:                m.share(conn),
 		StatelessResetKey:   &reset,
 		TokenGeneratorKey:   &token,
-		ConnectionIDLength:  8,
+		ConnectionIDLength:  idLength,
 		ConnContext:         m.admit,
 		Tracer:              strayQUIC{m},
 		VerifySourceAddress: func(net.Addr) bool { return m.pending.Load() > retryPending },
@@ -209,7 +209,7 @@ func (m *Manager) inbound(ctx context.Context, conn carrier) (err error) {
 	if !m.reg.takes(at) {
 		return down(Refused, "node %s has %d links with names already: give links that come and go one name", peer.Node, maxUplinks)
 	}
-	answered, g := false, greeting{begun: m.begun(at), epoch: m.newEpoch()}
+	answered, g := false, greeting{begun: m.begun(at.node), epoch: m.newEpoch()}
 	if hello.Early {
 		if answered, err = m.hearEarly(hctx, conn, st, in, hello, g); err != nil {
 			return err
@@ -222,7 +222,7 @@ func (m *Manager) inbound(ctx context.Context, conn carrier) (err error) {
 	shown(conn)
 	cancel()
 	if !answered {
-		g.begun = m.begun(at) // nobody was told the older list
+		g.begun = m.begun(at.node) // nobody was told the older list
 	}
 	s := newSession(m.nextID.Add(1), &m.cfg, conn, st, in, peer, hello, m.linkTo(at), g.begun)
 	s.answered, s.epoch = answered, g.epoch
@@ -311,17 +311,17 @@ type greeting struct {
 func (m *Manager) greet(st stream, g greeting) error {
 	st.SetPriority(urgency(laneControl), false)
 	h := m.cfg.Hello
-	h.Salvo, h.Parts, h.Begun, h.Early, h.Epoch, h.Uplink = g.offer, m.cfg.partsOn(g.uplink) != nil, g.begun, g.early, g.epoch, g.uplink
+	h.Salvo, h.Parts, h.Begun, h.Early, h.Epoch, h.Uplink = g.offer, m.cfg.Parts != nil, g.begun, g.early, g.epoch, g.uplink
 	_, err := st.Write(wire.Append(nil, h))
 	return err
 }
 
 // begun is what is kept of a peer's bundles.
-func (m *Manager) begun(l peering) []wire.Begun {
-	if m.cfg.partsOn(l.uplink) == nil {
+func (m *Manager) begun(node addr.Node) []wire.Begun {
+	if m.cfg.Parts == nil {
 		return nil
 	}
-	all := m.cfg.Parts.Begun(l.node)
+	all := m.cfg.Parts.Begun(node)
 	return all[:min(len(all), wire.MaxBegun)]
 }
 

@@ -202,10 +202,18 @@ func (m *Manager) stray(b []byte) {
 	}
 }
 
+// socketOf is what the packets of a session leave by.
+func (m *Manager) socketOf(s *Session) packetWriter {
+	if q, ok := s.conn.(quicCarrier); ok {
+		return q.tr
+	}
+	return m.tr
+}
+
 // useSalvo takes salvo into use on a session, where both ends agreed to. The
 // result is called when the session is over.
 func (m *Manager) useSalvo(s *Session) func() {
-	e, err := newSalvo(s, m.tr)
+	e, err := newSalvo(s, m.socketOf(s))
 	if err != nil {
 		s.end(down(Refused, "salvo with %s: %w; check rate, return_rate, loss, burst and mtu of the link at both ends", s.peer.Node, err))
 	}

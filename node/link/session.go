@@ -62,7 +62,7 @@ func newSession(id uint64, c *Config, conn carrier, ctrl stream, in *bufio.Reade
 		s.out.volatile /= 4
 	}
 	tuned(conn, props, s.Dialed())
-	s.parts = newAssembler(peer.Node, c.partsOn(props.Uplink), int(c.Hello.MaxFrame), begun)
+	s.parts = newAssembler(peer.Node, c.Parts, int(c.Hello.MaxFrame), begun)
 	return s
 }
 

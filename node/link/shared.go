@@ -27,6 +27,9 @@ func newSharedConn(c *net.UDPConn, stray func(b []byte), wrong func(net.Addr, qu
 	return &sharedConn{UDPConn: c, batch: ipv4.NewPacketConn(c), stray: stray, wrong: wrong}
 }
 
+// idLength is that of the connection IDs that peers write in their packets, bytes.
+const idLength = 8
+
 // minInitial is the least of a first packet, in bytes (RFC 9000, section 14.1):
 // to smaller ones of a version that is not known nobody answers.
 const minInitial = 1200

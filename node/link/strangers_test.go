@@ -220,7 +220,7 @@ func rawCall(t *testing.T, layer Layer, to string, conf *tls.Config) (carrier, e
 func bareCall(ctx context.Context, layer Layer, to string, conf *tls.Config) (carrier, error) {
 	if layer == LayerQUIC {
 		c, err := quic.DialAddr(ctx, to, conf, nil)
-		return quicCarrier{c}, err
+		return quicCarrier{conn: c}, err
 	}
 	nc, err := new(net.Dialer).DialContext(ctx, "tcp", to)
 	if err != nil {

@@ -91,14 +91,15 @@ const minBatch = 1 << 10
 
 // dialTLS opens a connection over TCP. patience is for each of its two round
 // trips.
-func (m *Manager) dialTLS(ctx context.Context, to net.Addr, conf *tls.Config, p Properties, patience time.Duration) (carrier, error) {
+func (m *Manager) dialTLS(ctx context.Context, to net.Addr, conf *tls.Config, p Peer, patience time.Duration) (carrier, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, 2*patience, errNoAnswer)
 	defer cancel()
 	d := net.Dialer{KeepAlive: -1}
 	if l, ok := m.local.(*net.UDPAddr); ok && !l.IP.IsUnspecified() {
 		d.LocalAddr = &net.TCPAddr{IP: l.IP, Zone: l.Zone}
 	}
-	return dialTLS(ctx, d, to, conf, p, m.wg.Go)
+	c, err := dialTLS(ctx, source(p.From).dialer(d), to, conf, p.Link, m.wg.Go)
+	return c, source(p.From).fault(err)
 }
 
 // errNoAnswer is the cause of a context that ends an attempt.

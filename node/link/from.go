@@ -1,0 +1,110 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"syscall"
+
+	"github.com/quic-go/quic-go"
+)
+
+// sourceError says that packets cannot leave from where the file wants it: the
+// uplink is not there now.
+type sourceError struct {
+	from string
+	err  error
+}
+
+// Error implements error.
+func (e *sourceError) Error() string {
+	switch {
+	case errors.Is(e.err, syscall.EADDRNOTAVAIL):
+		return fmt.Sprintf("from %s: this machine has no such address now; it is dialled again later, correct the peer's from if it never will have", e.from)
+	case errors.Is(e.err, syscall.ENODEV):
+		return fmt.Sprintf("from %s: this machine has no such interface now; it is dialled again later, correct the peer's from if it never will have", e.from)
+	case errors.Is(e.err, syscall.EPERM):
+		return fmt.Sprintf("from %s: the system does not let this process choose an interface: it takes Linux 5.7, or CAP_NET_RAW; or write an address", e.from)
+	}
+	return fmt.Sprintf("from %s: %v", e.from, e.err)
+}
+
+// Unwrap returns what the system said.
+func (e *sourceError) Unwrap() error { return e.err }
+
+// source is where packets to a peer leave from: an address of this machine, the
+// name of an interface, or "", which leaves it to the machine's routes.
+type source string
+
+// addr returns the address; ok is false for an interface, and for none.
+func (s source) addr() (ip netip.Addr, ok bool) {
+	ip, err := netip.ParseAddr(string(s))
+	return ip.Unmap(), err == nil
+}
+
+// reaches reports whether packets for an address can leave from there.
+func (s source) reaches(to netip.Addr) bool {
+	ip, ok := s.addr()
+	return !ok || ip.Is4() == to.Is4()
+}
+
+// control binds a socket to an interface before it is used; nil where there is
+// nothing to do.
+func (s source) control() func(network, address string, c syscall.RawConn) error {
+	if _, ok := s.addr(); ok || s == "" {
+		return nil
+	}
+	return func(_, _ string, c syscall.RawConn) error {
+		var err error
+		return errors.Join(c.Control(func(fd uintptr) { err = bindTo(fd, string(s)) }), err)
+	}
+}
+
+// dialer makes a connection over TCP leave from there.
+func (s source) dialer(d net.Dialer) net.Dialer {
+	if ip, ok := s.addr(); ok {
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(ip, 0))
+	} else if s != "" {
+		d.LocalAddr, d.Control = nil, s.control()
+	}
+	return d
+}
+
+// fault marks an error of a connection that could not even begin there.
+func (s source) fault(err error) error {
+	if s != "" && (errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.ENODEV) || errors.Is(err, syscall.EPERM)) {
+		return &sourceError{string(s), err}
+	}
+	return err
+}
+
+// listen opens a UDP socket there, at any port.
+func (s source) listen(ctx context.Context) (*net.UDPConn, error) {
+	at := ":0"
+	if ip, ok := s.addr(); ok {
+		at = netip.AddrPortFrom(ip, 0).String()
+	}
+	lc := net.ListenConfig{Control: s.control()}
+	conn, err := lc.ListenPacket(ctx, "udp", at)
+	if err != nil {
+		return nil, &sourceError{string(s), err}
+	}
+	return conn.(*net.UDPConn), nil // by the network's name
+}
+
+// outlet returns the transport that reaches a peer, and what frees it. Where the
+// file says what packets leave from, each connection has a socket of its own: an
+// address that went and came back, or an interface, is nothing an old one knows.
+func (m *Manager) outlet(ctx context.Context, from source) (tr *quic.Transport, free func(), err error) {
+	if from == "" {
+		return m.tr, func() {}, nil
+	}
+	conn, err := from.listen(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	tr = &quic.Transport{Conn: m.share(conn), ConnectionIDLength: idLength, Tracer: strayQUIC{m}}
+	return tr, func() { _, _ = tr.Close(), conn.Close() }, nil
+}
