@@ -1,6 +1,10 @@
 package core
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/farhop/farhop/routing"
+)
 
 // TestPenalty: it halves in its time, in between too, and is gone at last.
 func TestPenalty(t *testing.T) {
@@ -10,6 +14,26 @@ func TestPenalty(t *testing.T) {
 	} {
 		if got := f.now(c.at); got != c.want {
 			t.Errorf("penalty at %d is %d, want %d", c.at, got, c.want)
+		}
+	}
+}
+
+// TestBetter: only what is better waits; a cost that rises and a link that falls
+// are told at once.
+func TestBetter(t *testing.T) {
+	was := routing.Neighbor{Cost: 10, Up: true}
+	for _, c := range []struct {
+		now, was routing.Neighbor
+		want     bool
+	}{
+		{routing.Neighbor{Cost: 9, Up: true}, was, true},
+		{routing.Neighbor{Cost: 11, Up: true}, was, false},
+		{was, was, false},
+		{routing.Neighbor{Cost: 9}, was, false},
+		{was, routing.Neighbor{Cost: 9}, true},
+	} {
+		if got := better(c.now, c.was); got != c.want {
+			t.Errorf("%+v better than %+v: %t", c.now, c.was, got)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package link
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/quic-go/quic-go"
 
 	"github.com/farhop/farhop/crypto/pki"
 	"github.com/farhop/farhop/node/wire"
@@ -220,6 +222,29 @@ func TestTicketRefused(t *testing.T) {
 			t.Errorf("%d bundles came early, want 2", len(took))
 		}
 	})
+}
+
+// TestTicketIsForgotten: a ticket that an attempt failed with is not tried again,
+// but where nobody answered, or another session was there first.
+func TestTicketIsForgotten(t *testing.T) {
+	for _, c := range []struct {
+		err    error
+		forget bool
+	}{
+		{&quic.TransportError{Remote: true, ErrorCode: alertAccessDenied}, true},
+		{Down{Cause: Refused, Remote: true}, true},
+		{Down{Cause: Redundant, Err: errRedundant}, false},
+		{&quic.IdleTimeoutError{}, false},
+		{&quic.HandshakeTimeoutError{}, false},
+		{context.Canceled, false},
+	} {
+		kept := []byte("it")
+		p := &pass{state: &tls.ClientSessionState{}, keep: func(b []byte) { kept = b }}
+		p.failed(c.err)
+		if forgot := kept == nil && p.state == nil; forgot != c.forget {
+			t.Errorf("after %v it is forgotten: %t", c.err, forgot)
+		}
+	}
 }
 
 // TestTicketOutlivesAnOutage: attempts that nobody answers do not cost the

@@ -286,6 +286,37 @@ func TestManyStrangersDoNotStopPeers(t *testing.T) {
 	wg.Wait()
 }
 
+// TestStrangersAreBounded: of connections that have not shown who they are so
+// many wait, and who goes makes room.
+func TestStrangersAreBounded(t *testing.T) {
+	m := newMesh(t)
+	cfg := m.config("a")
+	cfg.Events = &testNode{}
+	mgr, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info := &quic.ClientInfo{RemoteAddr: &net.UDPAddr{IP: net.IPv4(127, 0, 0, 9), Port: 9}}
+	ctx, cancel := context.WithCancel(t.Context())
+	for i := range maxPending {
+		c := t.Context()
+		if i == 0 {
+			c = ctx
+		}
+		if _, err := mgr.admit(c, info); err != nil {
+			t.Fatalf("connection %d: %v", i+1, err)
+		}
+	}
+	if _, err := mgr.admit(t.Context(), info); err == nil {
+		t.Errorf("connection %d was admitted", maxPending+1)
+	}
+	cancel()
+	until(func() bool { return mgr.pending.Load() < maxPending })
+	if _, err := mgr.admit(t.Context(), info); err != nil {
+		t.Errorf("after one went: %v", err)
+	}
+}
+
 func TestConfigFaultsAreAllNamed(t *testing.T) {
 	m := newMesh(t)
 	cfg := m.config("a")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/farhop/farhop/storeforward/bundle"
@@ -98,5 +99,11 @@ func TestShelfBounds(t *testing.T) {
 	s.add(gone)
 	if _, err := readAll(gone); !errors.Is(err, ErrGone) {
 		t.Errorf("after the end of custody: %v", err)
+	}
+	other, _, _ := shelved(2, 10)
+	other.data, other.from[0].of.payload = nil, func() ([]byte, error) { return []byte("another length"), nil }
+	s.add(other)
+	if _, err := readAll(other); err == nil || !strings.Contains(err.Error(), "not as long as it was") {
+		t.Errorf("a payload that is not what it was: %v", err)
 	}
 }

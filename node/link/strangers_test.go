@@ -166,6 +166,10 @@ func strangers() []stranger {
 			log: []string{"connection refused", "hello says node b, its certificate says z"},
 		},
 		{
+			name: "other region", hello: func(h *wire.Hello) { h.Region = addr.MustRegion("nowhere") },
+			log: []string{"connection refused", "hello of z says region nowhere, its certificate says"},
+		},
+		{
 			name: "small frames", hello: func(h *wire.Hello) { h.MaxFrame = 100 },
 			log: []string{"connection refused", "takes frames of 100 bytes"},
 		},

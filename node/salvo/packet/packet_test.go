@@ -128,6 +128,27 @@ func TestReplayWindow(t *testing.T) {
 	}
 }
 
+// TestForgedNumbers: who cannot seal cannot move the window either, so what is
+// genuine is still taken.
+func TestForgedNumbers(t *testing.T) {
+	s, o := pair(t)
+	first, second := seal(t, s, "x"), seal(t, s, "y")
+	if _, _, err := o.Open(bytes.Clone(second)); err != nil {
+		t.Fatal(err)
+	}
+	forged := bytes.Clone(second)
+	binary.BigEndian.PutUint32(forged[5:], 2*windowBits)
+	if _, _, err := o.Open(forged); !errors.Is(err, Forged) {
+		t.Errorf("a forged packet: %v", err)
+	}
+	if _, n, err := o.Open(bytes.Clone(first)); err != nil || n != 0 {
+		t.Errorf("a packet that came late, after the forged one: %d, %v", n, err)
+	}
+	if highest, count, _ := o.Seen(); highest != 1 || count != 2 {
+		t.Errorf("%d packets up to %d, want 2 up to 1", count, highest)
+	}
+}
+
 // TestEpochs goes over the ends of epochs, in disorder and with gaps.
 func TestEpochs(t *testing.T) {
 	s, o := pair(t)
