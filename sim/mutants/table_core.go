@@ -123,13 +123,13 @@ var coreMutants = []mutant{
 		name: "a Ping of the peer proves that it hears us", file: "node/core/liveness.go",
 		old:   "	case Pong, Ack, Refuse, *Incoming:",
 		new:   "	case Ping, Pong, Ack, Refuse, *Incoming:",
-		tests: "node/core -run Half",
+		tests: "node/core Half",
 	},
 	{
 		name: "who is late judges others", file: "node/core/liveness.go",
 		old:   "l.from = min(max(l.from, l.proof)+by, c.now)",
 		new:   "_ = by",
-		tests: "node/core -run Late",
+		tests: "node/core Late",
 	},
 	{
 		name: "routing: an alternate may send back", file: "routing/alternates.go",
@@ -141,7 +141,7 @@ var coreMutants = []mutant{
 		name: "one slow answer after a cut is the round trip", file: "node/core/liveness.go",
 		old:   "		if l.slows < longerWay {",
 		new:   "		if false {",
-		tests: "node/core -run Clumsy",
+		tests: "node/core Clumsy",
 	},
 	{
 		name: "silence is never noticed", file: "node/core/liveness.go",

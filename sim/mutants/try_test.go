@@ -76,6 +76,9 @@ func TestTable(t *testing.T) {
 		if m.name == "" || m.old == "" || m.old == m.new || m.tests == "" {
 			t.Errorf("%q: name, old text, another new text and tests are needed", m.name)
 		}
+		if words := strings.Fields(m.tests); len(words) < 2 || strings.HasPrefix(words[1], "-") {
+			t.Errorf("%q: its tests are %q, want a package, a regular expression, and flags after that", m.name, m.tests)
+		}
 		src, err := os.ReadFile(filepath.Join("..", "..", m.file))
 		if n := strings.Count(string(src), m.old); err != nil || n != 1 {
 			t.Errorf("%q: its old text is %d times in %s: %v", m.name, n, m.file, err)
