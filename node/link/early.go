@@ -83,18 +83,13 @@ func (d *dialer) open(ctx context.Context, to net.Addr, w way, rtt time.Duration
 		offer = m.cfg.Early.Offer(octx, peer, props.light(), props.earlyMost())
 		cancel()
 	}
-	tr, free, err := m.outlet(ctx, source(d.peer.From))
+	c, err := d.connect(ctx, to, conf, props.dialConfig(w.attempts, rtt))
 	if err != nil {
-		return o, err
-	}
-	qc, err := tr.DialEarly(ctx, to, conf, props.dialConfig(w.attempts, rtt))
-	if err != nil {
-		free()
 		p.failed(err)
 		return o, err
 	}
-	m.wg.Go(func() { <-qc.Context().Done(); free() })
-	o.conn = quicCarrier{qc, tr}
+	qc := c.conn
+	o.conn = c
 	defer func() {
 		if err != nil {
 			p.failed(err)
@@ -125,7 +120,7 @@ func (d *dialer) open(ctx context.Context, to net.Addr, w way, rtt time.Duration
 		if qc, err = qc.NextConnection(ctx); err != nil {
 			return o, err
 		}
-		o.conn = quicCarrier{qc, tr}
+		o.conn = quicCarrier{qc, c.tr}
 	}
 	return o, nil
 }

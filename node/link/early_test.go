@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -237,6 +238,7 @@ func TestTicketIsForgotten(t *testing.T) {
 		{&quic.IdleTimeoutError{}, false},
 		{&quic.HandshakeTimeoutError{}, false},
 		{context.Canceled, false},
+		{&sourceError{"wwan0", syscall.ENODEV}, false},
 	} {
 		kept := []byte("it")
 		p := &pass{state: &tls.ClientSessionState{}, keep: func(b []byte) { kept = b }}

@@ -2,6 +2,7 @@ package link
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -107,4 +108,22 @@ func (m *Manager) outlet(ctx context.Context, from source) (tr *quic.Transport, 
 	}
 	tr = &quic.Transport{Conn: m.share(conn), ConnectionIDLength: idLength, Tracer: strayQUIC{m}}
 	return tr, func() { _, _ = tr.Close(), conn.Close() }, nil
+}
+
+// connect begins a connection to the peer, with a first flight where a ticket
+// allows it.
+func (d *dialer) connect(ctx context.Context, to net.Addr, tc *tls.Config, conf *quic.Config) (c quicCarrier, err error) {
+	tr, free, err := d.m.outlet(ctx, source(d.peer.From))
+	if err != nil {
+		return c, err
+	}
+	conn, err := tr.DialEarly(ctx, to, tc, conf)
+	if err != nil {
+		free()
+		return c, err
+	}
+	if d.peer.From != "" {
+		d.m.wg.Go(func() { <-conn.Context().Done(); free() })
+	}
+	return quicCarrier{conn, tr}, nil
 }

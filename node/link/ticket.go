@@ -172,7 +172,8 @@ func (p *pass) known(verify func(tls.ConnectionState) error, identify func(tls.C
 func (p *pass) failed(err error) {
 	var idle *quic.IdleTimeoutError
 	var handshake *quic.HandshakeTimeoutError
-	if p == nil || errors.As(err, &idle) || errors.As(err, &handshake) || errors.Is(err, context.Canceled) {
+	var from *sourceError
+	if p == nil || errors.As(err, &from) || errors.As(err, &idle) || errors.As(err, &handshake) || errors.Is(err, context.Canceled) {
 		return
 	}
 	p.mu.Lock()
