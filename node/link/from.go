@@ -123,7 +123,8 @@ func (d *dialer) connect(ctx context.Context, to net.Addr, tc *tls.Config, conf 
 		return c, err
 	}
 	if d.peer.From != "" {
-		d.m.wg.Go(func() { <-conn.Context().Done(); free() })
+		over := conn.Context().Done()
+		d.m.wg.Go(func() { <-over; free() })
 	}
 	return quicCarrier{conn, tr}, nil
 }
