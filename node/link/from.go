@@ -75,7 +75,8 @@ func (s source) dialer(d net.Dialer) net.Dialer {
 
 // fault marks an error of a connection that could not even begin there.
 func (s source) fault(err error) error {
-	if s != "" && (errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.ENODEV) || errors.Is(err, syscall.EPERM)) {
+	_, fixed := s.addr() // then EPERM is a firewall's
+	if s != "" && (errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.ENODEV) || !fixed && errors.Is(err, syscall.EPERM)) {
 		return &sourceError{string(s), err}
 	}
 	return err
