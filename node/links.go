@@ -57,14 +57,18 @@ func (ls *links) LinkUp(s *link.Session) {
 	}
 	props := s.Link()
 	up := core.Link{ID: s.ID(), Node: s.Node(), Delay: props.OWLT, Schedule: schedule(props), Window: s.Window(), Probing: core.Probing(s.Probing())}
-	up.Uplink, up.Cost = props.Uplink, props.Cost
-	for _, class := range props.Classes {
-		up.Classes = up.Classes.With(class)
-	}
+	up.Uplink, up.Cost, up.Classes = props.Uplink, props.Cost, classesOf(props.Classes)
 	if up.Delay == 0 {
 		up.Delay = s.RTT() / 2
 	}
 	ls.loop.in.put(func(now time.Time, c *core.Core) { c.LinkUp(now, up) })
+}
+
+func classesOf(list []bundle.Class) (of bundle.Classes) {
+	for _, class := range list {
+		of = of.With(class)
+	}
+	return of
 }
 
 // startStored starts a sender for each class. What may be under way on a far

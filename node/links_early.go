@@ -48,10 +48,12 @@ func (e *dialling) forget(token uint64) {
 }
 
 // Offer implements link.Early.
-func (ls *links) Offer(ctx context.Context, peer addr.Node, owlt time.Duration, most int) []wire.Early {
+func (ls *links) Offer(ctx context.Context, peer addr.Node, owlt time.Duration, classes []bundle.Class, most int) []wire.Early {
 	token, ch := ls.early.ask()
 	defer ls.early.forget(token)
-	ls.loop.in.put(func(now time.Time, c *core.Core) { c.Early(now, token, peer, owlt, int64(most)) })
+	ls.loop.in.put(func(now time.Time, c *core.Core) {
+		c.Early(now, token, core.Link{Node: peer, Delay: owlt, Classes: classesOf(classes)}, int64(most))
+	})
 	select {
 	case o := <-ch:
 		return ls.earlyFrames(o, most)

@@ -11,7 +11,6 @@ import (
 	"github.com/farhop/farhop/node/admin"
 	"github.com/farhop/farhop/node/core"
 	"github.com/farhop/farhop/routing/policy"
-	"github.com/farhop/farhop/storeforward"
 	"github.com/farhop/farhop/storeforward/bundle"
 	"github.com/farhop/farhop/storeforward/store"
 )
@@ -232,7 +231,7 @@ func (b backend) purge(ctx context.Context, r admin.PurgeRequest) (p core.Purge,
 		if err != nil {
 			return p, admin.Invalid("", "%v", err)
 		}
-		p.Classes = storeforward.Classes(0).With(class)
+		p.Classes = bundle.Classes(0).With(class)
 	}
 	if r.Older > 0 {
 		p.Before = b.n.loop.clock.now().Add(-time.Duration(r.Older))

@@ -2,6 +2,7 @@ package routing
 
 import (
 	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/storeforward/bundle"
 )
 
 // Limits of one advert. A node that has more aggregates or refuses before it
@@ -32,9 +33,22 @@ type Advert struct {
 
 // Neighbor is one adjacency as its near end sees it.
 type Neighbor struct {
-	Node addr.Node
-	Cost uint32 // one-way delay, ms, at least 1
-	Up   bool   // a session stands and is not silent
+	Node   addr.Node
+	Cost   uint32         // one-way delay, ms, at least 1
+	Up     bool           // a session stands and is not silent
+	Barred bundle.Classes `json:",omitempty"` // classes that no such session carries; never control
+}
+
+// carries reports whether a class goes by the link now.
+func (n Neighbor) carries(class bundle.Class) bool { return n.Up && !n.Barred.Has(class) }
+
+// weight is what the link costs a class: DownCost more while it does not carry it.
+func (n Neighbor) weight(class bundle.Class) uint64 {
+	w := uint64(max(n.Cost, 1))
+	if !n.carries(class) {
+		w += DownCost
+	}
+	return w
 }
 
 // ServiceState says that a node has an endpoint of a TCP service.

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/storeforward/bundle"
 )
 
 // The search for alternates looks from each neighbour over the whole mesh.
@@ -26,30 +27,36 @@ type alternates struct {
 }
 
 // Prepared reports whether the alternates follow from the adverts of now.
-func (t *Table) Prepared() bool { return t.paths != nil && t.alt.ways != nil }
+func (t *Table) Prepared() bool {
+	yes := true
+	t.each(func(w *ways) { yes = yes && w.paths != nil && w.alt.ways != nil })
+	return yes
+}
 
-// Alternate returns the way to a node that does not begin with the next hop of
-// Path, as the last Prepare found it; its Hop is zero when there is none. No
+// Alternate returns the way of a class to a node that does not begin with the
+// next hop of ClassPath, as the last Prepare found it; its Hop is zero when there is none. No
 // node on it sends anything back here, although none knows yet that the next
 // hop fell silent: it is a loop-free alternate (RFC 5286, 3.1). One that does
 // not pass the silent neighbour itself is preferred (3.2), then the cheapest.
-func (t *Table) Alternate(to addr.Node) Path { return t.alt.ways[to] }
+func (t *Table) Alternate(class bundle.Class, to addr.Node) Path { return t.of(class).alt.ways[to] }
 
 // Prepare finds the alternates. It takes a search of the mesh for each
-// neighbour: call it when there is time.
-func (t *Table) Prepare() {
-	if t.paths == nil {
-		t.compute()
+// neighbour and each class that some link bars: call it when there is time.
+func (t *Table) Prepare() { t.each(t.prepare) }
+
+func (t *Table) prepare(w *ways) {
+	if w.paths == nil {
+		t.compute(w)
 	}
-	t.alt.ways = map[addr.Node]Path{}
-	g := t.graph()
-	from := t.candidates()
+	w.alt.ways = map[addr.Node]Path{}
+	g := t.graph(w.class)
+	from := t.candidates(w.class)
 	trees := make([][]label, len(from))
 	for i, n := range from {
 		trees[i] = g.search(g.index[n.Node])
 	}
 	self := g.index[t.self]
-	for to, p := range t.paths {
+	for to, p := range w.paths {
 		var primary []label // from the next hop
 		if i := slices.IndexFunc(from, func(n Neighbor) bool { return n.Node == p.Hop }); i >= 0 {
 			primary = trees[i]
@@ -68,45 +75,60 @@ func (t *Table) Prepare() {
 			}
 		}
 		if !best.Hop.IsZero() {
-			t.alt.ways[to] = best
+			w.alt.ways[to] = best
 		}
 	}
 }
 
-// candidates are the neighbours that alternates may go by: those that are up,
-// nearest first.
-func (t *Table) candidates() []Neighbor {
+// candidates are the neighbours that alternates may go by: those whose link
+// carries the class, nearest first.
+func (t *Table) candidates(class bundle.Class) []Neighbor {
 	a := t.adverts[t.self]
 	if a == nil {
 		return nil
 	}
-	from := slices.DeleteFunc(slices.Clone(a.Neighbors), func(n Neighbor) bool { return !n.Up || n.Node == t.self })
+	from := slices.DeleteFunc(slices.Clone(a.Neighbors), func(n Neighbor) bool { return !n.carries(class) || n.Node == t.self })
 	slices.SortFunc(from, func(a, b Neighbor) int { return cmp.Or(cmp.Compare(a.Cost, b.Cost), a.Node.Compare(b.Node)) })
 	most := min(max(alternateNodes/max(len(t.nodes), 1), 2), maxAlternates)
 	return from[:min(len(from), most)]
 }
 
-// FailOver sends what went by a next hop the alternate way from now on, until
-// Converge or until the mesh tells otherwise. What has no alternate takes the
-// cheapest path once the advert of this node says that the link is down.
-func (t *Table) FailOver(hop addr.Node) {
+// FailOver sends what went by a next hop the alternate way from now on, in
+// classes that it does not carry any more, until Converge or until the mesh
+// tells otherwise. What has no alternate takes the cheapest path once the advert
+// of this node says that the link is down.
+func (t *Table) FailOver(hop addr.Node, classes bundle.Classes) {
 	if !t.Prepared() {
 		return
 	}
-	if t.alt.patched == nil {
-		t.alt.patched, t.alt.silent = map[addr.Node]Path{}, map[addr.Node]bool{}
+	for class := range bundle.Class(bundle.NumClasses) {
+		switch {
+		case !classes.Has(class):
+		case classes == bundle.AllClasses: // those that go together stay together
+			if w := t.of(class); w.class == class {
+				w.failOver(hop)
+			}
+		default:
+			t.apart(class).failOver(hop)
+		}
 	}
-	t.alt.silent[hop] = true
-	for to, p := range t.paths {
+}
+
+func (w *ways) failOver(hop addr.Node) {
+	if w.alt.patched == nil {
+		w.alt.patched, w.alt.silent = map[addr.Node]Path{}, map[addr.Node]bool{}
+	}
+	w.alt.silent[hop] = true
+	for to, p := range w.paths {
 		if p.Hop != hop {
 			continue
 		}
-		if way, ok := t.alt.ways[to]; ok && !t.alt.silent[way.Hop] {
-			t.alt.patched[to] = way
-			t.paths[to] = way
+		if way, ok := w.alt.ways[to]; ok && !w.alt.silent[way.Hop] {
+			w.alt.patched[to] = way
+			w.paths[to] = way
 		} else {
-			delete(t.alt.patched, to)
-			t.alt.bare = true
+			delete(w.alt.patched, to)
+			w.alt.bare = true
 		}
 	}
 }
@@ -114,35 +136,11 @@ func (t *Table) FailOver(hop addr.Node) {
 // Converge ends what FailOver began: every path is the cheapest again. By then
 // the others should know of the link, or what they send may come back.
 func (t *Table) Converge() {
-	if t.alt.patched != nil {
-		t.forgetPaths()
-	}
-}
-
-// forgetPaths has all paths computed anew.
-func (t *Table) forgetPaths() { t.paths, t.alt = nil, alternates{} }
-
-// moved takes in that an advert has other neighbours. News of nothing but the
-// links that FailOver knows to be silent leaves its ways in force.
-func (t *Table) moved(old, a *Advert) {
-	switch {
-	case t.alt.patched == nil || old.Region != a.Region:
-		t.forgetPaths()
-	case a.Node == t.self && onlyDown(old.Neighbors, a.Neighbors, func(n addr.Node) bool { return t.alt.silent[n] }):
-		if t.alt.bare {
-			t.paths, t.alt.ways = nil, nil // compute keeps what is patched
+	for class := range t.ways {
+		if w := &t.ways[class]; w.alt.patched != nil {
+			w.forget()
 		}
-	case t.alt.silent[a.Node] && onlyDown(old.Neighbors, a.Neighbors, func(n addr.Node) bool { return n == t.self }):
-	default:
-		t.forgetPaths()
 	}
-}
-
-// onlyDown reports whether neighbours differ in nothing but that some are down.
-func onlyDown(old, now []Neighbor, some func(addr.Node) bool) bool {
-	return slices.EqualFunc(old, now, func(o, n Neighbor) bool {
-		return o == n || o.Node == n.Node && o.Cost == n.Cost && o.Up && some(n.Node)
-	})
 }
 
 // graph is the mesh with numbers for nodes.
@@ -174,7 +172,7 @@ func (l label) plus(cost uint64) uint64 {
 	return l.cost + cost
 }
 
-func (t *Table) graph() *graph {
+func (t *Table) graph(class bundle.Class) *graph {
 	g := &graph{index: make(map[addr.Node]int, len(t.nodes)+1)}
 	number := func(n addr.Node) int {
 		i, ok := g.index[n]
@@ -188,12 +186,8 @@ func (t *Table) graph() *graph {
 	for _, n := range t.nodes {
 		from := number(n)
 		for _, nb := range t.adverts[n].Neighbors {
-			cost := uint64(max(nb.Cost, 1))
-			if !nb.Up {
-				cost += DownCost
-			}
 			to := number(nb.Node)
-			g.edges[from] = append(g.edges[from], edge{to, cost})
+			g.edges[from] = append(g.edges[from], edge{to, nb.weight(class)})
 		}
 	}
 	return g

@@ -11,10 +11,10 @@ import (
 func TestAround(t *testing.T) {
 	s, a, b, c := addr.MustNode("s"), addr.MustNode("a"), addr.MustNode("b"), addr.MustNode("c")
 	tab := NewTable(s)
-	tab.Apply(&Advert{Node: s, Seq: 1, Neighbors: []Neighbor{{a, 1, true}, {b, 1, true}, {c, 1, false}}})
-	tab.Apply(&Advert{Node: a, Seq: 1, Neighbors: []Neighbor{{s, 1, true}, {c, 1, true}}})
-	tab.Apply(&Advert{Node: b, Seq: 1, Neighbors: []Neighbor{{s, 1, true}, {a, 1, false}}})
-	tab.Apply(&Advert{Node: c, Seq: 1, Neighbors: []Neighbor{{s, 1, false}, {b, 1, true}}})
+	tab.Apply(&Advert{Node: s, Seq: 1, Neighbors: []Neighbor{{a, 1, true, 0}, {b, 1, true, 0}, {c, 1, false, 0}}})
+	tab.Apply(&Advert{Node: a, Seq: 1, Neighbors: []Neighbor{{s, 1, true, 0}, {c, 1, true, 0}}})
+	tab.Apply(&Advert{Node: b, Seq: 1, Neighbors: []Neighbor{{s, 1, true, 0}, {a, 1, false, 0}}})
+	tab.Apply(&Advert{Node: c, Seq: 1, Neighbors: []Neighbor{{s, 1, false, 0}, {b, 1, true, 0}}})
 	for n, want := range map[addr.Node]bool{a: false, b: true, c: true, addr.MustNode("x"): false} {
 		if got := tab.Around(n); got != want {
 			t.Errorf("around to %v: %v, want %v", n, got, want)

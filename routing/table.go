@@ -1,16 +1,16 @@
 package routing
 
 import (
-	"maps"
 	"slices"
 
 	"github.com/farhop/farhop/routing/addr"
 	"github.com/farhop/farhop/routing/interest"
+	"github.com/farhop/farhop/storeforward/bundle"
 )
 
-// DownCost is added for every link of a path that is down now. A path over
-// links that are up is always preferred; without one, bundles still move as
-// near to their destination as live links carry them.
+// DownCost is added for every link of a path that is down now, or does not
+// carry the class. A path over links that are up is always preferred; without
+// one, bundles still move as near to their destination as live links carry them.
 const DownCost = 1 << 32
 
 // Path is the way to a node as seen from here.
@@ -34,8 +34,8 @@ type Table struct {
 	nodes   []addr.Node // sorted keys of adverts
 	trie    interest.Trie[addr.Node]
 	groups  groups
-	paths   map[addr.Node]Path
-	alt     alternates
+	ways    [bundle.NumClasses]ways // of classes that all links carry, those of control
+	bars    [bundle.NumClasses]int  // how many links bar the class
 }
 
 // NewTable returns the table of one node, which knows only itself.
@@ -58,6 +58,8 @@ func (t *Table) Apply(a *Advert) (newer, interestChanged bool) {
 	}
 	t.adverts[a.Node] = a
 	if !slices.Equal(old.Neighbors, a.Neighbors) || old.Region != a.Region {
+		t.count(old, -1)
+		t.count(a, 1)
 		t.moved(old, a)
 	}
 	if a.Node != t.self && !slices.Equal(old.Interest, a.Interest) {
@@ -86,6 +88,7 @@ func (t *Table) Forget(n addr.Node) {
 		t.trie.Remove(f, n)
 	}
 	t.groups.set(n, old.Groups, nil)
+	t.count(old, -1)
 	delete(t.adverts, n)
 	t.nodes = slices.DeleteFunc(t.nodes, func(o addr.Node) bool { return o == n })
 	t.forgetPaths()
@@ -99,17 +102,16 @@ func (t *Table) Advert(n addr.Node) *Advert { return t.adverts[n] }
 // not be changed.
 func (t *Table) Nodes() []addr.Node { return t.nodes }
 
-// Path returns the way to a node. Its Hop is zero when none is known.
-func (t *Table) Path(to addr.Node) Path {
-	if t.paths == nil {
-		t.compute()
-	}
-	return t.paths[to]
-}
+// Path returns the way to a node over links of any class. Its Hop is zero when
+// none is known.
+func (t *Table) Path(to addr.Node) Path { return t.ClassPath(bundle.Control, to) }
 
-// RegionPath returns the way to the nearest node of a region, and that node.
-// A node of the region reaches it with a path of no hops.
-func (t *Table) RegionPath(r addr.Region) (addr.Node, Path) {
+// ClassPath returns the way that a class takes to a node.
+func (t *Table) ClassPath(class bundle.Class, to addr.Node) Path { return t.computed(class).paths[to] }
+
+// RegionPath returns the way that a class takes to the nearest node of a
+// region, and that node. A node of the region reaches it with a path of no hops.
+func (t *Table) RegionPath(class bundle.Class, r addr.Region) (addr.Node, Path) {
 	var best addr.Node
 	var path Path
 	for _, n := range t.nodes {
@@ -119,7 +121,7 @@ func (t *Table) RegionPath(r addr.Region) (addr.Node, Path) {
 		if n == t.self {
 			return n, Path{Hop: n}
 		}
-		if p := t.Path(n); !p.Hop.IsZero() && (best.IsZero() || p.Cost < path.Cost) {
+		if p := t.ClassPath(class, n); !p.Hop.IsZero() && (best.IsZero() || p.Cost < path.Cost) {
 			best, path = n, p
 		}
 	}
@@ -136,62 +138,4 @@ func (t *Table) Wants(topic string, visit func(addr.Node)) {
 	for _, n := range slices.Compact(nodes) {
 		visit(n)
 	}
-}
-
-// compute finds the cheapest path to every node: Dijkstra over the links as
-// their near ends advertise them, ties broken by hops and then by name, so
-// that equal tables give equal paths.
-func (t *Table) compute() {
-	t.paths = make(map[addr.Node]Path, len(t.nodes))
-	done := map[addr.Node]bool{t.self: true}
-	var q heap[step]
-	extend := func(from addr.Node, base Path) {
-		a := t.adverts[from]
-		if a == nil {
-			return
-		}
-		for _, n := range a.Neighbors {
-			if done[n.Node] {
-				continue
-			}
-			p := Path{Hop: base.Hop, Cost: base.Cost + uint64(max(n.Cost, 1)), Hops: base.Hops + 1}
-			if !n.Up {
-				p.Cost += DownCost
-			}
-			if from == t.self {
-				p.Hop = n.Node
-			}
-			q.push(step{n.Node, p})
-		}
-	}
-	extend(t.self, Path{})
-	for len(q) > 0 {
-		s := q.pop()
-		if done[s.to] {
-			continue
-		}
-		done[s.to] = true
-		t.paths[s.to] = s.path
-		extend(s.to, s.path)
-	}
-	maps.Copy(t.paths, t.alt.patched)
-}
-
-// step is a candidate path.
-type step struct {
-	to   addr.Node
-	path Path
-}
-
-func (s step) less(o step) bool {
-	if s.path.Cost != o.path.Cost {
-		return s.path.Cost < o.path.Cost
-	}
-	if s.path.Hops != o.path.Hops {
-		return s.path.Hops < o.path.Hops
-	}
-	if c := s.path.Hop.Compare(o.path.Hop); c != 0 {
-		return c < 0
-	}
-	return s.to.Compare(o.to) < 0
 }

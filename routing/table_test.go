@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/storeforward/bundle"
 )
 
 func node(i int) addr.Node { return addr.MustNode(fmt.Sprintf("n%02d", i)) }
@@ -14,12 +15,12 @@ func node(i int) addr.Node { return addr.MustNode(fmt.Sprintf("n%02d", i)) }
 func TestPathPrefersLiveLinks(t *testing.T) {
 	a, b, c, d := addr.MustNode("a"), addr.MustNode("b"), addr.MustNode("c"), addr.MustNode("d")
 	tab := NewTable(a)
-	tab.Apply(&Advert{Node: a, Seq: 1, Neighbors: []Neighbor{{b, 10, true}, {c, 10, true}}})
-	tab.Apply(&Advert{Node: b, Seq: 1, Neighbors: []Neighbor{{d, 10, false}}})
+	tab.Apply(&Advert{Node: a, Seq: 1, Neighbors: []Neighbor{{b, 10, true, 0}, {c, 10, true, 0}}})
+	tab.Apply(&Advert{Node: b, Seq: 1, Neighbors: []Neighbor{{d, 10, false, 0}}})
 	if p := tab.Path(d); p.Hop != b || p.Up() || p.Delay() != 20 {
 		t.Errorf("with one dead link: %+v, want towards b, not up, 20 ms", p)
 	}
-	tab.Apply(&Advert{Node: c, Seq: 1, Neighbors: []Neighbor{{d, 1280, true}}})
+	tab.Apply(&Advert{Node: c, Seq: 1, Neighbors: []Neighbor{{d, 1280, true, 0}}})
 	if p := tab.Path(d); p.Hop != c || !p.Up() || p.Cost != 1290 {
 		t.Errorf("with a live detour: %+v, want over c", p)
 	}
@@ -35,13 +36,13 @@ func TestRegionAndInterest(t *testing.T) {
 	a, b, c := addr.MustNode("a"), addr.MustNode("b"), addr.MustNode("c")
 	earth, moon := addr.MustRegion("earth/eu"), addr.MustRegion("moon")
 	tab := NewTable(a)
-	tab.Apply(&Advert{Node: a, Region: moon, Seq: 1, Neighbors: []Neighbor{{b, 5, true}, {c, 9, true}}})
+	tab.Apply(&Advert{Node: a, Region: moon, Seq: 1, Neighbors: []Neighbor{{b, 5, true, 0}, {c, 9, true, 0}}})
 	tab.Apply(&Advert{Node: b, Region: moon, Seq: 1, Interest: []string{"plant/#", "plant/+/temp"}})
 	tab.Apply(&Advert{Node: c, Region: earth, Seq: 1, Interest: []string{"+/1/temp"}})
-	if n, p := tab.RegionPath(addr.MustRegion("earth")); n != c || p.Hop != c {
+	if n, p := tab.RegionPath(bundle.Control, addr.MustRegion("earth")); n != c || p.Hop != c {
 		t.Errorf("nearest node of earth is %v over %+v, want c", n, p)
 	}
-	if n, p := tab.RegionPath(moon); n != a || p.Hop != a || p.Cost != 0 {
+	if n, p := tab.RegionPath(bundle.Control, moon); n != a || p.Hop != a || p.Cost != 0 {
 		t.Errorf("nearest node of moon is %v over %+v, want this node", n, p)
 	}
 	want := func(topic string, nodes ...addr.Node) {
@@ -74,7 +75,7 @@ func TestPathsAgainstOracle(t *testing.T) {
 				if _, dup := links[[2]int{i, j}]; dup || j == i {
 					continue
 				}
-				nb := Neighbor{node(j), uint32(1 + r.IntN(50)), r.IntN(3) > 0}
+				nb := Neighbor{node(j), uint32(1 + r.IntN(50)), r.IntN(3) > 0, 0}
 				a.Neighbors = append(a.Neighbors, nb)
 				links[[2]int{i, j}] = uint64(nb.Cost)
 				if !nb.Up {

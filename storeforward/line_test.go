@@ -45,7 +45,7 @@ func itemText(i *Item) string { return fmt.Sprintf("%s%d", i.Header.Origin, i.En
 
 // take offers what the credit allows.
 func (r *lineRig) take() (out []*Item) {
-	for i, _ := r.m.Next(r.o, AllClasses); i != nil; i, _ = r.m.Next(r.o, AllClasses) {
+	for i, _ := r.m.Next(r.o, bundle.AllClasses); i != nil; i, _ = r.m.Next(r.o, bundle.AllClasses) {
 		out = append(out, i)
 	}
 	return out
@@ -103,9 +103,9 @@ func TestOffersAfterRefusal(t *testing.T) {
 func TestReturnKeepsThePlaceInTheLine(t *testing.T) {
 	r := newLineRig(strings.Fields("a5 a6 a3 a4"))
 	r.answer(r.take(), func(*Item) bool { return false })
-	first, _ := r.m.Next(r.o, AllClasses)
+	first, _ := r.m.Next(r.o, bundle.AllClasses)
 	r.m.Return(first)
-	if i, _ := r.m.Next(r.o, AllClasses); i != first || itemText(i) != "a3" {
+	if i, _ := r.m.Next(r.o, bundle.AllClasses); i != first || itemText(i) != "a3" {
 		t.Errorf("after the return of %s comes %s", itemText(first), itemText(i))
 	}
 }

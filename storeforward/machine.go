@@ -184,18 +184,6 @@ func (m *Machine) Persisted(lsn store.LSN) {
 // Durable reports whether an item may leave: its batch is persisted.
 func (m *Machine) Durable(i *Item) bool { return i.lsn <= m.persisted }
 
-// Classes is a set of classes.
-type Classes uint8
-
-// AllClasses holds every class.
-const AllClasses Classes = 1<<bundle.NumClasses - 1
-
-// Has reports whether c is in the set.
-func (s Classes) Has(c bundle.Class) bool { return s>>c&1 == 1 }
-
-// With returns the set with c in it.
-func (s Classes) With(c bundle.Class) Classes { return s | 1<<c }
-
 // ageing is how often a class that waits is passed over before it is served
 // once out of turn: so the lowest class keeps a share of a saturated link.
 const ageing = 32
@@ -203,7 +191,7 @@ const ageing = 32
 // Next takes the next item of some classes for an outlet: of the most urgent
 // class that waits, or of one that was passed over too often. Without one that
 // is ready it returns nil, and storing tells whether one is on its way to disk.
-func (m *Machine) Next(o *Outlet, of Classes) (i *Item, storing bool) {
+func (m *Machine) Next(o *Outlet, of bundle.Classes) (i *Item, storing bool) {
 	var best *Queue
 	for c := range bundle.Class(bundle.NumClasses) {
 		q := o.oldest(c)

@@ -238,7 +238,7 @@ func (r *rig) next(t *rapid.T, k int, most bundle.Class) *Item {
 	if p := r.m.Peek(r.outlets[k], q.Class); seq != 0 && (p == nil || p.Header.Seq != seq) {
 		t.Fatalf("Peek gives %v, want message %d", p, seq)
 	}
-	i, _ := r.m.Next(r.outlets[k], Classes(1<<(most+1)-1))
+	i, _ := r.m.Next(r.outlets[k], bundle.Classes(1<<(most+1)-1))
 	switch {
 	case i == nil && seq != 0:
 		t.Fatalf("nothing to take, want message %d of %v", seq, q)

@@ -26,10 +26,10 @@ func three() (*Machine, *Outlet) {
 // What comes back goes first again, whatever else is in flight.
 func TestReturnKeepsThePlace(t *testing.T) {
 	m, o := three()
-	first, _ := m.Next(o, AllClasses)
-	m.Next(o, AllClasses)
+	first, _ := m.Next(o, bundle.AllClasses)
+	m.Next(o, bundle.AllClasses)
 	m.Return(first)
-	if i, _ := m.Next(o, AllClasses); i != first {
+	if i, _ := m.Next(o, bundle.AllClasses); i != first {
 		t.Errorf("after the return of message %d comes %d", first.Header.Seq, i.Header.Seq)
 	}
 }
@@ -37,14 +37,14 @@ func TestReturnKeepsThePlace(t *testing.T) {
 // That a device has a message is not acted upon before it is durable.
 func TestMarkHoldsAnItemBack(t *testing.T) {
 	m, o := three()
-	first, _ := m.Next(o, AllClasses)
+	first, _ := m.Next(o, bundle.AllClasses)
 	m.MarkReceived(first)
 	m.Return(first)
-	if i, storing := m.Next(o, AllClasses); i != nil || !storing {
+	if i, storing := m.Next(o, bundle.AllClasses); i != nil || !storing {
 		t.Fatalf("message %v leaves before its mark is durable (storing: %t)", i, storing)
 	}
 	m.Persisted(m.Cut().LSN)
-	if i, _ := m.Next(o, AllClasses); i != first || i.Entry.State != store.Received {
+	if i, _ := m.Next(o, bundle.AllClasses); i != first || i.Entry.State != store.Received {
 		t.Errorf("want message %d with its mark, got %v", first.Header.Seq, i)
 	}
 }

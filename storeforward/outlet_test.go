@@ -24,7 +24,7 @@ func serve(t *testing.T, n int, classes ...bundle.Class) []bundle.Class {
 	m.Persisted(m.Cut().LSN)
 	var out []bundle.Class
 	for {
-		i, _ := m.Next(o, storeforward.AllClasses)
+		i, _ := m.Next(o, bundle.AllClasses)
 		if i == nil {
 			return out
 		}
@@ -69,7 +69,7 @@ func TestCredit(t *testing.T) {
 	}
 	m.Persisted(m.Cut().LSN)
 	take := func() (items []*storeforward.Item) {
-		for i, _ := m.Next(o, storeforward.AllClasses); i != nil; i, _ = m.Next(o, storeforward.AllClasses) {
+		for i, _ := m.Next(o, bundle.AllClasses); i != nil; i, _ = m.Next(o, bundle.AllClasses) {
 			items = append(items, i)
 		}
 		return items

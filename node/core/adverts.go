@@ -11,23 +11,27 @@ import (
 	"github.com/farhop/farhop/storeforward/store"
 )
 
-// adjacent notes the state of an adjacency. It stays advertised when it is
-// down: a link that was is where bundles wait nearest to their destination.
-func (c *Core) adjacent(l *link) {
+// adjacent notes the state of an adjacency, and reports whether it is another
+// one. It stays advertised when it is down: a link that was is where bundles
+// wait nearest to their destination.
+func (c *Core) adjacent(l *link) bool {
 	n, used := l.Node, c.linkTo(l.Node)
 	up := used != nil
 	if !up {
 		used = l
 	}
 	nb := routing.Neighbor{Node: n, Cost: max(used.cost(), 1), Up: up}
-	at, found := slices.BinarySearchFunc(c.advert.Neighbors, n, func(e routing.Neighbor, n addr.Node) int { return e.Node.Compare(n) })
+	if up {
+		nb.Barred = c.barred(n)
+	}
+	at, found := c.edge(n)
 	switch {
 	case !found && len(c.advert.Neighbors) >= routing.MaxNeighbors:
-		return
+		return false
 	case !found:
 		c.advert.Neighbors = slices.Insert(slices.Clone(c.advert.Neighbors), at, nb)
-	case c.advert.Neighbors[at].Up == up && (!up || c.edges[n] == used.Uplink):
-		return
+	case c.advert.Neighbors[at].Up == up && c.advert.Neighbors[at].Barred == nb.Barred && (!up || c.edges[n] == used.Uplink):
+		return false
 	default:
 		switch was := c.advert.Neighbors[at]; {
 		case better(was, nb):
@@ -40,7 +44,18 @@ func (c *Core) adjacent(l *link) {
 	}
 	c.edges[n] = used.Uplink
 	c.advertDirty = true
-	if up && c.converge != 0 {
+	return true
+}
+
+// edge finds a neighbour among those that are advertised.
+func (c *Core) edge(n addr.Node) (at int, ok bool) {
+	return slices.BinarySearchFunc(c.advert.Neighbors, n, func(e routing.Neighbor, n addr.Node) int { return e.Node.Compare(n) })
+}
+
+// regained notes that a link carries: whatever was sent around takes the
+// cheapest path again.
+func (c *Core) regained(l *link) {
+	if c.adjacent(l) && c.converge != 0 && l.usable() {
 		c.converge = 0
 		c.table.Converge()
 	}

@@ -357,11 +357,11 @@ func (c *Core) outletOf(q store.Queue) *storeforward.Outlet {
 	switch q.Kind {
 	case store.ToNode:
 		if n, err := addr.ParseNode(q.Name); err == nil {
-			return c.outlet(c.table.Path(n).Hop)
+			return c.outlet(c.table.ClassPath(q.Class, n).Hop)
 		}
 	case store.ToRegion:
 		if r, err := addr.ParseRegion(q.Name); err == nil && !r.Contains(c.cfg.Region) {
-			_, p := c.table.RegionPath(r)
+			_, p := c.table.RegionPath(q.Class, r)
 			return c.outlet(p.Hop)
 		}
 	case store.ToSession:

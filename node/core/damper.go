@@ -108,6 +108,9 @@ func better(now, was routing.Neighbor) bool {
 	if now.Up != was.Up {
 		return now.Up
 	}
+	if now.Barred != was.Barred {
+		return now.Barred&^was.Barred == 0
+	}
 	return now.Cost < was.Cost
 }
 

@@ -80,7 +80,7 @@ func (c *Core) serveSession(s *session) (storing bool) {
 		s.out.settled = shift(s.out.settled, 1)
 	}
 	for len(s.out.flying)+s.out.unstable < int(s.window) {
-		i, storing := c.m.Next(s.outlet, storeforward.AllClasses)
+		i, storing := c.m.Next(s.outlet, bundle.AllClasses)
 		if i == nil {
 			return storing
 		}

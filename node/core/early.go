@@ -14,38 +14,38 @@ import (
 // at most max bytes of payload. The answer comes as an EarlyOffer: at once, or
 // when the store has read it; with nothing when the link is up before. Nothing is under way by it: the items are offered
 // again as Transfers when the link is up, and the peer knows them then.
-func (c *Core) Early(now time.Time, token uint64, peer addr.Node, delay time.Duration, most int64) {
+func (c *Core) Early(now time.Time, token uint64, l Link, most int64) {
 	c.at(now)
 	if c.m.Stats().Messages == 0 {
 		c.cur.Early = append(c.cur.Early, EarlyOffer{Token: token})
 		return
 	}
-	c.endEarly(peer)
-	c.early = append(c.early, earlyAsk{token, peer, most, c.tableWith(peer, delay)})
+	c.endEarly(l.Node)
+	c.early = append(c.early, earlyAsk{token, l, most, c.tableWith(&l)})
 }
 
 // endEarly answers what was asked for a peer before, with nothing.
 func (c *Core) endEarly(peer addr.Node) {
 	c.early = slices.DeleteFunc(c.early, func(a earlyAsk) bool {
-		if a.peer == peer {
+		if a.link.Node == peer {
 			c.cur.Early = append(c.cur.Early, EarlyOffer{Token: a.token})
 		}
-		return a.peer == peer
+		return a.link.Node == peer
 	})
 }
 
 // earlyAsk is a call of Early that has no answer yet.
 type earlyAsk struct {
 	token uint64
-	peer  addr.Node
+	link  Link
 	most  int64
 	table *routing.Table // as it is when the peer is linked
 }
 
-// tableWith is what will be known of the mesh when a peer is linked. After a
+// tableWith is what will be known of the mesh when a link is up. After a
 // start the neighbours are known to be that only then, and the mesh is not told
 // of a link before it is there.
-func (c *Core) tableWith(peer addr.Node, delay time.Duration) *routing.Table {
+func (c *Core) tableWith(l *Link) *routing.Table {
 	t := routing.NewTable(c.cfg.Self)
 	for _, n := range c.table.Nodes() {
 		if n != c.cfg.Self {
@@ -54,8 +54,13 @@ func (c *Core) tableWith(peer addr.Node, delay time.Duration) *routing.Table {
 	}
 	own := c.advert
 	own.Seq = max(own.Seq, 1)
-	own.Neighbors = append(slices.DeleteFunc(slices.Clone(own.Neighbors), func(b routing.Neighbor) bool { return b.Node == peer }),
-		routing.Neighbor{Node: peer, Cost: uint32(max(delay.Milliseconds(), 1)), Up: true})
+	peer := routing.Neighbor{Node: l.Node, Cost: uint32(max(l.Delay.Milliseconds(), 1)), Up: true}
+	for class := range bundle.Class(bundle.NumClasses) {
+		if !l.carries(class) && c.linkFor(l.Node, class) == nil {
+			peer.Barred = peer.Barred.With(class)
+		}
+	}
+	own.Neighbors = append(slices.DeleteFunc(slices.Clone(own.Neighbors), func(b routing.Neighbor) bool { return b.Node == l.Node }), peer)
 	slices.SortFunc(own.Neighbors, func(a, b routing.Neighbor) int { return a.Node.Compare(b.Node) })
 	t.Apply(&own)
 	return t
@@ -63,17 +68,20 @@ func (c *Core) tableWith(peer addr.Node, delay time.Duration) *routing.Table {
 
 // goes reports whether what is in a queue would go to the peer.
 func (a *earlyAsk) goes(c *Core, q store.Queue) bool {
+	if !a.link.carries(q.Class) {
+		return false
+	}
 	switch q.Kind {
 	case store.ToNode:
 		n, err := addr.ParseNode(q.Name)
-		return err == nil && a.table.Path(n).Hop == a.peer
+		return err == nil && a.table.ClassPath(q.Class, n).Hop == a.link.Node
 	case store.ToRegion:
 		r, err := addr.ParseRegion(q.Name)
 		if err != nil || r.Contains(c.cfg.Region) {
 			return false
 		}
-		_, p := a.table.RegionPath(r)
-		return p.Hop == a.peer
+		_, p := a.table.RegionPath(q.Class, r)
+		return p.Hop == a.link.Node
 	case store.ToSession, store.ToService, store.ToOrder: // not looked at
 	}
 	return false

@@ -290,12 +290,12 @@ type Settlement struct {
 type Link struct {
 	ID       uint64
 	Node     addr.Node
-	Uplink   string               // tells several links with the node apart
-	Cost     uint32               // the cheapest that carries a class is used for it
-	Classes  storeforward.Classes // that it carries, and is preferred for; 0: all. Control goes by any link
-	Delay    time.Duration        // one way, measured or configured
-	Schedule Schedule             // zero: always on
-	Window   int64                // bytes in flight; 0: DefaultWindow
+	Uplink   string         // tells several links with the node apart
+	Cost     uint32         // the cheapest that carries a class is used for it
+	Classes  bundle.Classes // that it carries, and is preferred for; 0: all. Control goes by any link
+	Delay    time.Duration  // one way, measured or configured
+	Schedule Schedule       // zero: always on
+	Window   int64          // bytes in flight; 0: DefaultWindow
 	Probing  Probing
 }
 

@@ -52,6 +52,11 @@ func advertText(a *routing.Advert) string {
 		if !n.Up {
 			state = "down"
 		}
+		for class := range bundle.Class(bundle.NumClasses) {
+			if n.Barred.Has(class) {
+				state += "-" + class.String()
+			}
+		}
 		text += fmt.Sprintf(" %s=%s", n.Node, state)
 	}
 	if len(a.Interest) > 0 {

@@ -71,7 +71,7 @@ func (c *Core) LinkUp(now time.Time, l Link) {
 	if c.told != nil {
 		c.send(n, c.told)
 	}
-	c.adjacent(n)
+	c.regained(n)
 	c.m.Hot(c.outlet(l.Node))
 }
 
@@ -123,9 +123,9 @@ func (c *Core) ackLater(l *link, class bundle.Class, xid uint64) {
 // serveLink offers what waits for a neighbour in some classes, as far as the
 // link takes it, and at most so many bundles, 0 for any number. It returns how
 // many, and whether something waits for the store alone.
-func (c *Core) serveLink(o *storeforward.Outlet, l *link, some storeforward.Classes, most int) (n int, storing bool) {
+func (c *Core) serveLink(o *storeforward.Outlet, l *link, some bundle.Classes, most int) (n int, storing bool) {
 	for {
-		var of storeforward.Classes
+		var of bundle.Classes
 		for class := range bundle.Class(bundle.NumClasses) {
 			// Control never waits behind data.
 			if some.Has(class) && l.paused[class] == 0 && len(l.out[class].flights) < maxFlights && (class == bundle.Control || l.bytes < l.Window) {

@@ -4,8 +4,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/farhop/farhop/routing"
-	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/storeforward/bundle"
 )
 
 // What does not differ between links, in ms. All else follows from the measured
@@ -162,7 +161,7 @@ func (c *Core) lives(l *link, proof bool) {
 			l.silent, l.back, l.lag, l.slows, l.gauge = false, c.now, 0, 0, 0
 			c.revived(l)
 			c.probe(l) // its answer says how long the way is now
-			c.adjacent(l)
+			c.regained(l)
 			c.m.Hot(c.outlet(l.Node))
 			c.cur.Silences = append(c.cur.Silences, Silence{Link: l.ID, Node: l.Node, For: c.now - l.mute, Over: true})
 		}
@@ -231,8 +230,7 @@ func (c *Core) again(l *link, d int64) {
 // cheaper tells the mesh of a link that is much faster than it was when it
 // came up.
 func (c *Core) cheaper(l *link) {
-	at, ok := slices.BinarySearchFunc(c.advert.Neighbors, l.Node, func(e routing.Neighbor, n addr.Node) int { return e.Node.Compare(n) })
-	if ok && c.linkTo(l.Node) == l && 2*l.cost() <= c.advert.Neighbors[at].Cost {
+	if at, ok := c.edge(l.Node); ok && c.linkTo(l.Node) == l && 2*l.cost() <= c.advert.Neighbors[at].Cost {
 		c.advert.Neighbors = slices.Clone(c.advert.Neighbors)
 		c.advert.Neighbors[at].Cost = l.cost()
 		c.advertDirty = true
@@ -250,7 +248,7 @@ func (c *Core) tickLinks() {
 		if open := l.Schedule.Open(now); open != l.open {
 			l.open = open
 			l.heard, l.proof, l.pinged, l.asked, l.from, l.gauge = c.now, c.now, 0, 0, 0, 0
-			c.adjacent(l)
+			c.regained(l)
 			if l.opened = 0; open {
 				l.opened = c.now
 				c.probe(l) // wakes a transport that backed off
@@ -276,12 +274,15 @@ func (c *Core) tickLinks() {
 // is known: the others need not hear of it first.
 func (c *Core) failOver(l *link) {
 	c.pathsDirty = true
+	lost := bundle.AllClasses
 	if c.linkTo(l.Node) != nil { // by another link to the same node
-		c.adjacent(l)
 		c.m.Hot(c.outlet(l.Node))
-		return
+		if lost = c.barred(l.Node) &^ c.bars(l.Node); lost == 0 {
+			c.adjacent(l)
+			return
+		}
 	}
-	c.table.FailOver(l.Node)
+	c.table.FailOver(l.Node, lost)
 	c.converge = c.now + settleFloor
 	for _, o := range c.linkOrder {
 		if o.usable() {

@@ -11,8 +11,8 @@ import (
 
 // Purge says what an operator wants to end. Fields left out match anything.
 type Purge struct {
-	Queue   *store.Queue         // this one, whatever class it names
-	Classes storeforward.Classes // 0: all
+	Queue   *store.Queue   // this one, whatever class it names
+	Classes bundle.Classes // 0: all
 	Message bundle.ID
 	Before  time.Time // arrived here before
 	Origin  addr.Node

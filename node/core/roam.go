@@ -8,7 +8,6 @@ import (
 	"github.com/farhop/farhop/routing"
 	"github.com/farhop/farhop/routing/addr"
 	"github.com/farhop/farhop/routing/interest"
-	"github.com/farhop/farhop/storeforward"
 	"github.com/farhop/farhop/storeforward/bundle"
 	"github.com/farhop/farhop/storeforward/store"
 )
@@ -56,18 +55,18 @@ const (
 // trip is what a session has of its moves: nil for most.
 type trip struct {
 	// Of a stub: a session that was released.
-	to    addr.Node            // who has it now; zero when it is here
-	until int64                // ms: the stub ends
-	upTo  uint64               // Seq of the newest item when it was released
-	tails storeforward.Classes // classes whose end was not told yet
-	quiet Stamp                // it attracts nothing since then; 0: it does
-	seq   uint64               // it may go quiet once this advert of its owner is known; 0: not told yet
+	to    addr.Node      // who has it now; zero when it is here
+	until int64          // ms: the stub ends
+	upTo  uint64         // Seq of the newest item when it was released
+	tails bundle.Classes // classes whose end was not told yet
+	quiet Stamp          // it attracts nothing since then; 0: it does
+	seq   uint64         // it may go quiet once this advert of its owner is known; 0: not told yet
 
 	// Of one that came from elsewhere.
-	from    addr.Node            // who released it last
-	pending []Subscription       // not in force yet; of a stub, those that it heeds for words to the client
-	await   storeforward.Classes // classes that the rest of its queue comes in
-	blank   bool                 // what it was elsewhere is not known yet
+	from    addr.Node      // who released it last
+	pending []Subscription // not in force yet; of a stub, those that it heeds for words to the client
+	await   bundle.Classes // classes that the rest of its queue comes in
+	blank   bool           // what it was elsewhere is not known yet
 	overlap *overlap
 }
 

@@ -5,7 +5,6 @@ import (
 	"math"
 
 	"github.com/farhop/farhop/routing/addr"
-	"github.com/farhop/farhop/storeforward"
 	"github.com/farhop/farhop/storeforward/bundle"
 	"github.com/farhop/farhop/storeforward/store"
 )
@@ -82,7 +81,7 @@ func (c *Core) fenceFor(to addr.Node, upTo Stamp, seq uint64) {
 		return
 	}
 	delete(c.roam.lateFences, to)
-	var unused storeforward.Classes
+	var unused bundle.Classes
 	for class := range bundle.Class(bundle.NumClasses) {
 		d := c.dests[store.Queue{Kind: store.ToNode, Name: to.String(), Class: class}]
 		if d == nil || d.last == 0 || class == bundle.Interactive {
@@ -94,13 +93,13 @@ func (c *Core) fenceFor(to addr.Node, upTo Stamp, seq uint64) {
 		case class == bundle.Interactive:
 			c.putFence(to, class, upTo, unused)
 		case !unused.Has(class):
-			c.putFence(to, class, upTo, storeforward.Classes(0).With(class))
+			c.putFence(to, class, upTo, bundle.Classes(0).With(class))
 		}
 	}
 }
 
 // putFence sends a bundle that is nothing but its mesh block.
-func (c *Core) putFence(to addr.Node, class bundle.Class, upTo Stamp, of storeforward.Classes) {
+func (c *Core) putFence(to addr.Node, class bundle.Class, upTo Stamp, of bundle.Classes) {
 	d := duty{only: true, visit: &visit{fence: true, epoch: upTo, packet: uint16(of)}}
 	c.putWord(to, class, nil, string(d.encode()))
 }
@@ -109,7 +108,7 @@ func (c *Core) putFence(to addr.Node, class bundle.Class, upTo Stamp, of storefo
 func (c *Core) fenced(from addr.Node, v *visit) {
 	f := c.fencesOf(from)
 	for class := range bundle.Class(bundle.NumClasses) {
-		if storeforward.Classes(v.packet).Has(class) {
+		if bundle.Classes(v.packet).Has(class) {
 			f.had[class] = max(f.had[class], v.epoch)
 		}
 	}

@@ -332,8 +332,8 @@ func (c *Core) restoreTrip(s *session, saved *savedTrip) (err error) {
 	if saved.From != "" && err == nil {
 		t.from, err = addr.ParseNode(saved.From)
 	}
-	t.until, t.upTo, t.tails, t.quiet = saved.Until, saved.UpTo, storeforward.Classes(saved.Tails), saved.Quiet
-	t.pending, t.await, t.blank = saved.Pending, storeforward.Classes(saved.Await), saved.Blank
+	t.until, t.upTo, t.tails, t.quiet = saved.Until, saved.UpTo, bundle.Classes(saved.Tails), saved.Quiet
+	t.pending, t.await, t.blank = saved.Pending, bundle.Classes(saved.Await), saved.Blank
 	return err
 }
 

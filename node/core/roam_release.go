@@ -224,7 +224,7 @@ func (c *Core) moveOut(s *session) (storing bool) {
 		i, storing := c.m.Next(s.outlet, of)
 		switch {
 		case i == nil:
-			if of != storeforward.AllClasses && c.waiting(s) && !slices.Contains(c.roam.blocked[s.trip.to], s) {
+			if of != bundle.AllClasses && c.waiting(s) && !slices.Contains(c.roam.blocked[s.trip.to], s) {
 				c.roam.blocked[s.trip.to] = append(c.roam.blocked[s.trip.to], s)
 			}
 			c.endTails(s)
@@ -243,7 +243,7 @@ func (c *Core) moveOut(s *session) (storing bool) {
 }
 
 // ahead returns the classes in which a node may have more moved messages wait.
-func (c *Core) ahead(to addr.Node) (of storeforward.Classes) {
+func (c *Core) ahead(to addr.Node) (of bundle.Classes) {
 	for class := range bundle.Class(bundle.NumClasses) {
 		if q := c.m.Lookup(store.Queue{Kind: store.ToNode, Name: to.String(), Class: class}); q == nil || q.Count < moveAhead {
 			of = of.With(class)
@@ -255,7 +255,7 @@ func (c *Core) ahead(to addr.Node) (of storeforward.Classes) {
 // unblock goes on with stubs that waited for bundles to leave.
 func (c *Core) unblock() {
 	for to, all := range c.roam.blocked {
-		if c.ahead(to) == storeforward.AllClasses {
+		if c.ahead(to) == bundle.AllClasses {
 			delete(c.roam.blocked, to)
 			for _, s := range all {
 				c.rouse(s)
@@ -306,11 +306,11 @@ func (c *Core) endTails(s *session) {
 		if q != nil && q.Count > 0 && (q.Head() == nil || q.Head().Header.Seq <= t.upTo) {
 			continue
 		}
-		if !c.sayTo(t.to, class, &roamMessage{kind: roamTail, client: s.id, epoch: s.epoch, classes: storeforward.Classes(0).With(class)}) {
+		if !c.sayTo(t.to, class, &roamMessage{kind: roamTail, client: s.id, epoch: s.epoch, classes: bundle.Classes(0).With(class)}) {
 			c.roam.stuck = append(c.roam.stuck, s)
 			return
 		}
-		t.tails &^= storeforward.Classes(0).With(class)
+		t.tails &^= bundle.Classes(0).With(class)
 		c.keep(s)
 	}
 }

@@ -6,7 +6,6 @@ import (
 
 	"github.com/farhop/farhop/routing/addr"
 	"github.com/farhop/farhop/routing/interest"
-	"github.com/farhop/farhop/storeforward"
 	"github.com/farhop/farhop/storeforward/bundle"
 	"github.com/farhop/farhop/storeforward/cbor"
 )
@@ -40,7 +39,7 @@ type roamMessage struct {
 	heads   []head
 	client  string // tail
 	epoch   Stamp
-	classes storeforward.Classes
+	classes bundle.Classes
 }
 
 // claimLine says that the sender owns a session since an epoch.
@@ -60,13 +59,13 @@ const (
 // head is a session without its queue.
 type head struct {
 	client  string
-	epoch   Stamp                // of the claim that it answers
-	since   Stamp                // it began clean then
-	last    uint64               // number of its newest delivery
-	await   storeforward.Classes // classes with messages that follow
-	blank   bool                 // the node claimed it, and has not heard itself what it was
-	inbound []uint16             // packet ids of QoS 2 publishes that await PUBREL
-	floor   []mark               // beyond that of the message
+	epoch   Stamp          // of the claim that it answers
+	since   Stamp          // it began clean then
+	last    uint64         // number of its newest delivery
+	await   bundle.Classes // classes with messages that follow
+	blank   bool           // the node claimed it, and has not heard itself what it was
+	inbound []uint16       // packet ids of QoS 2 publishes that await PUBREL
+	floor   []mark         // beyond that of the message
 	subs    []Subscription
 	notes   []note // what came for it since it may come on two ways
 	partly  bool   // how far messages had come here says nothing of what it had; not on the wire
@@ -228,8 +227,8 @@ func readClient(r *cbor.Reader) string {
 	return s
 }
 
-func readClasses(r *cbor.Reader) storeforward.Classes {
-	return storeforward.Classes(r.UintMax(uint64(storeforward.AllClasses)))
+func readClasses(r *cbor.Reader) bundle.Classes {
+	return bundle.Classes(r.UintMax(uint64(bundle.AllClasses)))
 }
 
 func readClaim(r *cbor.Reader) (l claimLine) {

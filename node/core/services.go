@@ -36,7 +36,7 @@ func (c *Core) server(name string) *server {
 
 func (c *Core) serveService(s *server) (storing bool) {
 	for len(s.flying) < s.window && !s.closed {
-		i, storing := c.m.Next(s.outlet, storeforward.AllClasses)
+		i, storing := c.m.Next(s.outlet, bundle.AllClasses)
 		if i == nil {
 			return storing
 		}

@@ -149,7 +149,7 @@ func (c *Core) toRegions(h *store.Header, s *Submission, route policy.Route) (re
 	to := route.To[0]
 	up := false
 	for _, region := range route.To {
-		if c.regionUp(region) {
+		if c.regionUp(h.Class, region) {
 			to, up = region, true
 			break
 		}
@@ -176,11 +176,11 @@ func (c *Core) leaverOf(h *store.Header, s *Submission) leaving {
 	return c.leaver(h)
 }
 
-func (c *Core) regionUp(r addr.Region) bool {
+func (c *Core) regionUp(class bundle.Class, r addr.Region) bool {
 	if r.Contains(c.cfg.Region) {
 		return true
 	}
-	_, p := c.table.RegionPath(r)
+	_, p := c.table.RegionPath(class, r)
 	return p.Up()
 }
 
@@ -278,7 +278,7 @@ func (c *Core) volatile(h *store.Header, s *Submission) bundle.Reason {
 
 // passOn sends a volatile bundle towards a node if the way is up.
 func (c *Core) passOn(to addr.Node, v *Volatile) {
-	if l := c.linkFor(c.table.Path(to).Hop, v.Header.Class); l != nil && l.bytes < l.Window {
+	if l := c.linkFor(c.table.ClassPath(v.Header.Class, to).Hop, v.Header.Class); l != nil && l.bytes < l.Window {
 		c.send(l, v)
 		l.sends(c.now)
 		l.spoke = c.now

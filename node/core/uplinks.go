@@ -20,9 +20,10 @@ import (
 //     one with the fewest bytes in flight.
 //   - A link that is silent, or closed by its plan, is none: what was in flight
 //     on it goes by the next one, and the other node drops what comes twice.
+//   - The adjacency bars what none of them carries: it goes another way.
 
 // carries reports whether a class may go by a link.
-func (l *link) carries(class bundle.Class) bool {
+func (l *Link) carries(class bundle.Class) bool {
 	return l.Classes == 0 || l.Classes.Has(class) || class == bundle.Control
 }
 
@@ -85,10 +86,29 @@ func (c *Core) linkFor(n addr.Node, class bundle.Class) (best *link) {
 	return best
 }
 
+// barred returns the classes that no usable link to a neighbour carries.
+func (c *Core) barred(n addr.Node) (of bundle.Classes) {
+	for class := range bundle.Class(bundle.NumClasses) {
+		if c.linkFor(n, class) == nil {
+			of = of.With(class)
+		}
+	}
+	return of
+}
+
+// bars returns the classes that an adjacency was barred to when it was last
+// looked at.
+func (c *Core) bars(n addr.Node) bundle.Classes {
+	if at, ok := c.edge(n); ok {
+		return c.advert.Neighbors[at].Barred
+	}
+	return 0
+}
+
 // classesOf returns the classes that go by a link while the others are as they are.
-func (c *Core) classesOf(l *link) (of storeforward.Classes) {
+func (c *Core) classesOf(l *link) (of bundle.Classes) {
 	if l.Classes == 0 && len(c.byNode[l.Node]) == 1 {
-		return storeforward.AllClasses
+		return bundle.AllClasses
 	}
 	for class := range bundle.Class(bundle.NumClasses) {
 		if best := c.linkFor(l.Node, class); best != nil && l.carries(class) && l.before(best, class) == 0 {

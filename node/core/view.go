@@ -46,9 +46,9 @@ type LinkView struct {
 	Node     addr.Node
 	Uplink   string
 	Cost     uint32
-	Uses     storeforward.Classes // that go by it now
-	Damped   time.Duration        // until the mesh is told that it is back; 0: it is
-	Open     bool                 // within a contact
+	Uses     bundle.Classes // that go by it now
+	Damped   time.Duration  // until the mesh is told that it is back; 0: it is
+	Open     bool           // within a contact
 	Silent   bool
 	RTT      time.Duration
 	Flights  int
@@ -97,11 +97,11 @@ func (c *Core) pathOf(q store.Queue) routing.Path {
 	switch q.Kind {
 	case store.ToNode:
 		if n, err := addr.ParseNode(q.Name); err == nil {
-			return c.table.Path(n)
+			return c.table.ClassPath(q.Class, n)
 		}
 	case store.ToRegion:
 		if r, ok := heldRegion(q); ok && !r.Contains(c.cfg.Region) {
-			_, p := c.table.RegionPath(r)
+			_, p := c.table.RegionPath(q.Class, r)
 			return p
 		}
 	case store.ToSession, store.ToService, store.ToOrder:

@@ -14,6 +14,7 @@ import (
 
 	"github.com/farhop/farhop/node/wire"
 	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/storeforward/bundle"
 )
 
 // What goes with the first flight to a peer that is known (0-RTT, RFC 9001,
@@ -29,9 +30,9 @@ import (
 // Early is what a node gives and takes in that flight. Its methods may be called
 // at the same time.
 type Early interface {
-	// Offer returns copies of what waits for a peer, at most so many bytes, as
-	// far as they are at hand before ctx ends.
-	Offer(ctx context.Context, peer addr.Node, owlt time.Duration, most int) []wire.Early
+	// Offer returns copies of what waits for a peer in some classes, none for
+	// all, at most so many bytes, as far as they are at hand before ctx ends.
+	Offer(ctx context.Context, peer addr.Node, owlt time.Duration, classes []bundle.Class, most int) []wire.Early
 	// Take is given what a peer sent. rtt is of the link, as far as it is known.
 	Take(peer addr.Node, rtt time.Duration, frames []wire.Early)
 }
@@ -80,7 +81,7 @@ func (d *dialer) open(ctx context.Context, to net.Addr, w way, rtt time.Duration
 	}
 	if !peer.IsZero() && m.cfg.Early != nil {
 		octx, cancel := context.WithTimeout(ctx, max(props.timing(rtt).cross, props.rtt()/8))
-		offer = m.cfg.Early.Offer(octx, peer, props.light(), props.earlyMost())
+		offer = m.cfg.Early.Offer(octx, peer, props.light(), props.Classes, props.earlyMost())
 		cancel()
 	}
 	c, err := d.connect(ctx, to, conf, props.dialConfig(w.attempts, rtt))

@@ -62,7 +62,7 @@ type forerun struct {
 	at    []time.Time
 }
 
-func (f *forerun) Offer(_ context.Context, _ addr.Node, _ time.Duration, most int) []wire.Early {
+func (f *forerun) Offer(_ context.Context, _ addr.Node, _ time.Duration, _ []bundle.Class, most int) []wire.Early {
 	var out []wire.Early
 	for _, e := range f.offer {
 		if most -= len(e.Bundle); most >= 0 {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/farhop/farhop/routing"
 	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/storeforward/bundle"
 	"github.com/farhop/farhop/storeforward/cbor"
 )
 
@@ -31,8 +32,14 @@ func (f Advert) append(dst []byte) []byte {
 	dst = cbor.AppendUint(dst, f.Seq)
 	dst = cbor.AppendArray(dst, len(f.Neighbors))
 	for _, n := range f.Neighbors {
-		dst = cbor.AppendText(cbor.AppendArray(dst, 3), n.Node.String())
-		dst = cbor.AppendBool(cbor.AppendUint(dst, uint64(n.Cost)), n.Up)
+		items := 3
+		if n.Barred != 0 {
+			items = 4
+		}
+		dst = cbor.AppendText(cbor.AppendArray(dst, items), n.Node.String())
+		if dst = cbor.AppendBool(cbor.AppendUint(dst, uint64(n.Cost)), n.Up); n.Barred != 0 {
+			dst = cbor.AppendUint(dst, uint64(n.Barred))
+		}
 	}
 	dst = cbor.AppendArray(dst, len(f.Interest))
 	for _, s := range f.Interest {
@@ -92,6 +99,13 @@ func readNeighbor(r *cbor.Reader) (n routing.Neighbor) {
 		r.Fail(at, "a link of cost 0")
 	}
 	n.Up = r.Bool()
+	if more > 0 {
+		at = r.Offset()
+		if n.Barred = bundle.Classes(r.UintMax(uint64(bundle.AllClasses))); n.Barred.Has(bundle.Control) {
+			r.Fail(at, "a link that bars control")
+		}
+		more--
+	}
 	rest(r, more)
 	return n
 }

@@ -34,6 +34,8 @@ func samples() map[string]Frame {
 		Services:  []routing.ServiceState{{Name: "historian", Up: true}, {Name: "ssh"}},
 		Fleet:     routing.FleetState{Applied: 12, Refused: 11, Reason: "revision 11: port 5432 is taken"},
 	}
+	barring := full
+	barring.Neighbors = []routing.Neighbor{{Node: earth, Cost: 1280, Up: true, Barred: bundle.Classes(0).With(bundle.Telemetry).With(bundle.Bulk)}}
 	grouped := full
 	grouped.Groups = []routing.GroupState{{Filter: "$share/g/plant/#", Online: true}, {Filter: "$share/h/cmd"}}
 	return map[string]Frame{
@@ -62,6 +64,7 @@ func samples() map[string]Frame {
 		"hello, without salvo":        Hello{Version: Version, Node: luna, Software: "farhop 0.1.0"},
 		"advert":                      Advert{full},
 		"advert, groups":              Advert{grouped},
+		"advert, barring":             Advert{barring},
 		"advert, keeps":               Advert{routing.Advert{Node: luna, Keeps: true}},
 		"advert, holds":               Advert{routing.Advert{Node: luna, Sessions: true}},
 		"advert, empty":               Advert{routing.Advert{Node: luna}},
@@ -217,6 +220,8 @@ func TestRefused(t *testing.T) {
 		{"advert with many filters", TypeAdvert, enc("luna", "", 1, enc(), enc(filters...), enc(), fleet), "16385 filters"},
 		{"advert with many services", TypeAdvert, enc("luna", "", 1, enc(), enc(), enc(many...), fleet), "1025 services"},
 		{"advert with a link for nothing", TypeAdvert, enc("luna", "", 1, enc(enc("a", 0, true)), enc(), enc(), fleet), "cost 0"},
+		{"advert with a link that bars control", TypeAdvert, enc("luna", "", 1, enc(enc("a", 1, true, 1)), enc(), enc(), fleet), "bars control"},
+		{"advert with a link that bars what is no class", TypeAdvert, enc("luna", "", 1, enc(enc("a", 1, true, 32)), enc(), enc(), fleet), "31"},
 		{"advert with a nameless neighbour", TypeAdvert, enc("luna", "", 1, enc(enc("", 1, true)), enc(), enc(), fleet), "no neighbour node"},
 		{"advert with a long service", TypeAdvert, enc("luna", "", 1, enc(), enc(), enc(enc(strings.Repeat("s", 64), true)), fleet), "limit of 63"},
 		{"advert with a long reason", TypeAdvert, enc("luna", "", 1, enc(), enc(), enc(), enc(0, 0, strings.Repeat("s", 257))), "limit of 256"},

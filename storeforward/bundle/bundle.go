@@ -49,6 +49,18 @@ func ParseClass(s string) (Class, error) {
 	return 0, fmt.Errorf("class %q: want one of %s", s, strings.Join(classNames[:], ", "))
 }
 
+// Classes is a set of classes.
+type Classes uint8
+
+// AllClasses holds every class.
+const AllClasses Classes = 1<<NumClasses - 1
+
+// Has reports whether c is in the set.
+func (s Classes) Has(c Class) bool { return s>>c&1 == 1 }
+
+// With returns the set with c in it.
+func (s Classes) With(c Class) Classes { return s | 1<<c }
+
 // Sequence is the creation sequence number (RFC 9171, section 4.2.7) that a
 // farhop node gives its bundles. It packs the incarnation of the node's store
 // (20 bits, random at creation), the class (3 bits) and a counter of that
