@@ -47,7 +47,7 @@ var table = []row{
 
 	// Decisions without I/O.
 	{"routing/policy", "routing/addr routing/interest storeforward/bundle", "rules are compiled from what is given, never looked up"},
-	{"routing", "routing/addr routing/interest", "next hops follow from adverts; what is stored does not matter"},
+	{"routing", "routing/addr routing/interest storeforward/bundle", "next hops follow from adverts; what is stored does not matter"},
 	{"storeforward", "storeforward/bundle storeforward/store", "custody does not depend on where a message goes or who sent it"},
 	{"node/wire", "routing routing/addr storeforward/bundle storeforward/cbor", "frames are bytes; who sends them decides"},
 	{"node/core", "routing routing/addr routing/contact routing/interest routing/policy storeforward storeforward/batch storeforward/bundle storeforward/cbor storeforward/store", "the heart decides; engines, wire and files are its driver's"},

@@ -161,6 +161,11 @@ func (b backend) Nodes(context.Context) ([]admin.Node, error) {
 			Node: a.Node, Region: a.Region, Self: a.Node == s.Self, Hops: p.Hops, DelayMS: int64(p.Delay()), NextHop: p.Hop,
 			Up: p.Up() || a.Node == s.Self, FleetApplied: a.Fleet.Applied, FleetRefused: a.Fleet.Refused, FleetReason: a.Fleet.Reason,
 		}
+		for class := range bundle.Class(bundle.NumClasses) {
+			if w := s.ClassPath(class, a.Node); w != p {
+				n.Ways = append(n.Ways, admin.ClassWay{Class: class.String(), NextHop: w.Hop, Hops: w.Hops, DelayMS: int64(w.Delay()), Up: w.Up()})
+			}
+		}
 		wants := slices.Clone(a.Interest)
 		for _, g := range a.Groups {
 			wants = append(wants, g.Filter)
@@ -187,11 +192,15 @@ func (b backend) Routes(context.Context) ([]admin.Route, error) {
 		if rev != nil && slices.ContainsFunc(rev.Resources.Routes, func(f config.Route) bool { return f.Name == r.Name }) {
 			ar.Origin = "fleet"
 		}
+		class, err := bundle.ParseClass(string(r.Class))
+		if err != nil { // left out
+			class = bundle.Telemetry
+		}
 		for _, region := range r.To {
 			h := admin.Hop{Region: region}
 			if s != nil {
-				if h.Node, h.Up = s.RegionNode(region); !h.Node.IsZero() {
-					h.NextHop = s.Path(h.Node).Hop
+				if h.Node, h.Up = s.RegionNode(class, region); !h.Node.IsZero() {
+					h.NextHop = s.ClassPath(class, h.Node).Hop
 				}
 			}
 			ar.Hops = append(ar.Hops, h)

@@ -324,7 +324,7 @@ func (p *ping) event(what string) admin.PingEvent {
 func (p *ping) path() (routing.Path, *admin.Way) {
 	var way routing.Path
 	if s := p.n.mqtt.snapshot.Load(); s != nil {
-		way = s.Path(p.to)
+		way = s.ClassPath(p.class, p.to)
 	}
 	out := &admin.Way{
 		Up: way.Up(), Hops: way.Hops, NextHop: way.Hop, ExpectedMS: float64(2 * way.Delay()), PatienceMS: ms(p.patience(way)),

@@ -50,6 +50,9 @@ func (t *Table) each(visit func(*ways)) {
 	}
 }
 
+// Apart reports whether a class has ways of its own; control does.
+func (t *Table) Apart(class bundle.Class) bool { return t.of(class) == &t.ways[class] }
+
 func (t *Table) computed(class bundle.Class) *ways {
 	w := t.of(class)
 	if w.paths == nil {

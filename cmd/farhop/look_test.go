@@ -69,7 +69,7 @@ func (f fakeNode) Status(context.Context) (admin.Status, error) {
 func (f fakeNode) Nodes(context.Context) ([]admin.Node, error) {
 	luna, earth := addr.MustNode("luna-1"), addr.MustNode("earth-1")
 	return []admin.Node{
-		{Node: earth, Region: addr.MustRegion("earth"), Hops: 1, DelayMS: 1280, NextHop: earth, Up: true, Interest: []string{"a", "b/#"}, InterestMore: 5, Services: []admin.Service{{Name: "historian", Up: true}, {Name: "ssh"}}, FleetApplied: 4, FleetRefused: 5, FleetReason: "port taken"},
+		{Node: earth, Region: addr.MustRegion("earth"), Hops: 1, DelayMS: 1280, NextHop: earth, Up: true, Ways: []admin.ClassWay{{Class: "telemetry", NextHop: addr.MustNode("port"), Hops: 3, DelayMS: 1400, Up: true}, {Class: "bulk", NextHop: earth, Hops: 1, DelayMS: 1280}}, Interest: []string{"a", "b/#"}, InterestMore: 5, Services: []admin.Service{{Name: "historian", Up: true}, {Name: "ssh"}}, FleetApplied: 4, FleetRefused: 5, FleetReason: "port taken"},
 		{Node: luna, Region: addr.MustRegion("luna"), Self: true, FleetApplied: 5},
 		{Node: addr.MustNode("mars-1"), Region: addr.MustRegion("mars")},
 		{Node: addr.MustNode("ship"), Region: addr.MustRegion("sea"), Hops: 2, DelayMS: 300, NextHop: earth},

@@ -60,10 +60,26 @@ func (a *app) printNodes(all []admin.Node) error {
 		if n.FleetRefused > n.FleetApplied {
 			revision = join(", ", revision, fmt.Sprintf("refused %d: %s", n.FleetRefused, n.FleetReason))
 		}
-		t.row(n.Node.String(), n.Region.String(), state, n.NextHop.String(), hops, delay,
+		t.row(n.Node.String(), n.Region.String(), state, waysText(n), hops, delay,
 			fmt.Sprint(len(n.Interest)+n.InterestMore), servicesText(n.Services), revision)
 	}
 	return t.print(a.out)
+}
+
+// waysText is the next hop, and which classes have another one.
+func waysText(n admin.Node) string {
+	var apart []string
+	for _, w := range n.Ways {
+		if w.Up {
+			apart = append(apart, w.Class+" by "+w.NextHop.String())
+		} else {
+			apart = append(apart, w.Class+" waits")
+		}
+	}
+	if len(apart) == 0 {
+		return n.NextHop.String()
+	}
+	return n.NextHop.String() + " (" + strings.Join(apart, ", ") + ")"
 }
 
 func servicesText(all []admin.Service) string {

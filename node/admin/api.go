@@ -236,13 +236,23 @@ type Node struct {
 	Hops         int         `json:"hops"`     // 0 for this node and without a path
 	DelayMS      int64       `json:"delay_ms"` // light time of the path, ms
 	NextHop      addr.Node   `json:"next_hop,omitzero"`
-	Up           bool        `json:"up"`            // every link of the path is up
-	Interest     []string    `json:"interest"`      // topic filters of its subscribers, the first MaxInterest
-	InterestMore int         `json:"interest_more"` // how many more there are
+	Up           bool        `json:"up"`             // every link of the path is up
+	Ways         []ClassWay  `json:"ways,omitempty"` // of classes that take another path, or none that is up
+	Interest     []string    `json:"interest"`       // topic filters of its subscribers, the first MaxInterest
+	InterestMore int         `json:"interest_more"`  // how many more there are
 	Services     []Service   `json:"services"`
 	FleetApplied uint64      `json:"fleet_applied"` // sequence of the revision in force, 0 for none
 	FleetRefused uint64      `json:"fleet_refused"` // of the last one refused
 	FleetReason  string      `json:"fleet_reason,omitempty"`
+}
+
+// ClassWay is the path of one class to a node, where links do not carry all.
+type ClassWay struct {
+	Class   string    `json:"class"`
+	NextHop addr.Node `json:"next_hop,omitzero"`
+	Hops    int       `json:"hops"`
+	DelayMS int64     `json:"delay_ms"` // light time, ms
+	Up      bool      `json:"up"`       // every link of it is up and carries the class
 }
 
 // MaxInterest bounds the filters listed of one Node.

@@ -31,6 +31,9 @@ func TestBetter(t *testing.T) {
 		{was, was, false},
 		{routing.Neighbor{Cost: 9}, was, false},
 		{was, routing.Neighbor{Cost: 9}, true},
+		{routing.Neighbor{Cost: 9, Up: true, Barred: 8}, was, false},
+		{routing.Neighbor{Cost: 11, Up: true, Barred: 8}, routing.Neighbor{Cost: 10, Up: true, Barred: 24}, true},
+		{routing.Neighbor{Cost: 9, Up: true, Barred: 4}, routing.Neighbor{Cost: 10, Up: true, Barred: 8}, false},
 	} {
 		if got := better(c.now, c.was); got != c.want {
 			t.Errorf("%+v better than %+v: %t", c.now, c.was, got)

@@ -296,7 +296,7 @@ type Snapshot struct {
 	Region  addr.Region
 	Adverts []*routing.Advert // by node
 	Routes  *policy.Table
-	paths   map[addr.Node]routing.Path
+	paths   [bundle.NumClasses]map[addr.Node]routing.Path // of classes with ways of their own, and control
 	beyond  *interest.Trie[struct{}]
 }
 
@@ -304,12 +304,21 @@ type Snapshot struct {
 func (c *Core) Snapshot() *Snapshot {
 	s := &Snapshot{
 		Self: c.cfg.Self, Region: c.cfg.Region, Routes: c.routes,
-		paths: map[addr.Node]routing.Path{}, beyond: &interest.Trie[struct{}]{},
+		beyond: &interest.Trie[struct{}]{},
+	}
+	for class := range bundle.Class(bundle.NumClasses) {
+		if c.table.Apart(class) {
+			s.paths[class] = map[addr.Node]routing.Path{}
+		}
 	}
 	for _, n := range c.table.Nodes() {
 		a := c.table.Advert(n)
 		s.Adverts = append(s.Adverts, a)
-		s.paths[n] = c.table.Path(n)
+		for class, paths := range s.paths {
+			if paths != nil {
+				paths[n] = c.table.ClassPath(classOf(class), n)
+			}
+		}
 		if n != c.cfg.Self {
 			for _, f := range a.Interest {
 				s.beyond.Add(f, struct{}{})
@@ -326,16 +335,24 @@ func (c *Core) Snapshot() *Snapshot {
 
 // Knows reports whether a node is of this mesh.
 func (s *Snapshot) Knows(n addr.Node) bool {
-	_, ok := s.paths[n]
+	_, ok := s.paths[bundle.Control][n]
 	return ok
 }
 
-// Path returns the way to a node.
-func (s *Snapshot) Path(n addr.Node) routing.Path { return s.paths[n] }
+// Path returns the way to a node over links of any class.
+func (s *Snapshot) Path(n addr.Node) routing.Path { return s.paths[bundle.Control][n] }
 
-// RegionNode returns the nearest node of a region over links that are up, or,
-// with up false, the first one that is known; zero without any.
-func (s *Snapshot) RegionNode(r addr.Region) (best addr.Node, up bool) {
+// ClassPath returns the way that a class takes to a node.
+func (s *Snapshot) ClassPath(class bundle.Class, n addr.Node) routing.Path {
+	if s.paths[class] == nil {
+		class = bundle.Control
+	}
+	return s.paths[class][n]
+}
+
+// RegionNode returns the node of a region that is nearest to a class over links
+// that are up, or, with up false, the first one that is known; zero without any.
+func (s *Snapshot) RegionNode(class bundle.Class, r addr.Region) (best addr.Node, up bool) {
 	var cost uint64
 	for _, a := range s.Adverts {
 		if !r.Contains(a.Region) {
@@ -344,7 +361,7 @@ func (s *Snapshot) RegionNode(r addr.Region) (best addr.Node, up bool) {
 		if a.Node == s.Self {
 			return a.Node, true
 		}
-		switch p := s.paths[a.Node]; {
+		switch p := s.ClassPath(class, a.Node); {
 		case p.Up() && (!up || p.Cost < cost):
 			best, cost, up = a.Node, p.Cost, true
 		case best.IsZero():

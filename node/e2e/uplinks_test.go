@@ -5,6 +5,7 @@ package e2e
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -160,4 +161,42 @@ func TestUplinksInParallel(t *testing.T) {
 	}
 	t.Logf("%d bytes by lte, %d by sat", lte, sat)
 	u.once()
+}
+
+// TestUplinksDetour: while the link is cut that carries all, what the other one
+// does not carry goes by a third node, and alarms do not.
+func TestUplinksDetour(t *testing.T) {
+	u := newUplinks(t, config.Uplink{Name: "lte"}, config.Uplink{Name: "sat", Cost: 10, Classes: []config.ClassName{"alarm"}}, far)
+	port, slow := newDaemon(t, "port"), wire(t, u.ship, 3, emulator.Profile{Delay: 200 * time.Millisecond})
+	port.join(u.shore.invite("harbor", u.shore.mesh))
+	port.edit(func(c *config.Config) {
+		c.Peers = append(c.Peers, config.Peer{Address: config.HostPort(slow.Addr().String()), Node: addr.MustNode("ship")})
+	})
+	port.run()
+	port.linked(true, u.shore)
+	port.linked(true, u.ship)
+	u.publish("bulk/log", 300)
+	u.lte.Cut(true)
+	u.publish("alarm/flood", 300)
+	before := port.status().Counters.Relayed
+	u.publish("bulk/log", 300)
+	if n := port.status().Counters.Relayed - before; n == 0 {
+		t.Error("the log did not go by the port")
+	}
+	if out := u.ship.do("nodes", "--json"); !strings.Contains(out, `"class": "bulk"`) {
+		t.Errorf("nodes --json does not say that bulk goes another way: %s", out)
+	}
+	before = port.status().Counters.Relayed
+	if _, sat := u.publish("alarm/flood", 300); sat == 0 {
+		t.Error("no alarm went by sat")
+	}
+	// The news that the bridge's client came and went is no alarm.
+	if n := port.status().Counters.Relayed - before; n > 10 {
+		t.Errorf("%d bundles went by the port, which are alarms", n)
+	}
+	u.lte.Cut(false)
+	u.up(2)
+	u.ship.wait("lte to carry again", func(admin.Status) bool { return slices.Contains(u.uses("lte"), "bulk") })
+	u.once()
+	port.empty()
 }

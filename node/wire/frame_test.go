@@ -27,17 +27,7 @@ var (
 // samples has every frame type, small and at its limits.
 func samples() map[string]Frame {
 	seq := bundle.NewSequence(0x9f3a2, bundle.Telemetry, 57)
-	full := routing.Advert{
-		Node: luna, Region: addr.MustRegion("luna/south"), Seq: 7<<32 | 3,
-		Neighbors: []routing.Neighbor{{Node: earth, Cost: 1280, Up: true}, {Node: addr.MustNode("leo-2"), Cost: 1}},
-		Interest:  []string{"cmd/#", "plant/+/temp"},
-		Services:  []routing.ServiceState{{Name: "historian", Up: true}, {Name: "ssh"}},
-		Fleet:     routing.FleetState{Applied: 12, Refused: 11, Reason: "revision 11: port 5432 is taken"},
-	}
-	barring := full
-	barring.Neighbors = []routing.Neighbor{{Node: earth, Cost: 1280, Up: true, Barred: bundle.Classes(0).With(bundle.Telemetry).With(bundle.Bulk)}}
-	grouped := full
-	grouped.Groups = []routing.GroupState{{Filter: "$share/g/plant/#", Online: true}, {Filter: "$share/h/cmd"}}
+	full, barring, grouped := sampleAdverts()
 	return map[string]Frame{
 		"hello": Hello{
 			Version: Version, Node: luna, Region: addr.MustRegion("luna"), Incarnation: 0x9f3a2, Boot: 4,
@@ -97,6 +87,20 @@ func samples() map[string]Frame {
 		"stream reply":    StreamReply{OK: true},
 		"stream refused":  StreamReply{Reason: bundle.NoRoute, Text: "connect 127.0.0.1:5432: connection refused"},
 	}
+}
+
+func sampleAdverts() (full, barring, grouped routing.Advert) {
+	full = routing.Advert{
+		Node: luna, Region: addr.MustRegion("luna/south"), Seq: 7<<32 | 3,
+		Neighbors: []routing.Neighbor{{Node: earth, Cost: 1280, Up: true}, {Node: addr.MustNode("leo-2"), Cost: 1}},
+		Interest:  []string{"cmd/#", "plant/+/temp"},
+		Services:  []routing.ServiceState{{Name: "historian", Up: true}, {Name: "ssh"}},
+		Fleet:     routing.FleetState{Applied: 12, Refused: 11, Reason: "revision 11: port 5432 is taken"},
+	}
+	barring, grouped = full, full
+	barring.Neighbors = []routing.Neighbor{{Node: earth, Cost: 1280, Up: true, Barred: bundle.Classes(0).With(bundle.Telemetry).With(bundle.Bulk)}}
+	grouped.Groups = []routing.GroupState{{Filter: "$share/g/plant/#", Online: true}, {Filter: "$share/h/cmd"}}
+	return full, barring, grouped
 }
 
 func sampleParts() (frozen, payload []byte, hop bundle.Hop) {

@@ -16,10 +16,40 @@ var edgeMutants = []mutant{
 		tests: "routing .",
 	},
 	{
-		name: "routing: a link that is down costs nothing", file: "routing/table.go", short: true,
-		old:   "				p.Cost += DownCost",
-		new:   "				p.Cost += 0",
+		name: "routing: a link that is down costs nothing", file: "routing/advert.go", short: true,
+		old:   "		w += DownCost",
+		new:   "		w += 0",
 		tests: "routing .",
+	},
+	{
+		name: "routing: a class goes by links that bar it", file: "routing/advert.go",
+		old:   "return n.Up && !n.Barred.Has(class)",
+		new:   "return n.Up",
+		tests: "routing .",
+	},
+	{
+		name: "routing: what only some links bar is forgotten with the first of them", file: "routing/table.go",
+		old:   "	t.count(old, -1)\n	delete(t.adverts, n)",
+		new:   "	delete(t.adverts, n)",
+		tests: "routing TestClassPaths",
+	},
+	{
+		name: "core: a class whose last link is silent waits for the mesh", file: "node/core/liveness.go",
+		old:   "	c.table.FailOver(l.Node, lost)",
+		new:   "	c.table.FailOver(l.Node, lost&^bundle.Classes(0).With(bundle.Bulk))",
+		tests: "node/core TestGolden",
+	},
+	{
+		name: "core: the first flight has what its link does not carry", file: "node/core/early.go",
+		old:   "	if !a.link.carries(q.Class) {",
+		new:   "	if false {",
+		tests: "node/core TestEarlyOfTheClassesOfALink",
+	},
+	{
+		name: "core: the mesh is not told what a link bars", file: "node/core/adverts.go",
+		old:   "		nb.Barred = c.barred(n)",
+		new:   "		nb.Barred = 0",
+		tests: "node/core TestGolden",
 	},
 	{
 		name: "routing: paths outlive what they rest on", file: "routing/table.go",
