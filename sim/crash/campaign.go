@@ -51,6 +51,9 @@ var flows = []struct {
 	{"mid-1", relay, "up/3", 50 * time.Millisecond, []string{"historian"}},
 }
 
+// dearTopics are those whose messages a dear link is for, where there is one.
+const dearTopics = "+/1"
+
 var readers = []struct{ name, at, filter string }{
 	{"historian", receiver, "up/#"}, {"mirror", relay, "up/1"}, {"operator", sender, "down/#"},
 }

@@ -9,8 +9,11 @@
 //
 // With -mishaps the trouble is that of links: in a triangle they flap, lose one
 // direction, swallow everything or change addresses, several at once, while
-// nodes are restarted and killed. After each batch the network is whole, and
-// every link has to come up, at both ends (mishap.go, wire.go).
+// nodes are restarted and killed. Two of the nodes have two links with names,
+// which meet trouble one by one and together; one leaves by an address of its
+// own, and is cut and its ends are killed as its socket is made (source.go).
+// After each batch the network is whole, and every link has to come up, at both
+// ends, and sockets of former sessions have to be gone (mishap.go, wire.go).
 //
 // It owns the campaign: which trouble comes when (trouble.go), the processes
 // and their disks (process.go, disk.go), the clients (publisher.go,

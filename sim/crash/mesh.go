@@ -28,6 +28,7 @@ type mesh struct {
 	disks map[string]*disk
 	wires []*wire
 	why   error          // why the disks cannot be filled
+	unown error          // why no link leaves by an address of its own
 	ended sync.WaitGroup // goroutines of the links
 }
 
@@ -65,6 +66,9 @@ func (m *mesh) provision(ctx context.Context) error {
 	if _, err := hub.do(ctx, append([]string{"init", "--region", "leo"}, listen(hub)...)...); err != nil {
 		return err
 	}
+	if err := m.configure(hub); err != nil {
+		return err
+	}
 	if err := hub.start(ctx); err != nil {
 		return err
 	}
@@ -77,7 +81,7 @@ func (m *mesh) provision(ctx context.Context) error {
 		if _, err := p.do(ctx, append([]string{"join", strings.TrimSpace(ticket)}, listen(p)...)...); err != nil {
 			return err
 		}
-		if err := m.dials(p); err != nil {
+		if err := m.configure(p); err != nil {
 			return err
 		}
 		if err := p.start(ctx); err != nil {
@@ -87,16 +91,29 @@ func (m *mesh) provision(ctx context.Context) error {
 	return nil
 }
 
-// dials adds to a node's configuration whom it dials beside the relay.
-func (m *mesh) dials(p *process) error {
+// configure writes into a node's file whom it dials, what the links with names
+// are like at both ends, and what goes by the one for alarms.
+func (m *mesh) configure(p *process) error {
 	path := filepath.Join(p.dir, config.FileName)
 	c, err := config.Load(path)
 	if err != nil {
 		return err
 	}
+	c.Peers = nil // of the ticket
 	for _, w := range m.wires {
-		if w.from == p.name && w.to != relay {
-			c.Peers = append(c.Peers, config.Peer{Address: config.HostPort(w.Addr().String())})
+		peer := config.Peer{Address: config.HostPort(w.Addr().String()), Uplink: w.uplink, From: w.source}
+		dialler := config.Link{Uplink: w.uplink}
+		if err := errors.Join(peer.Node.UnmarshalText([]byte(w.to)), dialler.Node.UnmarshalText([]byte(w.from))); err != nil {
+			return err
+		}
+		switch named := w.uplink.Name != ""; {
+		case w.from == p.name:
+			c.Peers = append(c.Peers, peer)
+		case w.to == p.name && named:
+			c.Links = append(c.Links, dialler)
+		}
+		if len(w.uplink.Classes) > 0 {
+			c.Routes = []config.Route{{Name: "dear", Match: config.Match{Topic: dearTopics}, Class: w.uplink.Classes[0]}}
 		}
 	}
 	return config.Save(path, c)

@@ -43,6 +43,9 @@ var mishaps = []trouble{
 	{"rebind half-open", 5, nil, (*round).rebindHalfOpen},
 	{"restart", 8, nil, (*round).restart},
 	{"kill -9", 12, nil, (*round).killHard},
+	{"kill -9 amid a cut", 10, nil, (*round).killAmid},
+	{"kill -9 at a dial", 6, (*campaign).needOwn, (*round).killAtDial},
+	{"cut at a dial", 6, (*campaign).needOwn, (*round).cutAtDial},
 }
 
 // soak plays so many mishaps and ends the mesh.
@@ -120,22 +123,31 @@ func (r *round) length() time.Duration {
 	return d
 }
 
-// disturb keeps ways between the victim and another node in a state for a while.
-func (r *round) disturb(ctx context.Context, in emulator.State, back bool, amid func(a, b string) error) (err error) {
-	a, b := r.victim.name, r.other().name
-	d := r.length()
-	if back {
-		r.say("%s and %s", a, b)
-		r.mesh.keep(b, a, in, 1)
-		defer r.mesh.keep(b, a, in, -1)
-	} else {
-		r.say("from %s to %s", a, b)
+// drawWay is from the victim to another node, by one of the links that the two
+// have or by all at once.
+func (r *round) drawWay() way {
+	w := way{from: r.victim.name, to: r.other().name}
+	if over := r.mesh.uplinks(w.from, w.to); len(over) > 1 {
+		w.over = append(over, "")[r.rng.IntN(len(over)+1)]
 	}
-	r.mesh.keep(a, b, in, 1)
-	defer r.mesh.keep(a, b, in, -1)
+	return w
+}
+
+// disturb keeps a way in a state for a while, and the way back, if that is said.
+func (r *round) disturb(ctx context.Context, in emulator.State, back bool, amid func(way) error) (err error) {
+	w := r.drawWay()
+	d := r.length()
+	r.say("from %v", w)
+	if back {
+		r.say("and back")
+		r.mesh.keep(w.back(), in, 1)
+		defer r.mesh.keep(w.back(), in, -1)
+	}
+	r.mesh.keep(w, in, 1)
+	defer r.mesh.keep(w, in, -1)
 	sleep(ctx, d/2)
 	if amid != nil {
-		err = amid(a, b)
+		err = amid(w)
 	}
 	sleep(ctx, d/2)
 	return err
@@ -158,9 +170,16 @@ func (r *round) rebindHalfOpen(ctx context.Context) error {
 }
 
 func (r *round) rebind(context.Context) error {
-	a, b := r.victim.name, r.other().name
-	r.say("%s and %s", a, b)
-	return r.mesh.rebind(a, b)
+	w := r.drawWay()
+	r.say("from %v", w)
+	return r.mesh.rebind(w)
+}
+
+// killAmid kills a node that is cut off, or hears or is heard no more; when it
+// comes back it still is.
+func (r *round) killAmid(ctx context.Context) error {
+	back := r.rng.IntN(2) == 0
+	return r.disturb(ctx, emulator.StateCut, back, func(way) error { return r.killHard(ctx) })
 }
 
 // restart ends the node in order and starts it again.
@@ -223,17 +242,22 @@ func (c *campaign) linked(ctx context.Context) error {
 
 // linkEnd is what a node says of the link to another, as farhop links --json.
 type linkEnd struct {
-	Node  string    `json:"node"`
-	State string    `json:"state"`
-	Layer string    `json:"layer"`
-	Since time.Time `json:"since"`
-	Error string    `json:"last_error"`
+	Node    string    `json:"node"`
+	Link    string    `json:"link"`
+	Classes []string  `json:"classes"`
+	State   string    `json:"state"`
+	Layer   string    `json:"layer"`
+	Since   time.Time `json:"since"`
+	Error   string    `json:"last_error"`
 }
 
-// standing finds the session with a node. One that began before both nodes did
-// is with a process that is no more.
-func standing(ends []linkEnd, far string, both time.Time) (linkEnd, bool) {
-	i := slices.IndexFunc(ends, func(e linkEnd) bool { return e.Node == far && e.State == "up" && e.Since.After(both) })
+// standing finds the session with a node over a link, which carries something
+// if it is one of several. One that began before both nodes did is with a
+// process that is no more.
+func standing(ends []linkEnd, far, over string, both time.Time) (linkEnd, bool) {
+	i := slices.IndexFunc(ends, func(e linkEnd) bool {
+		return e.Node == far && e.Link == over && e.State == "up" && e.Since.After(both) && (over == "" || len(e.Classes) > 0)
+	})
 	if i < 0 {
 		return linkEnd{}, false
 	}
@@ -243,7 +267,7 @@ func standing(ends []linkEnd, far string, both time.Time) (linkEnd, bool) {
 // links asks all nodes and says which sessions stand, and which end of a link
 // is late.
 func (c *campaign) links(ctx context.Context) (state, late string) {
-	up := map[[2]string]int{}
+	up := map[way]int{}
 	var states, lates []string
 	for _, at := range names() {
 		p := c.mesh.nodes[at]
@@ -257,17 +281,20 @@ func (c *campaign) links(ctx context.Context) (state, late string) {
 			continue
 		}
 		for _, far := range names() {
-			if far == at {
-				continue
-			}
 			both := slices.MaxFunc([]time.Time{p.since(), c.mesh.nodes[far].since()}, time.Time.Compare)
-			if e, ok := standing(ends, far, both); ok {
-				up[[2]string{min(at, far), max(at, far)}]++
-				states = append(states, fmt.Sprint(at, far, e.Since, e.Layer))
-			} else {
-				lates = append(lates, fmt.Sprintf("%s says of its link to %s: %+v", at, far, ends))
+			for _, over := range c.mesh.uplinks(at, far) {
+				w := way{at, far, over}
+				if e, ok := standing(ends, far, over, both); ok {
+					up[way{min(at, far), max(at, far), over}]++
+					states = append(states, fmt.Sprint(w, e.Since, e.Layer))
+				} else {
+					lates = append(lates, fmt.Sprintf("of the link from %v it says: %+v", w, ends))
+				}
 			}
 		}
+	}
+	if late := c.mesh.hoards(); late != "" {
+		lates = append(lates, late)
 	}
 	c.looked, c.linksUp = true, 0
 	for n := range maps.Values(up) {

@@ -11,22 +11,23 @@ import (
 
 // verdict is what came of a campaign.
 type verdict struct {
-	Seed         uint64         `json:"seed"`
-	Mishaps      int            `json:"mishaps"` // pieces of trouble played
-	Kinds        map[string]int `json:"kinds"`   // of these
-	Published    int            `json:"published"`
-	Acknowledged int            `json:"acknowledged"`
-	Refused      int            `json:"refused"`
-	Delivered    int            `json:"delivered"` // at every reader
-	Lost         int            `json:"lost"`
-	Duplicated   int            `json:"duplicated"`
-	Links        int            `json:"links"`    // that were looked at, 0 if none were
-	LinksUp      int            `json:"links_up"` // at both ends, when last looked
-	SlowestUpMS  int64          `json:"slowest_up_ms"`
-	Seconds      float64        `json:"seconds"`
-	Faults       []string       `json:"faults"`
-	Missing      []string       `json:"missing"`      // the first of what is lost
-	OnTheirWay   int            `json:"on_their_way"` // messages, where another fault ended the campaign
+	Seed         uint64            `json:"seed"`
+	Mishaps      int               `json:"mishaps"` // pieces of trouble played
+	Kinds        map[string]int    `json:"kinds"`   // of these
+	Published    int               `json:"published"`
+	Acknowledged int               `json:"acknowledged"`
+	Refused      int               `json:"refused"`
+	Delivered    int               `json:"delivered"` // at every reader
+	Lost         int               `json:"lost"`
+	Duplicated   int               `json:"duplicated"`
+	Links        int               `json:"links"`    // that were looked at, 0 if none were
+	LinksUp      int               `json:"links_up"` // at both ends, when last looked
+	Carried      map[string]uint64 `json:"carried"`  // bytes offered to each link with a name
+	SlowestUpMS  int64             `json:"slowest_up_ms"`
+	Seconds      float64           `json:"seconds"`
+	Faults       []string          `json:"faults"`
+	Missing      []string          `json:"missing"`      // the first of what is lost
+	OnTheirWay   int               `json:"on_their_way"` // messages, where another fault ended the campaign
 }
 
 // mostMissing bounds the list.
@@ -45,7 +46,7 @@ func (c *campaign) verdict(missing []string, took time.Duration) *verdict {
 		v.Mishaps += n
 	}
 	if c.looked {
-		v.Links = len(names())
+		v.Links, v.Carried = c.mesh.links(), c.mesh.carried()
 	}
 	if c.ledger.count("stuck") > 0 {
 		v.Lost += len(missing)
@@ -76,6 +77,9 @@ func (v *verdict) print(out io.Writer, n int, unit string) {
 	}
 	if v.Links > 0 {
 		fmt.Fprintf(out, "%d of %d links up; at the slowest after %s\n", v.LinksUp, v.Links, time.Duration(v.SlowestUpMS)*ms)
+	}
+	for _, name := range slices.Sorted(maps.Keys(v.Carried)) {
+		fmt.Fprintf(out, "link %s: %.1f MB\n", name, float64(v.Carried[name])/1e6)
 	}
 	if v.Mishaps < n {
 		fmt.Fprintf(out, "ended early, after %d of %d %s\n", v.Mishaps, n, unit)
