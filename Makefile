@@ -174,7 +174,7 @@ soak-links: ## whole nodes in virtual time: MISHAPS=10000 flaps, half-open cuts,
 	go test -count 1 -timeout 60m -run 'TestSoak$$' ./node -soak $(or $(MISHAPS),10000) -soakseed $(SEED)
 
 .PHONY: soak-processes
-soak-processes: build ## real processes and clients: MISHAPS=500 flaps, half-open cuts, rebinds, restarts and kills, several at once (15 min; SEED=1)
+soak-processes: build ## real processes and clients: MISHAPS=500 flaps, half-open cuts, rebinds, restarts and kills, several at once (20 min; SEED=1)
 	go build -o bin/farhop-crash ./sim/crash
 	bin/farhop-crash -farhop bin/farhop -mishaps $(or $(MISHAPS),500) -seed $(SEED) -json $(ARGS) | tee bin/soak-processes.json
 
