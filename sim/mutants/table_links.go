@@ -63,6 +63,12 @@ var linkMutants = []mutant{
 		tests: "node/link TestReplayedFlight",
 	},
 	{
+		name: "link: a session comes of a Begin that anybody may play", file: "node/link/early.go",
+		old:   "	select {\n	case <-handshakeDone(conn): // Begin",
+		new:   "	select {\n	default: // Begin",
+		tests: "node/link TestBeginInTheFirstFlight",
+	},
+	{
 		name: "link: an outage costs the ticket", file: "node/link/ticket.go",
 		old:   "errors.As(err, &idle) || errors.As(err, &handshake) || ",
 		new:   "errors.As(err, &idle) && errors.As(err, &handshake) || ",
