@@ -21,19 +21,11 @@ func (m *Manager) Check(ctx context.Context, r CheckRequest) (Check, error) {
 	if _, err := m.Addr(ctx); err != nil {
 		return Check{}, err
 	}
-	tr, free, err := m.outlet(ctx, source(r.Peer.From))
-	if err != nil {
-		return unbound(err, r), ctx.Err()
-	}
-	defer free()
-	return check(ctx, tr, r), ctx.Err()
+	return checkFrom(ctx, m.tr, m.transport, r)
 }
 
 // Checker checks without a Manager: of a node that does not run.
-type Checker struct {
-	conn net.PacketConn
-	tr   *quic.Transport
-}
+type Checker struct{ tr *quic.Transport }
 
 // NewChecker binds a UDP socket; listen is HOST:PORT.
 func NewChecker(ctx context.Context, listen string) (*Checker, error) {
@@ -41,25 +33,29 @@ func NewChecker(ctx context.Context, listen string) (*Checker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Checker{conn: conn, tr: &quic.Transport{Conn: conn}}, nil
+	return &Checker{bare(conn)}, nil
 }
+
+// bare is a transport of nothing but checks.
+func bare(conn net.PacketConn) *quic.Transport { return &quic.Transport{Conn: conn} }
 
 // Check is as that of Manager.
 func (c *Checker) Check(ctx context.Context, r CheckRequest) (Check, error) {
-	if r.Peer.From == "" {
-		return check(ctx, c.tr, r), ctx.Err()
-	}
-	conn, err := source(r.Peer.From).listen(ctx)
-	if err != nil {
-		return unbound(err, r), ctx.Err()
-	}
-	tr := &quic.Transport{Conn: conn}
-	defer func() { _, _ = tr.Close(), conn.Close() }()
-	return check(ctx, tr, r), ctx.Err()
+	return checkFrom(ctx, c.tr, bare, r)
 }
 
 // Close frees the socket.
-func (c *Checker) Close() error { return errors.Join(c.tr.Close(), c.conn.Close()) }
+func (c *Checker) Close() error { return errors.Join(c.tr.Close(), c.tr.Conn.Close()) }
+
+// checkFrom checks from where the peer's packets leave, see source.outlet.
+func checkFrom(ctx context.Context, shared *quic.Transport, over func(net.PacketConn) *quic.Transport, r CheckRequest) (Check, error) {
+	tr, free, err := source(r.Peer.From).outlet(ctx, shared, over)
+	if err != nil {
+		return unbound(err, r), ctx.Err()
+	}
+	defer free()
+	return check(ctx, tr, r), ctx.Err()
+}
 
 // unbound is a check that found no socket to ask from.
 func unbound(err error, r CheckRequest) Check {

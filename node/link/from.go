@@ -96,25 +96,26 @@ func (s source) listen(ctx context.Context) (*net.UDPConn, error) {
 	return conn.(*net.UDPConn), nil // by the network's name
 }
 
-// outlet returns the transport that reaches a peer, and what frees it. Where the
-// file says what packets leave from, each connection has a socket of its own: an
-// address that went and came back, or an interface, is nothing an old one knows.
-func (m *Manager) outlet(ctx context.Context, from source) (tr *quic.Transport, free func(), err error) {
-	if from == "" {
-		return m.tr, func() {}, nil
+// outlet returns the transport that packets leave by, and what frees it: the one
+// that all share, or where the file says what packets leave from one over a
+// socket of its own for each connection, for an address that went and came back,
+// or an interface, is nothing an old one knows.
+func (s source) outlet(ctx context.Context, shared *quic.Transport, over func(net.PacketConn) *quic.Transport) (tr *quic.Transport, free func(), err error) {
+	if s == "" {
+		return shared, func() {}, nil
 	}
-	conn, err := from.listen(ctx)
+	conn, err := s.listen(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	tr = &quic.Transport{Conn: m.share(conn), ConnectionIDLength: idLength, Tracer: strayQUIC{m}}
+	tr = over(conn)
 	return tr, func() { _, _ = tr.Close(), conn.Close() }, nil
 }
 
 // connect begins a connection to the peer, with a first flight where a ticket
 // allows it.
 func (d *dialer) connect(ctx context.Context, to net.Addr, tc *tls.Config, conf *quic.Config) (c quicCarrier, err error) {
-	tr, free, err := d.m.outlet(ctx, source(d.peer.From))
+	tr, free, err := source(d.peer.From).outlet(ctx, d.m.tr, d.m.transport)
 	if err != nil {
 		return c, err
 	}

@@ -100,16 +100,10 @@ func (m *Manager) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	reset, token := quic.StatelessResetKey(m.cfg.StatelessResetKey), quic.TokenGeneratorKey(m.cfg.TokenKey)
-	m.tr = &quic.Transport{
-		Conn:                m.share(conn),
-		StatelessResetKey:   &reset,
-		TokenGeneratorKey:   &token,
-		ConnectionIDLength:  idLength,
-		ConnContext:         m.admit,
-		Tracer:              strayQUIC{m},
-		VerifySourceAddress: func(net.Addr) bool { return m.pending.Load() > retryPending },
-	}
+	token := quic.TokenGeneratorKey(m.cfg.TokenKey)
+	m.tr = m.transport(conn)
+	m.tr.TokenGeneratorKey, m.tr.ConnContext = &token, m.admit
+	m.tr.VerifySourceAddress = func(net.Addr) bool { return m.pending.Load() > retryPending }
 	ln, err := m.tr.ListenEarly(m.cfg.TLSServer, m.cfg.listenConfig())
 	if err != nil {
 		if tcp != nil {
@@ -134,6 +128,12 @@ func (m *Manager) Run(ctx context.Context) error {
 	err = ln.Close()
 	m.wg.Wait()
 	return errors.Join(err, m.tr.Close(), conn.Close())
+}
+
+// transport is QUIC over a socket of this node.
+func (m *Manager) transport(conn net.PacketConn) *quic.Transport {
+	reset := quic.StatelessResetKey(m.cfg.StatelessResetKey)
+	return &quic.Transport{Conn: m.share(conn), StatelessResetKey: &reset, ConnectionIDLength: idLength, Tracer: strayQUIC{m}}
 }
 
 // share has salvo's packets leave the socket before quic-go sees them, where
