@@ -89,6 +89,7 @@ func (s *Session) rank(o *Session) int {
 
 type slot struct {
 	cur   *Session
+	heir  *Session      // takes the place of cur when that is down; nil: none
 	claim chan struct{} // open while an attempt is decided here; nil: none
 }
 
@@ -195,29 +196,31 @@ func (s *Session) fresh() bool {
 	return s.cause.Load() == nil && time.Since(s.upAt) < s.props.timing(s.firstRTT).settle+freshTrips*s.firstRTT
 }
 
-// install makes s the session of its node, after the older one is down.
+// install makes s the session of its node, after the older one is down. There is
+// no moment between the two without a session: a dialler would use it.
 func (r *registry) install(s *Session) {
 	for {
 		r.mu.Lock()
 		sl := r.slot(s.peering())
 		old := sl.cur
-		if old == nil {
+		if old == nil || old == s {
 			sl.cur = s
 			r.mu.Unlock()
 			return
 		}
+		sl.heir = s
 		r.mu.Unlock()
 		old.end(down(Replaced, "a newer connection of %s came from %s", s.peer.Node, s.RemoteAddr()))
 		<-old.down
 	}
 }
 
-// remove frees the place of s.
+// remove frees the place of s, or gives it to the session that waits for it.
 func (r *registry) remove(s *Session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if sl := r.slots[s.peering()]; sl != nil && sl.cur == s {
-		sl.cur = nil
+		sl.cur, sl.heir = sl.heir, nil
 	}
 }
 

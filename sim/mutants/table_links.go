@@ -57,6 +57,12 @@ var linkMutants = []mutant{
 		tests: "node/link TestNewerConnectionReplaces",
 	},
 	{
+		name: "link: a replaced session leaves its place empty", file: "node/link/registry.go",
+		old:   "		sl.cur, sl.heir = sl.heir, nil\n",
+		new:   "		sl.cur, sl.heir = nil, nil\n",
+		tests: "node/link TestReplacedIsNotDialled",
+	},
+	{
 		name: "link: a recorded flight is taken again", file: "node/link/early.go",
 		old:   "hello.Epoch == 0 || hello.Epoch != m.epoch(peer) {",
 		new:   "hello.Epoch == 0 {",
