@@ -58,6 +58,7 @@ type dialer struct {
 	cause    string // of lastErr, what is compared before logging
 	since    time.Time
 	next     time.Time
+	resting  chan struct{} // closed when the next connection of a socket of its own ends; nil: none has
 }
 
 func (d *dialer) state() PeerState {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"syscall"
+	"time"
 
 	"github.com/quic-go/quic-go"
 )
@@ -125,8 +126,32 @@ func (d *dialer) connect(ctx context.Context, to net.Addr, tc *tls.Config, conf 
 		return c, err
 	}
 	if d.peer.From != "" {
-		over := conn.Context().Done()
-		d.m.wg.Go(func() { <-over; free() })
+		d.m.wg.Go(func() { defer free(); d.rest(quicCarrier{conn, tr}) })
 	}
 	return quicCarrier{conn, tr}, nil
+}
+
+// rest returns when the socket of a connection may go. After one that ended here
+// it stays for a while, the last of each peer alone: a peer that did not hear of
+// the end is told when it sends something. In the first three timeouts QUIC says
+// it once more, later it is a stateless reset, to packets of more than 42 bytes.
+func (d *dialer) rest(conn quicCarrier) {
+	<-conn.Context().Done()
+	if !isDone(conn.conn.HandshakeComplete()) || downOf(context.Cause(conn.Context())).Remote {
+		return
+	}
+	next := make(chan struct{})
+	d.mark(func() {
+		if d.resting != nil {
+			close(d.resting)
+		}
+		d.resting = next
+	})
+	t := time.NewTimer(d.peer.Link.rest(conn.Stats().RTT))
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-next:
+	case <-d.m.stopping:
+	}
 }

@@ -5,9 +5,11 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/farhop/farhop/node/wire"
 	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/sim/emulator"
 	"github.com/farhop/farhop/storeforward/bundle"
 )
 
@@ -73,6 +75,67 @@ func TestLinkLeavesByAnInterface(t *testing.T) {
 				t.Errorf("from %s over %s: %q, want %q", from, layer, got, text)
 			}
 			c.end()
+		}
+	}
+}
+
+// TestEndIsHeardLater: a peer that did not hear that a session from a socket of its
+// own ended is told when it sends something, and need not wait for silence.
+func TestEndIsHeardLater(t *testing.T) {
+	for when, pause := range map[string]time.Duration{"at once": 0, "when QUIC has forgotten it": 500 * time.Millisecond} {
+		t.Run(when, func(t *testing.T) {
+			m := newMesh(t)
+			b := m.start("b", nil)
+			way, at := via(t, b.addr, emulator.Profile{Delay: time.Millisecond})
+			// The last contact: nothing replaces the session.
+			contact := Window{Start: time.Now().Add(-time.Millisecond), For: 2 * time.Second}
+			a := m.start("a", func(c *Config) {
+				c.Peers = []Peer{{Address: at, From: "127.0.0.2", Link: Properties{Profile: ProfileCellular, Contacts: []Window{contact}}}}
+			})
+			a.next("up")
+			s := b.next("up").s
+			s.Send(wire.Ping{})
+			<-a.frames
+			way.Cut(true)
+			if e := a.next("down"); e.why.Cause != ContactEnd {
+				t.Fatalf("a: down for %v", e.why)
+			}
+			time.Sleep(pause)
+			way.Cut(false)
+			s.Send(wire.Transfer{Class: bundle.Alarm, XID: 1, Bundle: make([]byte, 100)})
+			e := b.next("down")
+			if !e.why.Remote || e.why.Cause != ContactEnd && e.why.Cause != Restarted {
+				t.Errorf("b: down for %v", e.why)
+			}
+			t.Log(e.why)
+		})
+	}
+}
+
+// TestOneSocketRests: of the sockets whose sessions ended one of each peer is kept.
+func TestOneSocketRests(t *testing.T) {
+	m := newMesh(t)
+	b := m.start("b", nil)
+	a := m.start("a", func(c *Config) {
+		c.Peers = []Peer{{Address: b.addr, From: "127.0.0.2", Link: Properties{Profile: ProfileCellular}}}
+	})
+	d := a.dialers[0]
+	resting := func() chan struct{} {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return d.resting
+	}
+	var last chan struct{}
+	for n := range 3 {
+		s := a.next("up").s
+		s.Close("a cut")
+		a.next("down")
+		until(func() bool { return resting() != last })
+		if last != nil {
+			<-last // or the test ends by its timeout
+		}
+		if last = resting(); isDone(last) {
+			t.Errorf("end %d: the socket does not rest", n+1)
 		}
 	}
 }

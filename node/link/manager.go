@@ -30,6 +30,8 @@ type Manager struct {
 	bound   chan struct{} // closed when local is set
 	local   net.Addr
 	demux   *demux
+	// stopping is closed when Run is to end.
+	stopping chan struct{}
 
 	epochMu   sync.Mutex         // guards epochs
 	epochs    map[peering]uint64 // of the newest session that a node dialled
@@ -54,7 +56,7 @@ func New(cfg Config) (*Manager, error) {
 		return nil, fmt.Errorf("link: %w", err)
 	}
 	cfg = cfg.withDefaults()
-	m := &Manager{cfg: cfg, reg: newRegistry(cfg.Node), bound: make(chan struct{}), demux: newDemux(), carried: map[*Session]bool{}, epochs: map[peering]uint64{}, joins: make(chan struct{}, maxJoins), checks: make(chan struct{}, maxChecks)}
+	m := &Manager{cfg: cfg, reg: newRegistry(cfg.Node), bound: make(chan struct{}), stopping: make(chan struct{}), demux: newDemux(), carried: map[*Session]bool{}, epochs: map[peering]uint64{}, joins: make(chan struct{}, maxJoins), checks: make(chan struct{}, maxChecks)}
 	met, err := newMetrics(cfg.Registerer, m)
 	if err != nil {
 		return nil, fmt.Errorf("link: register metrics: %w", err)
@@ -125,6 +127,7 @@ func (m *Manager) Run(ctx context.Context) error {
 		m.wg.Go(func() { d.writeTickets(ctx) })
 	}
 	<-ctx.Done()
+	close(m.stopping)
 	err = ln.Close()
 	m.wg.Wait()
 	return errors.Join(err, m.tr.Close(), conn.Close())

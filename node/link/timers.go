@@ -33,6 +33,12 @@ func (p Properties) helloWait(rtt time.Duration) time.Duration {
 	return max(helloTrips*rtt, p.timing(rtt).hello) + p.airtime(handshakeBytes+helloBytes)
 }
 
+// rest is how long a socket of one connection outlives it: as long as a peer that
+// did not hear of the end may say nothing, and some round trips more.
+func (p Properties) rest(rtt time.Duration) time.Duration {
+	return p.timing(rtt).probing.Idle + handshakeTrips*max(rtt, p.rtt())
+}
+
 // idleTimeout is offered to the peer; the smaller of both offers counts (RFC
 // 9000, section 10.1).
 func (p Properties) idleTimeout() time.Duration {
