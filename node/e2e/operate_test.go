@@ -157,7 +157,8 @@ func TestClockBehind(t *testing.T) {
 	}
 	for i, way := range []struct{ from, to *daemon }{{luna, earth}, {earth, luna}} {
 		topic := fmt.Sprintf("way/%d", i)
-		sub := subscribe(way.to, "historian", topic, 1)
+		// Under one name the session would go back and forth between two clients.
+		sub := subscribe(way.to, fmt.Sprintf("historian-%d", i), topic, 1)
 		way.from.knows(way.to, topic)
 		sent := numbered("m", 10)
 		publish(way.from, topic, 1, sent...)
