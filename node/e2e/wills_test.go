@@ -8,6 +8,8 @@ import (
 	"net"
 	"strings"
 	"testing"
+
+	"github.com/farhop/farhop/node/admin"
 )
 
 // mortal connects a client that has a will: its own name, for will/NAME.
@@ -60,7 +62,13 @@ func TestWillsSurviveKill(t *testing.T) {
 	back := mortal(earth, "back", append(v5, "--will-qos", "1", "-D", "will", "will-delay-interval", "60")...)
 	polite := mortal(earth, "polite", "--will-qos", "1", "-W", "1")
 	<-polite.ended
-	earth.serves(5)
+	for _, name := range []string{"at-most-once", "at-once", "kept", "delayed", "back"} {
+		earth.awaits(name, "connected", func(s admin.Session) bool { return s.Connected })
+	}
+	earth.awaits("polite", "gone", func(s admin.Session) bool { return s.Client == "" })
+	// A node serves, and lets go, before that is on disk. What was before an
+	// acknowledged message is there with it.
+	publish(earth, "will/mark", 1, "mark")
 
 	earth.kill()
 	for _, d := range lost {
@@ -68,7 +76,7 @@ func TestWillsSurviveKill(t *testing.T) {
 	}
 	earth.run()
 	earth.serves(1)
-	all := []string{"at-most-once", "at-once", "kept", "delayed"}
+	all := []string{"mark", "at-most-once", "at-once", "kept", "delayed"}
 	sub.hears(all...)
 	agrees(luna, "will/#", "will/kept=kept")
 	agrees(earth, "will/#", "will/kept=kept")
