@@ -167,7 +167,9 @@ func TestRegionState(t *testing.T) {
 	if code := plc.publish(1, earth, "lie", nil); code != 0x87 {
 		t.Errorf("a client publishes the state of a region: reason code %#x, want 0x87", code)
 	}
-	if got := retained(m.luna, "$mesh/region/+/state"); len(got) != 3 {
-		t.Errorf("luna knows of %v, want three regions", got)
-	}
+	var all []string // of a client that waits a second for them
+	until(t, func() string { return fmt.Sprintf("luna to know of three regions, it says %v", all) }, func() bool {
+		all = retained(m.luna, "$mesh/region/+/state")
+		return len(all) == 3
+	})
 }
