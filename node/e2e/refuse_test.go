@@ -230,11 +230,11 @@ func TestStrangers(t *testing.T) {
 	mars.edit(func(c *config.Config) { c.Peers = []config.Peer{{Address: config.HostPort(earth.mesh)}} })
 	earth.run()
 	mars.run()
-	mars.wait("the refusal", func(s admin.Status) bool { return len(s.Peers) == 1 && s.Peers[0].LastError != "" })
-	p := mars.status().Peers[0]
-	if p.State != admin.PeerDown || !strings.Contains(p.LastError, "authority") && !strings.Contains(p.LastError, "mesh") {
-		t.Errorf("a peer of another authority: %+v", p)
-	}
+	// On a busy machine the first attempts may end for want of time.
+	mars.wait("the refusal of a peer of another authority", func(s admin.Status) bool {
+		return len(s.Peers) == 1 && s.Peers[0].State == admin.PeerDown &&
+			(strings.Contains(s.Peers[0].LastError, "authority") || strings.Contains(s.Peers[0].LastError, "mesh"))
+	})
 	until(t, text("mars to log the refusal"), func() bool { return mars.logged("level=WARN", earth.mesh) })
 	if n := len(earth.status().Peers); n != 0 {
 		t.Errorf("earth has %d peers", n)
