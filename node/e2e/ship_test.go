@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -77,8 +78,21 @@ func newShip(t *testing.T) *ship {
 	})
 	s.ship.launch()
 	s.answers(s.ship)
-	s.shore.try("", "sub", "-t", "log/#", "--client", "office", "--wait", "1s") // ends with a code: nothing came
+	until(t, text("the session of the office"), func() bool {
+		s.shore.try("", "sub", "-t", "log/#", "--client", "office", "--wait", "1s") // that may be too short for a subscription
+		return s.wants(s.shore)
+	})
+	until(t, text("the ship to know what the shore wants"), func() bool { return s.wants(s.ship) })
 	return s
+}
+
+// wants reports whether a node knows that the shore wants the log.
+func (s *ship) wants(d *daemon) bool {
+	var nodes []admin.Node
+	out, _, code := d.try("", "nodes", "--json")
+	return code == 0 && json.Unmarshal([]byte(out), &nodes) == nil && slices.ContainsFunc(nodes, func(n admin.Node) bool {
+		return n.Node.String() == "shore" && slices.Contains(n.Interest, "log/#")
+	})
 }
 
 // ip changes the networks.
