@@ -41,7 +41,8 @@ type exact struct {
 	d  *daemon
 	id string
 
-	clean bool // the session ends with each connection
+	clean bool     // the session ends with each connection
+	login []string // user and password, or nothing
 
 	mu     sync.Mutex // guards what follows
 	faults []string
@@ -103,7 +104,14 @@ func (e *exact) connect(ctx context.Context) (l *line, present, asked bool) {
 		if e.clean {
 			flags = 2
 		}
-		err = l.send(0x10, prefixed("MQTT"), []byte{4, flags, 0, 60}, prefixed(e.id))
+		if len(e.login) > 0 {
+			flags |= 0xC0
+		}
+		hello := [][]byte{prefixed("MQTT"), {4, flags, 0, 60}, prefixed(e.id)}
+		for _, s := range e.login {
+			hello = append(hello, prefixed(s))
+		}
+		err = l.send(0x10, hello...)
 		kind, body, err2 := l.read()
 		if err == nil && err2 == nil && kind == 0x20 && len(body) == 2 && body[1] == 0 {
 			_ = conn.SetReadDeadline(time.Time{})
@@ -160,11 +168,12 @@ func listen(d *daemon, id, filter string, qos int) *listener {
 	return listenAs(d, id, filter, qos, false)
 }
 
-// listenAs is listen; a clean session ends with each connection.
-func listenAs(d *daemon, id, filter string, qos int, clean bool) *listener {
+// listenAs is listen; a clean session ends with each connection, and login is a
+// user and a password, where they are asked for.
+func listenAs(d *daemon, id, filter string, qos int, clean bool, login ...string) *listener {
 	d.t.Helper()
 	l := &listener{
-		exact: exact{t: d.t, d: d, id: id, clean: clean}, filter: filter, qos: byte(qos), subscribed: make(chan struct{}), known: map[uint16]string{},
+		exact: exact{t: d.t, d: d, id: id, clean: clean, login: login}, filter: filter, qos: byte(qos), subscribed: make(chan struct{}), known: map[uint16]string{},
 	}
 	l.keep(l.serve)
 	select {
