@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -18,6 +17,7 @@ import (
 	"github.com/farhop/farhop/node/core"
 	"github.com/farhop/farhop/node/dtn"
 	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/sim/bench/proc"
 	"github.com/farhop/farhop/storeforward/bundle"
 	"github.com/farhop/farhop/storeforward/store"
 )
@@ -43,15 +43,15 @@ func testPatterns(t testing.TB, list ...string) (out []addr.Pattern) {
 	return out
 }
 
-// freeAddr is an address of this machine where nobody listens.
+// freeAddr is an address of this machine where nobody listens, nor has a
+// connection while its node is down.
 func freeAddr(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	a, err := proc.FreeAddr()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return a
 }
 
 func eventually(t testing.TB, what string, ok func() bool) {
