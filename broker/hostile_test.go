@@ -102,14 +102,14 @@ func TestPromisedSizeCostsNothing(t *testing.T) {
 
 func TestConnectDeadline(t *testing.T) {
 	t.Parallel()
-	w := start(t, func(c *Config) { c.ConnectTimeout = 50 * time.Millisecond })
+	w := start(t, func(c *Config) { c.ConnectTimeout = 2 * time.Second })
 	c := w.raw()
 	if _, err := c.conn.Write([]byte{0x10}); err != nil {
 		t.Fatal(err)
 	}
 	c.ends()
 	kept := w.connect("k", 4, nil) // keep-alive 0: the deadline is over with the CONNECT
-	time.Sleep(100 * time.Millisecond)
+	time.Sleep(2500 * time.Millisecond)
 	kept.quiet()
 }
 
