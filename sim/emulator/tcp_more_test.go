@@ -6,14 +6,14 @@ import (
 )
 
 func TestTCPBlackholeHoldsWhatIsUnderWay(t *testing.T) {
-	l, client, server := tcpPair(t, Config{Up: Profile{Delay: 30 * ms}})
+	l, client, server := tcpPair(t, Config{Up: Profile{Delay: time.Second}}) // far more than the hole takes to open
 	mustWrite(t, client, []byte("before"))
 	if got := string(mustRead(t, server)); got != "before" {
 		t.Fatalf("got %q", got)
 	}
 	mustWrite(t, client, []byte("under way"))
 	l.SetState(StateBlackhole, StateBlackhole)
-	if err := server.SetReadDeadline(time.Now().Add(100 * ms)); err != nil {
+	if err := server.SetReadDeadline(time.Now().Add(1500 * ms)); err != nil {
 		t.Fatal(err)
 	}
 	if n, err := server.Read(make([]byte, 10)); err == nil {
