@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/farhop/farhop/sim/bench/proc"
 )
 
 // patience is how long a test waits for what must come; it is never waited
@@ -47,15 +50,15 @@ func program(t *testing.T, name, how string) string {
 	return ""
 }
 
-// freePort finds a port nobody listens on.
+// freePort finds a port nobody listens on, and that no connection takes while
+// its broker is down.
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	a, err := proc.FreeAddr()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return int(netip.MustParseAddrPort(a).Port())
 }
 
 // newMosquitto starts a broker that keeps its sessions over restarts. extra

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/farhop/farhop/sim/bench/proc"
 )
 
 // TestServer runs all cases against the server that FARHOP_CONFORMANCE names.
@@ -89,12 +91,10 @@ func knownFaults(t *testing.T) []string {
 // mosquitto starts a broker with raised limits and ends it with the test.
 func mosquitto(t *testing.T, program string) string {
 	t.Helper()
-	free, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := proc.FreeAddr()
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := free.Addr().String()
-	_ = free.Close() // the broker takes its port
 	_, port, _ := net.SplitHostPort(addr)
 	conf := filepath.Join(t.TempDir(), "mosquitto.conf")
 	text := "listener " + port + " 127.0.0.1\nallow_anonymous true\nmax_inflight_messages 100\nmax_queued_messages 0\nmax_packet_size 300000\nset_tcp_nodelay true\n"

@@ -15,6 +15,7 @@ import (
 
 	"github.com/farhop/farhop/crypto/pki"
 	"github.com/farhop/farhop/node/admin"
+	"github.com/farhop/farhop/sim/bench/proc"
 )
 
 // lockedBuffer is a log that is written while it is read.
@@ -71,15 +72,15 @@ func must(t *testing.T, stdin string, args ...string) string {
 	return out
 }
 
-// freeUDP returns an address of loopback with a port that is free now.
+// freeUDP returns an address of loopback with a port that is free, and that
+// nothing takes before its node does.
 func freeUDP(t *testing.T) string {
 	t.Helper()
-	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	a, err := proc.FreeAddr()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
-	return c.LocalAddr().String()
+	return a
 }
 
 // The story of the README, with real nodes: init, run, invite, join, and a
