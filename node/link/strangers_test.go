@@ -54,7 +54,7 @@ func (p *pages) has(words ...string) bool {
 // with what came in its place, long before the test binary's own end.
 func (p *pages) await(t *testing.T, words ...string) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); !p.has(words...); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !p.has(words...); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			p.mu.Lock()
 			defer p.mu.Unlock()
