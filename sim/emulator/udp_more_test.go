@@ -163,7 +163,7 @@ func TestUDPLosesNothingByItself(t *testing.T) {
 
 // TestUDPUndelivered evicts a client whose datagram is still under way.
 func TestUDPUndelivered(t *testing.T) {
-	l := openLink(t, Config{To: echoUDP(t).String(), MaxFlows: 1, Up: Profile{Delay: 20 * ms}})
+	l := openLink(t, Config{To: echoUDP(t).String(), MaxFlows: 1, Up: Profile{Delay: time.Second}}) // far more than the eviction takes
 	first, second := dialUDP(t, l.Addr()), dialUDP(t, l.Addr())
 	mustWrite(t, first, []byte("gone before it arrives"))
 	eventually(t, "datagram under way", func() bool { return l.Stats().Up.InFlight == 1 })
