@@ -187,8 +187,7 @@ func TestCrash(t *testing.T) {
 			for i := 0; i < n; i += step {
 				l.flood("up/x", i, step, 2)
 				r.flood("down/x", i, step, 2)
-				p.gateHere.set(true)
-				p.gateThere.set(true)
+				shut(p.gateHere, p.gateThere)
 				b.stop()
 				p.gateHere.set(false)
 				p.gateThere.set(false)

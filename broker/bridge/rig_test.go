@@ -234,6 +234,19 @@ func (g *gate) set(shut bool) {
 	}
 }
 
+// shut shuts gates, all before any breaks its connections: who loses one finds
+// none open.
+func shut(gates ...*gate) {
+	for _, g := range gates {
+		g.mu.Lock()
+		g.shut = true
+		g.mu.Unlock()
+	}
+	for _, g := range gates {
+		g.cut()
+	}
+}
+
 func (g *gate) address() string { return g.l.Addr().String() }
 
 // quick is a configuration for tests between two addresses.
