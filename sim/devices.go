@@ -86,6 +86,9 @@ func (w *world) devices() {
 			Node: from.name.String(), Client: fmt.Sprintf("pub-%d", i), Topic: topic, QoS: uint8(1 + i%2),
 			Every: scenario.Duration(time.Second + w.within(4*time.Second)), Size: 64,
 		})
+		if g := w.sc.Grid; g != nil && g.Choosy > 0 {
+			pubs[len(pubs)-1].Class = []string{"alarm", "telemetry", "bulk"}[i%3]
+		}
 	}
 	for i, p := range pubs {
 		class := bundle.Telemetry

@@ -32,7 +32,7 @@ func (l *link) flyEarly(from int) {
 		n.flights = map[uint64]flight{}
 	}
 	n.flights[l.w.lastFlight] = flight{l, from, n.life}
-	n.core.Early(n.clock(), l.w.lastFlight, core.Link{Node: l.ends[1-from].name, Delay: l.delay()}, earlyBytes)
+	n.core.Early(n.clock(), l.w.lastFlight, core.Link{Node: l.ends[1-from].name, Delay: l.delay(), Classes: l.spec.Carries()}, earlyBytes)
 	n.pump()
 }
 

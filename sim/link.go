@@ -158,7 +158,7 @@ func (l *link) connect() {
 		n.sessions[s.id] = s
 		n.judge.LinkUp(s.id)
 		n.core.LinkUp(n.clock(), core.Link{
-			ID: s.id, Node: l.ends[1-i].name, Delay: l.delay(), Schedule: l.schedule,
+			ID: s.id, Node: l.ends[1-i].name, Delay: l.delay(), Schedule: l.schedule, Classes: l.spec.Carries(),
 		})
 		if n.pump(); !n.up {
 			return // crashed; lost() looks after the session

@@ -42,3 +42,19 @@ func TestMeshHash(t *testing.T) {
 		}
 	}
 }
+
+// TestClassesTakeTheirWays: most chords of these meshes do not carry all
+// classes, so that each class has a mesh of its own, and each loses nothing.
+func TestClassesTakeTheirWays(t *testing.T) {
+	data := []byte("{name: classes, duration: 3m, sync: 8ms, grid: {nodes: 16, degree: 4, regions: 4, delay: 20ms, choosy: 20}, " +
+		"random: {publishers: 24, crashes: 10, cuts: 30}}")
+	for seed := range uint64(*soak) {
+		r := run(t, data, seed)
+		for _, v := range r.Violations() {
+			t.Errorf("seed %d: %s", seed, v)
+		}
+		if r.Pending > 0 || r.Acknowledged == 0 {
+			t.Errorf("seed %d: of %d messages %d are still on their way", seed, r.Acknowledged, r.Pending)
+		}
+	}
+}

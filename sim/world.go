@@ -239,6 +239,10 @@ func (w *world) grid(g *scenario.Grid) []scenario.Link {
 		have[[2]int{a, b}] = true
 		join(a, b)
 	}
+	// Not those of the ring: what a class has no way for would wait for ever.
+	for i := g.Nodes; i < min(g.Nodes+g.Choosy, len(links)); i++ {
+		links[i].Classes = [][]string{{"alarm"}, {"alarm", "interactive", "telemetry"}, {"bulk"}}[i%3]
+	}
 	return links
 }
 

@@ -154,7 +154,9 @@ func (b *Bridge) connectRemote(ctx context.Context) (*client, error) {
 		b.hungUp = 0
 		known := b.rtt.get() > 0
 		b.rtt.add(c.rtt)
-		if !known && !retried && c.version == 5 && b.cfg.RetryMin == 0 && b.cfg.window(c.rtt) > 2*window {
+		// A broker that kept the session repeats what is open at once, and one that
+		// is cut then may send it again (Mosquitto 2.0.11): that connection stays.
+		if !known && !retried && !c.present && c.version == 5 && b.cfg.RetryMin == 0 && b.cfg.window(c.rtt) > 2*window {
 			retried = true // the path is longer than its first hop: announce the window it takes
 			hangUp(c)
 			continue

@@ -64,7 +64,7 @@ func (w *World) Relink(links []desc.Named) error {
 // relink makes a link what a description says.
 func (w *World) relink(l *Link, n desc.Named) error {
 	there, back := wayOf(n.Up), wayOf(n.Down)
-	*l = Link{Between: l.Between, Delay: there.Delay, Jitter: there.Jitter, Loss: there.Loss, Burst: there.Burst, Rate: there.Rate}
+	*l = Link{Between: l.Between, Classes: l.Classes, Delay: there.Delay, Jitter: there.Jitter, Loss: there.Loss, Burst: there.Burst, Rate: there.Rate}
 	if back != there {
 		l.Return = &back
 	}

@@ -85,6 +85,7 @@ type Grid struct {
 	Degree  int      `yaml:"degree"`
 	Regions int      `yaml:"regions"`
 	Delay   Duration `yaml:"delay"`
+	Choosy  int      `yaml:"choosy,omitempty"` // links that do not carry all classes, which publishers use in turn
 }
 
 // Link joins two nodes.
@@ -98,6 +99,17 @@ type Link struct {
 	Return   *Way      `yaml:"return,omitempty"` // from the second end to the first; default: as the other
 	Contacts *Contacts `yaml:"contacts,omitempty,flow"`
 	Cuts     []Span    `yaml:"cuts,omitempty,flow"`
+	Classes  []string  `yaml:"classes,omitempty,flow"` // that it carries; default: all
+}
+
+// Carries returns the classes, none for all. Validate has looked at them.
+func (l *Link) Carries() (of bundle.Classes) {
+	for _, name := range l.Classes {
+		if class, err := bundle.ParseClass(name); err == nil {
+			of = of.With(class)
+		}
+	}
+	return of
 }
 
 // Way is one direction of a link.
@@ -241,6 +253,9 @@ func (w *World) Validate() error {
 		if err := l.Contacts.Schedule(time.Time{}).Validate(); err != nil {
 			v.bad("%s: contacts: %w", at, err)
 		}
+		for _, name := range l.Classes {
+			v.class(at, name)
+		}
 	}
 	v.devices(w)
 	for i, c := range w.Crashes {
@@ -298,7 +313,7 @@ func (v *validator) nodes(w *World) {
 		v.known[n.Name] = true
 	}
 	if g := w.Grid; g != nil {
-		if g.Nodes < 2 || g.Nodes > MaxNodes || g.Degree < 1 || g.Regions < 1 || g.Delay <= 0 {
+		if g.Nodes < 2 || g.Nodes > MaxNodes || g.Degree < 1 || g.Regions < 1 || g.Delay <= 0 || g.Choosy < 0 {
 			v.bad("grid: want nodes 2 to %d, degree and regions at least 1, and a delay", MaxNodes)
 		}
 		for i := range min(g.Nodes, MaxNodes) {
