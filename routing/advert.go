@@ -39,13 +39,13 @@ type Neighbor struct {
 	Barred bundle.Classes `json:",omitempty"` // classes that no such session carries; never control
 }
 
-// carries reports whether a class goes by the link now.
-func (n Neighbor) carries(class bundle.Class) bool { return n.Up && !n.Barred.Has(class) }
+// Carries reports whether a class goes by the link now.
+func (n Neighbor) Carries(class bundle.Class) bool { return n.Up && !n.Barred.Has(class) }
 
 // weight is what the link costs a class: DownCost more while it does not carry it.
 func (n Neighbor) weight(class bundle.Class) uint64 {
 	w := uint64(max(n.Cost, 1))
-	if !n.carries(class) {
+	if !n.Carries(class) {
 		w += DownCost
 	}
 	return w

@@ -87,7 +87,7 @@ func (t *Table) candidates(class bundle.Class) []Neighbor {
 	if a == nil {
 		return nil
 	}
-	from := slices.DeleteFunc(slices.Clone(a.Neighbors), func(n Neighbor) bool { return !n.carries(class) || n.Node == t.self })
+	from := slices.DeleteFunc(slices.Clone(a.Neighbors), func(n Neighbor) bool { return !n.Carries(class) || n.Node == t.self })
 	slices.SortFunc(from, func(a, b Neighbor) int { return cmp.Or(cmp.Compare(a.Cost, b.Cost), a.Node.Compare(b.Node)) })
 	most := min(max(alternateNodes/max(len(t.nodes), 1), 2), maxAlternates)
 	return from[:min(len(from), most)]

@@ -1,10 +1,13 @@
 package routing
 
-import "github.com/farhop/farhop/routing/addr"
+import (
+	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/storeforward/bundle"
+)
 
-// Around reports whether a node can be reached from here over links that are up
-// without the link to it from here.
-func (t *Table) Around(n addr.Node) bool {
+// Around reports whether a class reaches a node from here over links that carry
+// it without the link to it from here.
+func (t *Table) Around(class bundle.Class, n addr.Node) bool {
 	seen := map[addr.Node]bool{t.self: true}
 	next := []addr.Node{t.self}
 	for len(next) > 0 {
@@ -16,7 +19,7 @@ func (t *Table) Around(n addr.Node) bool {
 		}
 		for _, nb := range a.Neighbors {
 			switch {
-			case !nb.Up || seen[nb.Node] || at == t.self && nb.Node == n:
+			case !nb.Carries(class) || seen[nb.Node] || at == t.self && nb.Node == n:
 			case nb.Node == n:
 				return true
 			default:

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/storeforward/bundle"
 )
 
 // TestAround: the link to the node itself, links that are down and ways back
@@ -16,8 +17,14 @@ func TestAround(t *testing.T) {
 	tab.Apply(&Advert{Node: b, Seq: 1, Neighbors: []Neighbor{{s, 1, true, 0}, {a, 1, false, 0}}})
 	tab.Apply(&Advert{Node: c, Seq: 1, Neighbors: []Neighbor{{s, 1, false, 0}, {b, 1, true, 0}}})
 	for n, want := range map[addr.Node]bool{a: false, b: true, c: true, addr.MustNode("x"): false} {
-		if got := tab.Around(n); got != want {
+		if got := tab.Around(bundle.Bulk, n); got != want {
 			t.Errorf("around to %v: %v, want %v", n, got, want)
+		}
+	}
+	tab.Apply(&Advert{Node: a, Seq: 2, Neighbors: []Neighbor{{s, 1, true, 0}, {c, 1, true, 1 << bundle.Bulk}}})
+	for class, want := range map[bundle.Class]bool{bundle.Bulk: false, bundle.Alarm: true} {
+		if got := tab.Around(class, c); got != want {
+			t.Errorf("around for %v: %v, want %v", class, got, want)
 		}
 	}
 }

@@ -163,6 +163,6 @@ func (w *ways) moved(self addr.Node, old, a *Advert) {
 func (w *ways) onlyDown(old, now []Neighbor, some func(addr.Node) bool) bool {
 	return slices.EqualFunc(old, now, func(o, n Neighbor) bool {
 		return o.Node == n.Node &&
-			(o.weight(w.class) == n.weight(w.class) || o.carries(w.class) && !n.carries(w.class) && some(n.Node))
+			(o.weight(w.class) == n.weight(w.class) || o.Carries(w.class) && !n.Carries(w.class) && some(n.Node))
 	})
 }

@@ -33,14 +33,15 @@ func (c *Core) adjacent(l *link) bool {
 	case c.advert.Neighbors[at].Up == up && c.advert.Neighbors[at].Barred == nb.Barred && (!up || c.edges[n] == used.Uplink):
 		return false
 	default:
-		switch was := c.advert.Neighbors[at]; {
+		was := c.advert.Neighbors[at]
+		c.advert.Neighbors = slices.Clone(c.advert.Neighbors)
+		c.advert.Neighbors[at] = nb
+		switch {
 		case better(was, nb):
 			c.fell(l)
 		case better(nb, was):
 			c.rises(n)
 		}
-		c.advert.Neighbors = slices.Clone(c.advert.Neighbors)
-		c.advert.Neighbors[at] = nb
 	}
 	c.edges[n] = used.Uplink
 	c.advertDirty = true

@@ -5,6 +5,7 @@ import (
 
 	"github.com/farhop/farhop/routing"
 	"github.com/farhop/farhop/routing/addr"
+	"github.com/farhop/farhop/storeforward/bundle"
 )
 
 // A link that comes and goes costs every node of the mesh an advert each time.
@@ -76,10 +77,22 @@ func (c *Core) rises(n addr.Node) {
 // spareOnlyWays has news told soon without which a node could not be reached.
 func (c *Core) spareOnlyWays() {
 	for n, f := range c.flaps { // in any order: each by itself
-		if f.until > f.rose+f.pause && !c.table.Around(n) {
+		if f.until > f.rose+f.pause && c.onlyWay(n) {
 			f.until = f.rose + f.pause
 		}
 	}
+}
+
+// onlyWay reports whether some class has no other way to a neighbour: of those
+// that its links carry, while the mesh may think that they do not.
+func (c *Core) onlyWay(n addr.Node) bool {
+	at, ok := c.edge(n)
+	for class := range bundle.Class(bundle.NumClasses) {
+		if ok && c.table.Apart(class) && c.advert.Neighbors[at].Carries(class) && !c.table.Around(class, n) {
+			return true
+		}
+	}
+	return false
 }
 
 // damped reports whether what got better about an adjacency waits.

@@ -78,8 +78,14 @@ var coreMutants = []mutant{
 		tests: "node/core .",
 	},
 	{
+		name: "the only way of a class to a node is held back as others", file: "node/core/damper.go",
+		old:   "if ok && c.table.Apart(class) &&",
+		new:   "if ok && class == bundle.Control &&",
+		tests: "node/core TestGolden",
+	},
+	{
 		name: "the only way to a node is held back as others", file: "node/core/damper.go",
-		old:   "&& !c.table.Around(n) {",
+		old:   "&& c.onlyWay(n) {",
 		new:   "&& n.IsZero() {",
 		tests: "node/core .",
 	},
