@@ -3,6 +3,7 @@ package link
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -111,7 +112,7 @@ func TestScheduledLink(t *testing.T) {
 	if up.Since().Before(start) {
 		t.Errorf("up %v before the contact", start.Sub(up.Since()))
 	}
-	if e := a.next("down"); e.why.Cause != ContactEnd {
+	if e := a.next("down"); e.why.Cause != ContactEnd || !strings.Contains(fmt.Sprint(e.why), "the last contact of the schedule") {
 		t.Errorf("down for %v", e.why)
 	}
 	if time.Now().Before(start.Add(contact.For)) {

@@ -344,7 +344,7 @@ func (s *Session) keepSchedule() {
 			s.Send(wire.Ping{})
 			continue
 		}
-		if gap, again := s.props.gapAfter(change); !again || gap > keepGap {
+		if gap, again := s.props.gapAfter(change); again && gap > keepGap {
 			s.end(down(ContactEnd, "contact over, the next one is %v away", gap.Round(time.Second)))
 			return
 		}
